@@ -1,0 +1,63 @@
+# The commands of this project. `make` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# `make demo KEEP=1` leaves the demo running.
+KEEP ?=
+keep := $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+.PHONY: help setup build demo test bench fmt fmt-check clippy lint deny advisories docs clean
+
+help: ## Lists the targets.
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Brings the Temporal CLI and test server into .tools/, once.
+	@scripts/setup
+
+# With one of the tests, cargo resolves features as for all of them, development dependencies included. Without, the
+# demo would be a second build of Temporal's and Kafka's crates beside that of `make test`.
+build: ## Builds the worker, debug profile.
+	cargo build --locked --workspace --bins --test architecture
+
+demo: setup build ## Runs one worker with embedded Kafka and Temporal and sends it tickets; KEEP=1 leaves it running.
+	@target=$$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
+	"$$target/debug/worker-agents" demo $(keep)
+
+test: setup ## Runs all tests, those of the documentation too.
+	@status=0; \
+	cargo test --locked --workspace --all-targets --no-fail-fast </dev/null || status=$$?; \
+	cargo test --locked --workspace --doc --no-fail-fast </dev/null || status=$$?; \
+	exit $$status
+
+bench: setup ## Measures the throughput, release profile.
+	cargo bench --locked --bench throughput
+
+fmt: ## Formats the code.
+	cargo fmt --all
+
+fmt-check: ## Says what is not formatted.
+	cargo fmt --all --check
+
+# The second one is the image's configuration: without the development stack, and with the features it gets without
+# development dependencies.
+clippy: ## Runs clippy on everything, and on what is shipped.
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --package worker-agents --no-default-features -- -D warnings
+
+lint: fmt-check clippy ## Checks format and lints.
+
+# Temporal's crates have no licence field; deny.toml names their licence by the hash of its text.
+deny: ## Checks licences, banned and duplicate crates, and sources (deny.toml).
+	@deny=$$(scripts/cargo-deny); \
+	"$$deny" --locked check --allow no-license-field bans licenses sources
+
+advisories: ## Checks for known vulnerabilities, where their database can be reached.
+	@scripts/advisories || [ $$? -eq 77 ]
+
+docs: ## Builds the API documentation; a broken link is an error.
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+clean: ## Removes what was built; keeps .tools/.
+	cargo clean

@@ -1,0 +1,175 @@
+//! One attempt: find the executor, run it under heartbeats, tell a stop from a shutdown.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt as _;
+use temporalio_common::error::ApplicationFailure;
+use temporalio_sdk::activities::{ActivityContext, ActivityError};
+use ticket_schemas::DeliveryMode;
+use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExternalState, Failed, FailureClass, Outcome, code};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::executor::{Job, Progress, Recognition};
+use crate::ports::AttemptEnd;
+use crate::registry::ErasedExecutor;
+use crate::stop::stop_is_wanted;
+use crate::ticket_activities::Activities;
+
+/// How often a running attempt tells the server that it lives; a cancel request arrives on the answer.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Activities {
+    pub(crate) async fn attempt(
+        &self,
+        ctx: ActivityContext,
+        request: ExecuteRequest,
+    ) -> Result<ExecuteResponse, ActivityError> {
+        let (started, started_at_ms) = (Instant::now(), epoch_ms());
+        let lost_workers = ctx.info().attempt.saturating_sub(1);
+        let ticket = Arc::new(request.ticket);
+        let task_type = ticket.task_type.as_str();
+        self.0.observer.attempt_started(ticket.ticket_id.as_str(), task_type, request.attempt);
+
+        let time_left = time_left(request.timeout_ms, request.deadline_ms, started_at_ms);
+        let job = Job {
+            ticket: Arc::clone(&ticket),
+            attempt: request.attempt,
+            lost_workers,
+            time_left,
+            stop: CancellationToken::new(),
+            progress: Progress::default(),
+        };
+        let answer = match self.0.registry.find(&ticket) {
+            Err(failed) => Ok(failed.into()),
+            Ok(executor) if lost_workers > 0 && !may_run_again(executor, &ticket) => Ok(lost_at_most_once().into()),
+            Ok(executor) => self
+                .watch(&ctx, executor, job)
+                .await
+                .map(|outcome| note_lost_workers(outcome, lost_workers, executor.recognition())),
+        };
+
+        let end = match &answer {
+            Ok(Outcome::Completed(_)) => "completed",
+            Ok(Outcome::Failed(failed)) => failed.code.as_str(),
+            Err(_) => "handed_back",
+        };
+        self.0.observer.attempt_ended(&AttemptEnd {
+            ticket_id: ticket.ticket_id.as_str(),
+            task_type,
+            attempt: request.attempt,
+            end,
+            duration: started.elapsed(),
+        });
+        Ok(ExecuteResponse {
+            outcome: answer?,
+            agent_id: self.0.agent_id.clone(),
+            started_at_ms,
+            ended_at_ms: epoch_ms(),
+            lost_workers,
+        })
+    }
+
+    /// Runs the executor under heartbeats. Cancelled by the server it asks why: a real stop ends the work and answers,
+    /// a shutdown of this worker hands the attempt back.
+    async fn watch(
+        &self,
+        ctx: &ActivityContext,
+        executor: &dyn ErasedExecutor,
+        job: Job,
+    ) -> Result<Outcome, ActivityError> {
+        let stop = job.stop.clone();
+        let _heartbeat = heartbeat(ctx.clone(), job.progress.clone());
+        let ticket_id = job.ticket.ticket_id.clone();
+        // A panic must not become an endless server-side retry.
+        let mut run = std::pin::pin!(AssertUnwindSafe(executor.run(job)).catch_unwind());
+        let interrupted = tokio::select! {
+            outcome = &mut run => return Ok(caught(outcome)),
+            () = ctx.cancelled() => self.0.drain.has_begun() || !stop_is_wanted(ctx).await,
+        };
+        stop.cancel();
+        let outcome = caught(run.await);
+        if !interrupted || matches!(outcome, Outcome::Completed(_)) {
+            return Ok(outcome);
+        }
+        tracing::info!(%ticket_id, "attempt handed back: the worker is shutting down or the server took the task away");
+        Err(ActivityError::application(
+            ApplicationFailure::builder("the worker handed the attempt back; another one runs it")
+                .type_name("HandedBack".to_owned())
+                .build(),
+        ))
+    }
+}
+
+fn caught(outcome: Result<Outcome, Box<dyn std::any::Any + Send>>) -> Outcome {
+    outcome.unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        tracing::error!(message, "the executor panicked");
+        Failed::permanent(code::INTERNAL, format!("the executor panicked ({message}); this is a defect, report it"))
+            .into()
+    })
+}
+
+fn heartbeat(ctx: ActivityContext, progress: Progress) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = ctx.record_heartbeat(progress.get()).await {
+                tracing::warn!(%error, "a heartbeat could not be encoded");
+            }
+        }
+    }))
+}
+
+/// `min(timeout, deadline - now)`.
+fn time_left(timeout_ms: u64, deadline_ms: Option<i64>, now_ms: i64) -> Duration {
+    let until_deadline = deadline_ms.map_or(u64::MAX, |deadline_ms| u64::try_from(deadline_ms - now_ms).unwrap_or(0));
+    Duration::from_millis(timeout_ms.min(until_deadline))
+}
+
+/// Whether work that may have been begun by a lost worker may be begun again.
+fn may_run_again(executor: &dyn ErasedExecutor, ticket: &ticket_schemas::Ticket) -> bool {
+    executor.recognition() != Recognition::None
+        || ticket.qos.as_ref().is_none_or(|qos| qos.delivery_mode != DeliveryMode::AtMostOnce)
+}
+
+fn lost_at_most_once() -> Failed {
+    let mut failed = Failed::new(
+        code::LOST_AT_MOST_ONCE,
+        FailureClass::Permanent,
+        "a worker was lost while the work ran, nobody can say how far it came, and qos.delivery_mode is AT_MOST_ONCE; \
+         look at what the work changed before you publish the ticket again",
+    );
+    failed.external_state = Some(ExternalState::Unknown);
+    failed
+}
+
+/// Work of a lost worker that cannot be recognised may have run twice: the result says so.
+fn note_lost_workers(mut outcome: Outcome, lost_workers: u32, recognition: Recognition) -> Outcome {
+    if lost_workers > 0 && recognition == Recognition::None {
+        let report = match &mut outcome {
+            Outcome::Completed(completed) => &mut completed.report,
+            Outcome::Failed(failed) => &mut failed.report,
+        };
+        report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
+        report
+            .logs
+            .push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
+    }
+    outcome
+}
+
+fn epoch_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,317 @@
+//! The local runtime as an executor.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
+
+use super::command::{AllowList, argv};
+use super::environment::environment;
+use super::output::Captured;
+use super::process::{Ended, Launch, Process, name_of};
+use super::working_dir::WorkingDir;
+use crate::executor::{Executor, Job, Recognition};
+use crate::supervisor::Notice;
+
+/// How often the heartbeat's progress is renewed.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How a supervisor is started: `program arguments… --grace-ms N -- COMMAND…`.
+#[derive(Debug, Clone)]
+pub struct SupervisorCommand {
+    /// The program, normally this very binary.
+    pub program: PathBuf,
+    /// What makes it a supervisor, normally `["supervise-process"]`.
+    pub arguments: Vec<OsString>,
+}
+
+/// Settings of the local runtime.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// `LOCAL_RUNTIME_ENABLE_SANDBOX`: whether only the allowed commands may run.
+    pub allow_list: bool,
+    /// `LOCAL_RUNTIME_ALLOWED_COMMANDS`: names, resolved once on `search_path`.
+    pub allowed_commands: Vec<String>,
+    /// `LOCAL_RUNTIME_WORKING_DIR`: no command runs outside it.
+    pub working_dir: PathBuf,
+    /// `LOCAL_RUNTIME_TIMEOUT_SECONDS`: time of a command that names none.
+    pub default_timeout: Duration,
+    /// Between TERM and KILL.
+    pub grace: Duration,
+    /// Bytes kept of each stream. 64 KiB: two streams of control characters, six bytes each as JSON, still fit a
+    /// Kafka message of 1 MiB.
+    pub output_limit: usize,
+    /// `PATH` of commands, and where their binaries are looked for.
+    pub search_path: OsString,
+    /// The supervisor.
+    pub supervisor: SupervisorCommand,
+}
+
+/// Parameters of a local command (`contracts/executors.md`, EXECUTE).
+#[derive(Debug, Deserialize)]
+pub struct LocalParams {
+    command: Option<Value>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env_vars: BTreeMap<String, String>,
+    working_dir: Option<String>,
+    timeout_seconds: Option<f64>,
+    #[serde(default)]
+    shell: bool,
+}
+
+/// Runs commands as local processes.
+#[derive(Debug)]
+pub struct LocalRuntime {
+    config: LocalConfig,
+    allowed: AllowList,
+}
+
+impl LocalRuntime {
+    /// Resolves the allowed commands; those that are not installed are refused when a ticket asks for them.
+    #[must_use]
+    pub fn new(config: LocalConfig) -> Self {
+        let allowed = AllowList::resolve(config.allow_list, &config.allowed_commands, &config.search_path);
+        Self { config, allowed }
+    }
+}
+
+/// A command about to run.
+struct Prepared {
+    binary: PathBuf,
+    argv: Vec<String>,
+    folder: WorkingDir,
+    environment: BTreeMap<OsString, OsString>,
+    limit: Duration,
+}
+
+/// Why a command ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Itself,
+    TimeOut,
+    Stop,
+}
+
+impl Executor for LocalRuntime {
+    type Params = LocalParams;
+
+    /// A process dies with its worker (its supervisor sees to that), but how far it came is not known.
+    const RECOGNITION: Recognition = Recognition::None;
+
+    async fn execute(&self, params: LocalParams, job: Job) -> Outcome {
+        match self.prepare(params, &job) {
+            Ok(prepared) => self.run(prepared, job).await,
+            Err(failed) => failed.into(),
+        }
+    }
+}
+
+impl LocalRuntime {
+    fn prepare(&self, params: LocalParams, job: &Job) -> Result<Prepared, Failed> {
+        if params.shell {
+            return Err(Failed::permanent(
+                code::INVALID_PARAMETERS,
+                "parameter \"shell\" is true, and commands never run through a shell; give the program and its arguments as \"command\" and \"args\"",
+            ));
+        }
+        let argv = argv(params.command.as_ref(), params.args)?;
+        let binary = self.allowed.binary(&argv[0])?;
+        let wanted = match params.timeout_seconds {
+            None => self.config.default_timeout,
+            Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+            Some(_) => {
+                return Err(Failed::permanent(
+                    code::INVALID_PARAMETERS,
+                    "parameter \"timeout_seconds\" must be above zero; remove it for the default",
+                ));
+            }
+        };
+        let folder = WorkingDir::prepare(
+            &self.config.working_dir,
+            params.working_dir.as_deref(),
+            job.ticket.ticket_id.as_str(),
+            job.attempt,
+        )?;
+        let environment = environment(&self.config.search_path, folder.path(), params.env_vars)?;
+        Ok(Prepared { binary, argv, folder, environment, limit: wanted.min(job.time_left) })
+    }
+
+    async fn run(&self, prepared: Prepared, job: Job) -> Outcome {
+        let started = Instant::now();
+        let launch = Launch {
+            supervisor: &self.config.supervisor,
+            grace: self.config.grace,
+            binary: &prepared.binary,
+            arguments: &prepared.argv[1..],
+            folder: prepared.folder.path(),
+            environment: prepared.environment,
+            output_limit: self.config.output_limit,
+        };
+        let mut process = match Process::start(launch).await {
+            Ok(process) => process,
+            Err(error) => {
+                return Failed::new(
+                    code::INFRASTRUCTURE,
+                    FailureClass::Unavailable { after_ms: None },
+                    format!("the process could not be started: {error}"),
+                )
+                .into();
+            }
+        };
+        let pid = process.pid();
+        tracing::info!(pid, binary = %prepared.binary.display(), "process started");
+        let (cause, notice) = watch(&mut process, &job, prepared.limit).await;
+        let ended = process.finish(notice).await;
+        tracing::info!(pid, exit_code = ?ended.exit_code, signal = ?ended.signal, "process ended");
+        let run =
+            Run { pid, binary: prepared.binary, argv: prepared.argv, limit: prepared.limit, took: started.elapsed() };
+        run.outcome(cause, ended, self.config.output_limit)
+    }
+}
+
+/// Waits for the command's end, its time-out or a stop, whichever is first.
+async fn watch(process: &mut Process, job: &Job, limit: Duration) -> (Cause, Option<Notice>) {
+    let time_out = tokio::time::sleep(limit);
+    let mut time_out = std::pin::pin!(time_out);
+    let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
+    let cause = loop {
+        tokio::select! {
+            notice = process.ended() => return (Cause::Itself, notice),
+            () = &mut time_out => break Cause::TimeOut,
+            () = job.stop.cancelled() => break Cause::Stop,
+            _ = progress.tick() => {
+                let (stdout, stderr) = process.bytes();
+                job.progress.set(json!({ "pid": process.pid(), "stdout_bytes": stdout, "stderr_bytes": stderr }));
+            }
+        }
+    };
+    (cause, process.stop().await)
+}
+
+/// A command that has run.
+struct Run {
+    pid: i32,
+    binary: PathBuf,
+    argv: Vec<String>,
+    limit: Duration,
+    took: Duration,
+}
+
+impl Run {
+    fn outcome(self, cause: Cause, ended: Ended, output_limit: usize) -> Outcome {
+        let answered = match (ended.exit_code, ended.signal) {
+            (Some(code), _) => Some(format!("exit code {code}")),
+            (None, Some(signal)) => Some(format!("ended by signal {signal}")),
+            (None, None) => None,
+        };
+        let evidence = answered.as_ref().and_then(|answered| {
+            Evidence::new(format!("local process {} ({})", self.pid, name_of(&self.binary)), answered.clone()).ok()
+        });
+        let state = if ended.confirmed { ExternalState::ConfirmedStopped } else { ExternalState::Unknown };
+        let last_line = last_line(&ended.stderr.text);
+        let report = self.report(&ended, answered.as_deref(), output_limit);
+        let fail = |code: &str, class: FailureClass, message: String, state: Option<ExternalState>| {
+            let mut failed = Failed::new(code, class, message);
+            failed.evidence = evidence.clone();
+            failed.report = report.clone();
+            failed.external_state = state;
+            Outcome::Failed(failed)
+        };
+        match (cause, ended.exit_code) {
+            (Cause::TimeOut, _) => fail(
+                code::TIMEOUT,
+                FailureClass::Retry { after_ms: None },
+                format!(
+                    "the command outlived its time-out of {:.1} s and was stopped; raise `timeout_seconds` or `sla.timeout_ms`",
+                    self.limit.as_secs_f64()
+                ),
+                Some(state),
+            ),
+            (Cause::Stop, _) => {
+                fail(code::CANCELLED, FailureClass::Permanent, "the command was stopped".to_owned(), Some(state))
+            }
+            (Cause::Itself, Some(0)) => match evidence.clone() {
+                Some(evidence) => Outcome::Completed(Completed { evidence, report }),
+                None => {
+                    fail(code::INTERNAL, FailureClass::Permanent, "no evidence of the command's end".to_owned(), None)
+                }
+            },
+            (Cause::Itself, _) => match answered {
+                Some(answered) => fail(
+                    code::EXECUTION_FAILED,
+                    FailureClass::Permanent,
+                    format!("the command ended with {answered}{last_line}"),
+                    None,
+                ),
+                None => fail(
+                    code::INFRASTRUCTURE,
+                    FailureClass::Retry { after_ms: None },
+                    "the process supervisor was lost, and with it the command's answer".to_owned(),
+                    Some(ExternalState::Unknown),
+                ),
+            },
+        }
+    }
+
+    /// `exit_code`, `stdout`, `stderr`, `command` and the metadata of the contract (`contracts/executors.md`).
+    fn report(&self, ended: &Ended, answered: Option<&str>, output_limit: usize) -> ExecutionReport {
+        let mut report = ExecutionReport::default();
+        // A shell's convention for a command that a signal ended.
+        let exit_code = ended.exit_code.or(ended.signal.map(|signal| 128 + signal));
+        let mut command: Vec<&str> = Vec::new();
+        let mut left = output_limit;
+        for word in &self.argv {
+            if word.len() > left {
+                command.push("…");
+                break;
+            }
+            left -= word.len();
+            command.push(word);
+        }
+        report.output = BTreeMap::from([
+            ("exit_code".to_owned(), json!(exit_code)),
+            ("stdout".to_owned(), json!(ended.stdout.text)),
+            ("stderr".to_owned(), json!(ended.stderr.text)),
+            ("command".to_owned(), json!(command)),
+        ]);
+        report.metadata = BTreeMap::from([
+            ("executor".to_owned(), json!("ExecuteExecutor")),
+            ("runtime".to_owned(), json!("local")),
+            ("simulated".to_owned(), json!(false)),
+            ("duration_seconds".to_owned(), json!(self.took.as_millis() as f64 / 1000.0)),
+        ]);
+        for (name, stream) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
+            describe(&mut report, name, stream);
+        }
+        if let Some(answered) = answered {
+            report.logs.push(format!("process {} {answered}", self.pid));
+        }
+        if ended.leftovers > 0 {
+            report.logs.push(format!("{} process(es) left behind by the command were ended", ended.leftovers));
+        }
+        report
+    }
+}
+
+fn describe(report: &mut ExecutionReport, name: &str, stream: &Captured) {
+    report.metadata.insert(format!("{name}_bytes"), json!(stream.total));
+    if stream.cut {
+        report.metadata.insert(format!("{name}_truncated"), json!(true));
+    }
+    if !stream.utf8 {
+        report.metadata.insert(format!("{name}_utf8"), json!(false));
+    }
+}
+
+/// `: <last line of standard error>`, bounded and without control codes; empty when there is none.
+fn last_line(stderr: &str) -> String {
+    let line = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let clean: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    if clean.is_empty() { String::new() } else { format!(": {clean}") }
+}

@@ -1,0 +1,125 @@
+//! The folder a command runs in: inside the configured root, whatever the ticket says.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use ticket_workflows::{Failed, FailureClass, code};
+
+use super::command::shown;
+
+/// A folder for one attempt.
+#[derive(Debug)]
+pub(super) struct WorkingDir {
+    path: PathBuf,
+    ours: bool,
+}
+
+impl WorkingDir {
+    /// The ticket's folder: the one it names, inside `root`, or one of its own that is removed afterwards.
+    pub(super) fn prepare(root: &Path, wanted: Option<&str>, ticket_id: &str, attempt: u32) -> Result<Self, Failed> {
+        let broken = |error: io::Error| {
+            Failed::new(
+                code::INFRASTRUCTURE,
+                FailureClass::Unavailable { after_ms: None },
+                format!(
+                    "the working folder under {} cannot be used: {error}; see LOCAL_RUNTIME_WORKING_DIR",
+                    root.display()
+                ),
+            )
+        };
+        std::fs::create_dir_all(root).map_err(broken)?;
+        let root = root.canonicalize().map_err(broken)?;
+        let Some(wanted) = wanted else {
+            let path = root.join(format!("ticket-{ticket_id}-{attempt}"));
+            // What a lost worker left of this attempt is not this attempt's.
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
+                _ => {}
+            }
+            std::fs::create_dir(&path).map_err(broken)?;
+            return Ok(Self { path, ours: true });
+        };
+        let refused = || {
+            Failed::permanent(
+                code::INVALID_PARAMETERS,
+                format!(
+                    "working_dir {} is not inside {}; name a folder inside it or none",
+                    shown(wanted),
+                    root.display()
+                ),
+            )
+        };
+        let path = confined(&root, Path::new(wanted)).ok_or_else(refused)?;
+        std::fs::create_dir_all(&path).map_err(broken)?;
+        let path = path.canonicalize().map_err(broken)?;
+        if !path.starts_with(&root) {
+            return Err(refused());
+        }
+        Ok(Self { path, ours: false })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for WorkingDir {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the ticket's folder was not removed");
+        }
+    }
+}
+
+/// `wanted` below `root`, without `..`, and without leaving `root` through a link: the deepest part that exists must
+/// lie inside, before anything is created.
+fn confined(root: &Path, wanted: &Path) -> Option<PathBuf> {
+    if wanted.components().any(|part| matches!(part, Component::ParentDir))
+        || wanted.as_os_str().as_encoded_bytes().contains(&0)
+    {
+        return None;
+    }
+    let path = root.join(wanted);
+    let existing =
+        path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok().map(|real| (ancestor.to_owned(), real)));
+    let (ancestor, real) = existing?;
+    let rest = path.strip_prefix(&ancestor).ok()?;
+    let path = real.join(rest);
+    path.starts_with(root).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_cannot_leave_the_root() {
+        let base = tempfile::tempdir().expect("temp dir");
+        let root = base.path().join("root");
+        std::fs::create_dir(&root).expect("root");
+        std::os::unix::fs::symlink("/etc", root.join("link")).expect("link");
+        for wanted in ["/etc", "../other", "a/../../b", "link", "link/new", "/", "a\0b"] {
+            let refused = WorkingDir::prepare(&root, Some(wanted), "t", 1).expect_err(wanted);
+            assert_eq!(refused.code, code::INVALID_PARAMETERS, "{wanted}");
+        }
+        assert!(!Path::new("/etc/new").exists());
+        let inside = WorkingDir::prepare(&root, Some("a/b"), "t", 1).expect("inside").path().to_owned();
+        assert!(inside.ends_with("root/a/b") && inside.is_dir());
+        let absolute = root.join("c");
+        assert!(WorkingDir::prepare(&root, absolute.to_str(), "t", 1).is_ok());
+    }
+
+    #[test]
+    fn a_folder_of_its_own_is_fresh_and_goes_away() {
+        let base = tempfile::tempdir().expect("temp dir");
+        for id in ["t", "..", "."] {
+            let folder = WorkingDir::prepare(base.path(), None, id, 1).expect("folder");
+            std::fs::write(folder.path().join("file"), "x").expect("write");
+            let path = folder.path().to_owned();
+            drop(folder);
+            assert!(!path.exists(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The executor's protocol: typed parameters in, an [`Outcome`] out.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ticket_schemas::Ticket;
+use ticket_workflows::Outcome;
+use tokio_util::sync::CancellationToken;
+
+/// How a provider lets work be recognised that was begun before a worker was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recognition {
+    /// A key derived from ticket and attempt finds it.
+    Lookup,
+    /// Creating it again with the same token is harmless.
+    ClientToken,
+    /// It cannot be recognised: after a lost worker the result says `external_state: unknown`.
+    None,
+}
+
+/// Runs one kind of work on one provider.
+///
+/// An executor never publishes, never sleeps between retries and never decides about deadlines. It ends its work when
+/// [`Job::stop`] is cancelled or [`Job::time_left`] is over, and then says whether the work has stopped.
+pub trait Executor: Send + Sync + 'static {
+    /// The ticket's `parameters`, typed. Unknown ones are ignored.
+    type Params: DeserializeOwned + Send;
+
+    /// How its work can be recognised again.
+    const RECOGNITION: Recognition;
+
+    /// Does the work.
+    fn execute(&self, params: Self::Params, job: Job) -> impl Future<Output = Outcome> + Send;
+}
+
+/// One attempt, as an executor sees it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The ticket.
+    pub ticket: Arc<Ticket>,
+    /// Attempt as the workflow counts it, from 1.
+    pub attempt: u32,
+    /// Workers lost during this attempt: above zero, the work may have been begun before.
+    pub lost_workers: u32,
+    /// Time the work may take from now.
+    pub time_left: Duration,
+    /// Cancelled when the work must stop.
+    pub stop: CancellationToken,
+    /// What the heartbeat tells the server.
+    pub progress: Progress,
+}
+
+/// What an attempt is doing, for heartbeats. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<Value>>);
+
+impl Progress {
+    /// Replaces the progress; keep it small, it goes out every second.
+    pub fn set(&self, progress: Value) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// The last progress set.
+    #[must_use]
+    pub fn get(&self) -> Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,24 @@
+//! Every side effect of a ticket.
+//!
+//! Owns the executors (one folder per task type, one file per provider), the registry that finds them, the activities
+//! that call them, and the ports to what they need of the platform. Never decides about retries, deadlines or the
+//! outcome of a ticket: that is workflow logic. `worker-agents` implements the ports and injects them.
+
+mod attempt;
+mod drain;
+pub mod execute;
+mod executor;
+mod ports;
+mod provider;
+mod registry;
+mod stop;
+pub mod supervisor;
+mod ticket_activities;
+
+pub use drain::Drain;
+pub use executor::{Executor, Job, Progress, Recognition};
+pub use ports::{AttemptEnd, Observer, PublishError, ResultSink};
+pub use provider::requested_provider;
+pub use registry::ExecutorRegistry;
+pub use ticket_activities::{Activities, ActivityParts};
+pub use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};

@@ -1,0 +1,50 @@
+//! What activities need of the platform. `worker-agents` implements these.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use ticket_workflows::Report;
+
+/// Where results go.
+pub trait ResultSink: Send + Sync + 'static {
+    /// Publishes the result and returns once the broker has acknowledged it. May be called again for the same report:
+    /// copies carry one result id and equal bytes.
+    fn publish<'a>(&'a self, report: &'a Report) -> BoxFuture<'a, Result<(), PublishError>>;
+}
+
+/// A result could not be published now.
+#[derive(Debug, thiserror::Error)]
+#[error("result {result_id} of ticket {ticket_id} was not published: {cause}; it is tried again")]
+pub struct PublishError {
+    /// The result.
+    pub result_id: String,
+    /// Its ticket.
+    pub ticket_id: String,
+    /// What the broker or the encoder said.
+    pub cause: String,
+}
+
+/// How one attempt ended, for counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptEnd<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// `BUILD`, `DEPLOY`, …
+    pub task_type: &'static str,
+    /// Attempt as the workflow counts it.
+    pub attempt: u32,
+    /// `completed`, an error code, or `handed_back` when the worker is shutting down.
+    pub end: &'a str,
+    /// How long it ran here.
+    pub duration: Duration,
+}
+
+/// Told about what activities do. Must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// An attempt begins on this worker.
+    fn attempt_started(&self, ticket_id: &str, task_type: &'static str, attempt: u32);
+    /// It ended on this worker.
+    fn attempt_ended(&self, end: &AttemptEnd<'_>);
+    /// A ticket's result has been published.
+    fn ticket_reported(&self, report: &Report);
+}

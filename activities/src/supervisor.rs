@@ -1,0 +1,178 @@
+//! The supervisor: a small process of its own between the worker and a command, so that the command's whole process
+//! tree ends when it should, even when the worker is killed.
+//!
+//! The worker starts `worker-agents supervise-process --grace-ms N -- PROGRAM ARGS…` with one end of a socket as
+//! standard input. The supervisor becomes the reaper of all its descendants (a daemon that leaves its process group
+//! or session cannot leave the tree), runs the command in a new process group, and ends the tree (TERM, grace, KILL)
+//! when it is told to, when the command has ended and left something behind, or when the socket closes because the
+//! worker died. It answers on the socket with two lines of JSON: [`Notice::Started`] and [`Notice::Ended`].
+//!
+//! It runs before any async runtime exists and uses plain threads.
+
+mod tree;
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// How the worker asks for the end of the tree.
+pub const STOP: &[u8] = b"stop\n";
+
+/// Between two looks at a tree that is being ended.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
+/// What a command left behind gets less patience than the command itself.
+const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
+
+/// What the supervisor says, one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// The command runs.
+    Started {
+        /// Its process id, which is also its process group's.
+        pid: i32,
+    },
+    /// The command could not be started.
+    NotStarted {
+        /// Why.
+        error: String,
+    },
+    /// The command has ended and nothing of its tree is left.
+    Ended {
+        /// Its exit code, when it exited.
+        exit_code: Option<i32>,
+        /// The signal that ended it, when one did.
+        signal: Option<i32>,
+        /// Whether the end was asked for.
+        stopped: bool,
+        /// Processes it had left behind.
+        leftovers: usize,
+    },
+}
+
+enum Event {
+    Stop,
+    Reaped(Pid, ExitStatus),
+    NoneLeft,
+}
+
+/// Runs the supervisor over its own standard input. Never returns before the tree is gone.
+#[must_use]
+pub fn main(grace: Duration, program: OsString, arguments: Vec<OsString>) -> ExitCode {
+    let stdin = std::io::stdin();
+    let Ok(control) = stdin.as_fd().try_clone_to_owned().map(UnixStream::from) else {
+        eprintln!("supervise-process is started by the worker, with a socket as standard input");
+        return ExitCode::from(2);
+    };
+    match supervise(&control, grace, program, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&control, &Notice::NotStarted { error: error.to_string() });
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn supervise(
+    control: &UnixStream,
+    grace: Duration,
+    program: OsString,
+    arguments: Vec<OsString>,
+) -> std::io::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let child = Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn()?;
+    let command = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
+    say(control, &Notice::Started { pid: command.as_raw() });
+
+    let (events, inbox) = mpsc::channel();
+    let listener = control.try_clone()?;
+    let stop = events.clone();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        // A line, the end of the file and a broken socket all mean: end it.
+        let _ = BufReader::new(listener).read_line(&mut line);
+        let _ = stop.send(Event::Stop);
+    });
+    std::thread::spawn(move || reap(&events));
+
+    let notice = watch(&inbox, command, grace);
+    say(control, &notice);
+    Ok(())
+}
+
+/// Collects every descendant that ends, until none is left.
+fn reap(events: &mpsc::Sender<Event>) {
+    loop {
+        let event = match nix::sys::wait::waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) => Event::Reaped(pid, ExitStatus::from_raw(code << 8)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => Event::Reaped(pid, ExitStatus::from_raw(signal as i32)),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => Event::NoneLeft,
+        };
+        let last = matches!(event, Event::NoneLeft);
+        if events.send(event).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// The life of the tree: running, ending politely until `kill_at`, then ending hard.
+fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice {
+    let mut status: Option<ExitStatus> = None;
+    let mut stopped = false;
+    let mut leftovers = 0;
+    let mut kill_at: Option<Instant> = None;
+    loop {
+        let event = match kill_at {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(_) => inbox.recv_timeout(SWEEP_INTERVAL),
+        };
+        match event {
+            Ok(Event::Stop) => {
+                stopped |= status.is_none();
+                if kill_at.is_none() {
+                    tree::signal_descendants(Signal::SIGTERM);
+                    kill_at = Some(Instant::now() + grace);
+                }
+            }
+            Ok(Event::Reaped(pid, ended)) if pid == command => {
+                status = Some(ended);
+                leftovers = tree::descendants().len();
+                if leftovers > 0 {
+                    tree::signal_descendants(Signal::SIGTERM);
+                    let until = Instant::now() + LEFTOVER_GRACE.min(grace);
+                    kill_at = Some(kill_at.map_or(until, |at| at.min(until)));
+                }
+            }
+            Ok(Event::Reaped(..)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Event::NoneLeft) | Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if kill_at.is_some_and(|at| Instant::now() >= at) {
+            tree::signal_descendants(Signal::SIGKILL);
+        }
+    }
+    Notice::Ended {
+        exit_code: status.and_then(|status| status.code()),
+        signal: status.and_then(|status| status.signal()),
+        stopped,
+        leftovers,
+    }
+}
+
+/// Tells the worker; a worker that is gone cannot be told.
+fn say(mut control: &UnixStream, notice: &Notice) {
+    if let Ok(mut line) = serde_json::to_vec(notice) {
+        line.push(b'\n');
+        let _ = control.write_all(&line);
+    }
+}

@@ -1,0 +1,230 @@
+//! The consumer: group membership, rebalances, and one task for each assigned partition.
+//!
+//! Invariant: the main consumer is polled for ever, by one task; rebalance callbacks run nowhere else. A partition is
+//! paused between its assignment and the split of its queue, so that no record goes past its task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, TopicPartitionList};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::intake::Intake;
+use super::partition::Partition;
+use crate::events::ConsumerError;
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// The consumer of the tickets topic.
+pub(crate) type BridgeConsumer = StreamConsumer<Rebalances>;
+
+/// The readiness check of group membership.
+pub(crate) const CONSUMER_CHECK: &str = "kafka_consumer";
+/// Rebalances waiting for the main task; there are never more than one or two.
+const QUEUED: usize = 64;
+/// How long a revoked partition's task gets in all, commit included.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(8);
+
+/// What the group coordinator did.
+enum Change {
+    Assigned(TopicPartitionList),
+    /// Answered when the partitions are given up.
+    Revoked(TopicPartitionList, std::sync::mpsc::SyncSender<()>),
+}
+
+/// The consumer's context: turns callbacks into messages for the main task.
+pub(crate) struct Rebalances {
+    changes: mpsc::Sender<Change>,
+    metrics: Arc<Metrics>,
+}
+
+impl ClientContext for Rebalances {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+        self.metrics.emit(ConsumerError { code, error: reason });
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(partitions) = rebalance else { return };
+        let (given_up, wait) = std::sync::mpsc::sync_channel(1);
+        if self.changes.try_send(Change::Revoked((*partitions).clone(), given_up)).is_ok() {
+            // This thread polls the consumer; the tasks that give up run on others meanwhile.
+            tokio::task::block_in_place(|| {
+                if wait.recv_timeout(REVOKE_PATIENCE).is_err() {
+                    tracing::warn!("partitions were not given up in time");
+                }
+            });
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                if let Err(error) = consumer.pause(partitions) {
+                    tracing::error!(%error, "assigned partitions could not be paused");
+                }
+                if self.changes.try_send(Change::Assigned((*partitions).clone())).is_err() {
+                    tracing::error!("a rebalance was lost: the bridge does not keep up with the group");
+                }
+            }
+            Rebalance::Error(error) => {
+                self.metrics.emit(ConsumerError { code: "Rebalance".to_owned(), error: &error.to_string() })
+            }
+            Rebalance::Revoke(_) => {}
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "offset_commit_failed");
+        }
+    }
+}
+
+/// Consumes until stopped.
+pub(crate) struct Consumption {
+    pub(crate) consumer: ClientConfig,
+    pub(crate) topic: String,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
+}
+
+impl Consumption {
+    /// Subscribes and consumes; returns once every partition is drained, committed and left.
+    ///
+    /// # Errors
+    /// When the consumer cannot be created.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (changes, inbox) = mpsc::channel(QUEUED);
+        let context = Rebalances { changes, metrics: Arc::clone(&self.metrics) };
+        let consumer: Arc<BridgeConsumer> = Arc::new(self.consumer.create_with_context(context)?);
+        consumer.subscribe(&[&self.topic])?;
+        self.metrics.kafka_consumer_initialized.inc();
+        let poll = poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics), stop.clone());
+        let owner =
+            Owner { consumer: Arc::clone(&consumer), intake: self.intake, health: self.health, tasks: BTreeMap::new() };
+        let owned = tokio::spawn(owner.run(inbox, stop));
+        let polled = poll.await;
+        owned.await?;
+        polled?;
+        // Leaving the group hands the partitions over at once instead of after the session time-out.
+        consumer.unsubscribe();
+        Ok(())
+    }
+}
+
+/// Polls the main consumer. Records come through partition queues, so this yields only errors, and callbacks.
+async fn poll_for_ever(
+    consumer: Arc<BridgeConsumer>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    // A task of its own: `block_in_place` in a callback must not block the caller's.
+    let mut task = tokio::spawn(async move {
+        loop {
+            match consumer.recv().await {
+                Ok(message) => {
+                    tracing::error!(
+                        offset = rdkafka::Message::offset(&message),
+                        "a record came past its partition's task; it is read again after a restart"
+                    );
+                }
+                Err(error) => {
+                    let code =
+                        error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+                    metrics.emit(ConsumerError { code, error: &error.to_string() });
+                    // librdkafka reconnects by itself; this only bounds the log.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    });
+    tokio::select! {
+        () = stop.cancelled() => {
+            task.abort();
+            // Waits for a callback that is under way; being aborted is how it ends.
+            let _ = task.await;
+            Ok(())
+        }
+        Err(error) = &mut task => Err(anyhow::anyhow!("the consumer's poll loop broke: {error}")),
+    }
+}
+
+/// Owns the partition tasks.
+struct Owner {
+    consumer: Arc<BridgeConsumer>,
+    intake: Arc<Intake>,
+    health: Health,
+    tasks: BTreeMap<(String, i32), (CancellationToken, JoinHandle<()>)>,
+}
+
+impl Owner {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Change>, stop: CancellationToken) {
+        while let Some(Some(change)) = stop.run_until_cancelled(inbox.recv()).await {
+            match change {
+                Change::Assigned(partitions) => self.assign(&partitions),
+                Change::Revoked(partitions, given_up) => {
+                    let wanted: Vec<_> = keys(&partitions);
+                    self.give_up(|key| wanted.contains(key)).await;
+                    // The callback may have stopped waiting.
+                    let _ = given_up.send(());
+                }
+            }
+        }
+        self.give_up(|_| true).await;
+    }
+
+    fn assign(&mut self, partitions: &TopicPartitionList) {
+        for (topic, number) in keys(partitions) {
+            let Some(queue) = self.consumer.split_partition_queue(&topic, number) else {
+                tracing::error!(topic, partition = number, "the partition has no queue; it is not consumed");
+                continue;
+            };
+            let stop = CancellationToken::new();
+            let partition = Partition {
+                topic: topic.clone(),
+                number,
+                queue,
+                consumer: Arc::clone(&self.consumer),
+                intake: Arc::clone(&self.intake),
+                stop: stop.clone(),
+            };
+            tracing::info!(topic, partition = number, "partition_assigned");
+            self.tasks.insert((topic, number), (stop, tokio::spawn(partition.run())));
+        }
+        if let Err(error) = self.consumer.resume(partitions) {
+            tracing::error!(%error, "assigned partitions could not be resumed");
+        }
+        self.health.ready(CONSUMER_CHECK);
+    }
+
+    async fn give_up(&mut self, mut which: impl FnMut(&(String, i32)) -> bool) {
+        let going: Vec<_> = self.tasks.keys().filter(|key| which(key)).cloned().collect();
+        let mut ending = Vec::new();
+        for key in going {
+            if let Some((stop, task)) = self.tasks.remove(&key) {
+                stop.cancel();
+                ending.push((key, task));
+            }
+        }
+        for ((topic, partition), task) in ending {
+            if let Err(error) = task.await {
+                tracing::error!(topic, partition, %error, "a partition task broke");
+            }
+            tracing::info!(topic, partition, "partition_given_up");
+        }
+    }
+}
+
+fn keys(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
+    partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}

@@ -1,0 +1,115 @@
+//! From a record to a ticket, or to the reason why it is none.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+use ticket_schemas::{DecodeError, Frame, TaskType, Ticket, TicketStatus, decode_avro_ticket, decode_json_ticket};
+
+use super::record::Record;
+use crate::registry::{RegistryClient, RegistryError};
+
+/// What a record is.
+pub(crate) enum Decoded {
+    /// A ticket to start.
+    Ticket(Box<Ticket>),
+    /// A ticket that is not PENDING: not for a worker.
+    NotPending(Box<Ticket>),
+    /// Not a ticket, or not one for this worker.
+    Rejected(Rejection),
+}
+
+/// Why a record becomes no ticket.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejection {
+    /// Stable error code.
+    pub(crate) code: &'static str,
+    /// For people.
+    pub(crate) error: String,
+    /// The decoded object, as far as there is one.
+    pub(crate) original: Option<Value>,
+    pub(crate) ticket_id: Option<String>,
+    pub(crate) task_type: Option<String>,
+}
+
+impl Rejection {
+    /// The rejection of a ticket that decoded.
+    pub(crate) fn of_ticket(code: &'static str, error: String, ticket: &Ticket) -> Self {
+        Self {
+            code,
+            error,
+            original: Some(ticket.to_json()),
+            ticket_id: Some(ticket.ticket_id.as_str().to_owned()),
+            task_type: Some(ticket.task_type.as_str().to_owned()),
+        }
+    }
+
+    fn of_record(code: &'static str, error: String) -> Self {
+        Self { code, error, original: None, ticket_id: None, task_type: None }
+    }
+}
+
+impl From<DecodeError> for Rejection {
+    fn from(error: DecodeError) -> Self {
+        Self {
+            code: error.code(),
+            error: error.to_string(),
+            ticket_id: error.ticket_id_hint().map(str::to_owned),
+            task_type: error.task_type_hint().map(str::to_owned),
+            original: error.original().cloned(),
+        }
+    }
+}
+
+/// Decodes records.
+pub(crate) struct Decoder {
+    registry: Option<Arc<RegistryClient>>,
+    supported: BTreeSet<TaskType>,
+}
+
+impl Decoder {
+    pub(crate) fn new(registry: Option<Arc<RegistryClient>>, supported: BTreeSet<TaskType>) -> Self {
+        Self { registry, supported }
+    }
+
+    /// Decodes, or says that the registry is needed and away: then the record waits (INC-06, INC-07).
+    pub(crate) async fn decode(&self, record: &Record) -> Result<Decoded, RegistryError> {
+        let decoded = match Frame::detect(record.value.as_deref()) {
+            Err(error) => Err(error),
+            Ok(Frame::Json(text)) => decode_json_ticket(text),
+            Ok(Frame::Avro { schema_id, body }) => {
+                let Some(registry) = &self.registry else {
+                    let error = format!(
+                        "the value is framed Avro with schema id {schema_id}, and no schema registry is configured; \
+                         set KAFKA_SCHEMA_REGISTRY_URL and publish the record again"
+                    );
+                    return Ok(Decoded::Rejected(Rejection::of_record("schema_registry_not_configured", error)));
+                };
+                match registry.writer_schema(schema_id).await {
+                    Ok(writer) => decode_avro_ticket(body, &writer),
+                    Err(error @ RegistryError::Unavailable(_)) => return Err(error),
+                    Err(error) => {
+                        let code = if matches!(error, RegistryError::NotFound(_)) {
+                            "schema_not_found"
+                        } else {
+                            "unusable_schema"
+                        };
+                        return Ok(Decoded::Rejected(Rejection::of_record(code, error.to_string())));
+                    }
+                }
+            }
+        };
+        Ok(match decoded {
+            Err(error) => Decoded::Rejected(error.into()),
+            Ok(ticket) if ticket.status != TicketStatus::Pending => Decoded::NotPending(Box::new(ticket)),
+            Ok(ticket) if !self.supported.contains(&ticket.task_type) => {
+                let error = format!(
+                    "task type {} is not among SUPPORTED_TASK_TYPES of this worker; add it or publish to a fleet that has it",
+                    ticket.task_type
+                );
+                Decoded::Rejected(Rejection::of_ticket("unsupported_task_type", error, &ticket))
+            }
+            Ok(ticket) => Decoded::Ticket(Box::new(ticket)),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! The dead-letter topic: published, and acknowledged, before the source offset is committed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use ticket_schemas::{DlqEnvelope, TaskType};
+
+use super::decision::backoff;
+use super::decode::Rejection;
+use super::record::Record;
+use crate::events::{DeadLetterFailed, RecordDeadLettered};
+use crate::kafka::DELIVERY_TIMEOUT;
+use crate::metrics::Metrics;
+
+/// Publishes dead letters.
+pub(crate) struct DeadLetters {
+    producer: FutureProducer,
+    topic: String,
+    metrics: Arc<Metrics>,
+}
+
+impl DeadLetters {
+    pub(crate) fn new(producer: FutureProducer, topic: String, metrics: Arc<Metrics>) -> Self {
+        Self { producer, topic, metrics }
+    }
+
+    /// Publishes until the broker has acknowledged it: the record has no other place to be safe in.
+    pub(crate) async fn publish(&self, record: &Record, rejection: &Rejection) {
+        let started = Instant::now();
+        let mut failures = 0;
+        loop {
+            match self.try_publish(record, rejection, failures).await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.metrics.emit(DeadLetterFailed { position: &record.position, error: &error });
+                    tokio::time::sleep(backoff(failures).max(Duration::from_secs(1))).await;
+                    failures = failures.saturating_add(1);
+                }
+            }
+        }
+        self.metrics.emit(RecordDeadLettered {
+            ticket_id: rejection.ticket_id.as_deref(),
+            task_type: task_type_label(rejection.task_type.as_deref()),
+            position: &record.position,
+            code: rejection.code,
+            error: &rejection.error,
+            took: started.elapsed(),
+        });
+    }
+
+    async fn try_publish(&self, record: &Record, rejection: &Rejection, retry_count: u32) -> Result<(), String> {
+        let now = epoch_ms();
+        let headers = record.dlq_headers();
+        let envelope = DlqEnvelope {
+            original: rejection.original.as_ref(),
+            ticket_id_hint: rejection.ticket_id.as_deref(),
+            task_type_hint: rejection.task_type.as_deref(),
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+            source: record.dlq_source(),
+            error: &rejection.error,
+            error_type: rejection.code,
+            error_code: rejection.code,
+            retry_count,
+            last_failure_at_ms: now,
+            published_at_ms: now,
+            software_version: env!("CARGO_PKG_VERSION"),
+        };
+        let payload = envelope.to_json_bytes();
+        let message = FutureRecord::to(&self.topic).key(envelope.key()).payload(&payload);
+        self.producer
+            .send(message, Timeout::After(DELIVERY_TIMEOUT))
+            .await
+            .map(drop)
+            .map_err(|(error, _)| error.to_string())
+    }
+}
+
+/// A bounded label: a task type of ours, or `unknown` (INC-92).
+fn task_type_label(hint: Option<&str>) -> &'static str {
+    hint.and_then(|hint| hint.parse::<TaskType>().ok()).map_or("unknown", TaskType::as_str)
+}
+
+fn epoch_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,132 @@
+//! Follows `execution.results` from now on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
+use rdkafka::message::{Headers as _, OwnedMessage};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use serde_json::Value;
+use ticket_schemas::{ExecutionResult, Frame, decode_avro_result, decode_json_result};
+
+use crate::config::KafkaConfig;
+use crate::kafka;
+use crate::registry::RegistryClient;
+use crate::results::RESULT_ID_HEADER;
+
+/// How long the brokers may take to say where the topic ends.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A result as it was read.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// The result.
+    pub result: ExecutionResult,
+    /// Equal for copies of one outcome.
+    pub result_id: Option<String>,
+    /// `avro` or `json`.
+    pub encoding: &'static str,
+}
+
+impl Followed {
+    /// A metadata entry as text.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        self.result.result.metadata.get(key).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// Reads the records of a topic that are published after it was made. In nobody's consumer group.
+pub struct TopicFollower(StreamConsumer);
+
+impl TopicFollower {
+    /// Starts at the present end of the topic; nothing published from now on is missed.
+    ///
+    /// # Errors
+    /// When the brokers do not answer, or the topic does not exist.
+    pub async fn from_now(config: &KafkaConfig, topic: &str) -> anyhow::Result<Self> {
+        let mut client = kafka::consumer(config);
+        client.set("group.id", "worker-agents-follow").set("auto.offset.reset", "latest");
+        let consumer: StreamConsumer = client.create()?;
+        let ends: BaseConsumer = kafka::base(config).set("group.id", "worker-agents-follow").create()?;
+        let name = topic.to_owned();
+        let offsets = tokio::task::spawn_blocking(move || ends_of(&ends, &name)).await?.with_context(|| {
+            format!("no Kafka broker answered at {}; check KAFKA_BOOTSTRAP_SERVERS", config.bootstrap_servers)
+        })?;
+        anyhow::ensure!(offsets.count() > 0, "Kafka has no topic {topic:?}; check the KAFKA_*_TOPIC settings");
+        consumer.assign(&offsets)?;
+        Ok(Self(consumer))
+    }
+
+    /// The next record.
+    ///
+    /// # Errors
+    /// When the consumer breaks.
+    pub async fn next(&self) -> anyhow::Result<OwnedMessage> {
+        Ok(self.0.recv().await?.detach())
+    }
+}
+
+fn ends_of(client: &BaseConsumer, topic: &str) -> anyhow::Result<TopicPartitionList> {
+    let metadata = client.fetch_metadata(Some(topic), WATERMARK_TIMEOUT)?;
+    let mut offsets = TopicPartitionList::new();
+    for found in metadata.topics().iter().filter(|found| found.name() == topic) {
+        for partition in found.partitions() {
+            let (_, end) = client.fetch_watermarks(topic, partition.id(), WATERMARK_TIMEOUT)?;
+            offsets.add_partition_offset(topic, partition.id(), Offset::Offset(end))?;
+        }
+    }
+    Ok(offsets)
+}
+
+/// Reads results that are published after it was made.
+pub struct ResultFollower {
+    topic: TopicFollower,
+    registry: Option<Arc<RegistryClient>>,
+}
+
+impl ResultFollower {
+    /// As [`TopicFollower::from_now`], on the results topic.
+    ///
+    /// # Errors
+    /// When the brokers do not answer.
+    pub async fn from_now(config: &KafkaConfig) -> anyhow::Result<Self> {
+        let registry = config.schema_registry_url.as_deref().map(RegistryClient::new).transpose()?.map(Arc::new);
+        Ok(Self { topic: TopicFollower::from_now(config, &config.results_topic).await?, registry })
+    }
+
+    /// The next result. Records that are none are skipped with a warning.
+    ///
+    /// # Errors
+    /// When the consumer breaks.
+    pub async fn next(&self) -> anyhow::Result<Followed> {
+        loop {
+            let message = self.topic.next().await?;
+            let result_id = message.headers().and_then(|headers| {
+                let header = headers.iter().find(|header| header.key == RESULT_ID_HEADER)?;
+                header.value.map(|value| String::from_utf8_lossy(value).into_owned())
+            });
+            match self.decode(message.payload()).await {
+                Ok((result, encoding)) => return Ok(Followed { result, result_id, encoding }),
+                Err(error) => {
+                    tracing::warn!(%error, partition = message.partition(), offset = message.offset(), "a result cannot be read")
+                }
+            }
+        }
+    }
+
+    async fn decode(&self, value: Option<&[u8]>) -> anyhow::Result<(ExecutionResult, &'static str)> {
+        match Frame::detect(value)? {
+            Frame::Json(text) => Ok((decode_json_result(text)?, "json")),
+            Frame::Avro { schema_id, body } => {
+                let registry = self.registry.as_ref().context("the result is Avro; set KAFKA_SCHEMA_REGISTRY_URL")?;
+                let writer = registry.writer_schema(schema_id).await?;
+                Ok((decode_avro_result(body, &writer)?, "avro"))
+            }
+        }
+    }
+}

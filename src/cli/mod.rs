@@ -1,0 +1,133 @@
+//! The command line.
+//!
+//! Exit codes: 0 success, 1 tickets failed or checks did not pass, 2 wrong usage or settings, 3 infrastructure.
+
+mod config;
+mod doctor;
+mod follow;
+mod run;
+mod submit;
+mod tickets;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, MapSource};
+
+pub use follow::{Followed, ResultFollower, TopicFollower};
+pub use tickets::{Encoding, TicketPublisher, complete, parse_tickets};
+
+/// A mistake of the caller: wrong usage, a wrong setting, an invalid ticket.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+#[derive(Parser)]
+#[command(name = "worker-agents", version, about, long_about = None, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Settings are environment variables; `worker-agents config` lists them.\n\
+Exit codes: 0 success, 1 tickets failed or checks did not pass, 2 wrong usage or settings, 3 infrastructure.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the worker: tickets from Kafka become Temporal workflows
+    Run,
+    /// Run everything in one process tree: Kafka, Schema Registry, Temporal with its UI, and the worker
+    #[cfg(feature = "dev-stack")]
+    Dev(crate::dev::DevArgs),
+    /// Start the development stack, run a plan of real tickets through it and check every outcome
+    #[cfg(feature = "dev-stack")]
+    Demo(crate::dev::DemoArgs),
+    /// Publish tickets: one JSON object, an array, or JSON lines
+    Submit(submit::SubmitArgs),
+    /// Print every setting, its value, and where it came from
+    Config(config::ConfigArgs),
+    /// Check what the worker needs, and say how to fix what is missing
+    Doctor(doctor::DoctorArgs),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Supervise one process tree (started by the worker itself)
+    #[command(hide = true)]
+    SuperviseProcess(SuperviseArgs),
+}
+
+#[derive(Args)]
+struct SuperviseArgs {
+    /// Between TERM and KILL, in milliseconds
+    #[arg(long)]
+    grace_ms: u64,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Parses the process's arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let result = match cli.command {
+        Command::SuperviseProcess(args) => {
+            let mut words = args.command.into_iter();
+            // clap requires at least one.
+            let program = words.next().unwrap_or_default();
+            return ticket_activities::supervisor::main(Duration::from_millis(args.grace_ms), program, words.collect());
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "worker-agents", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Command::Run => block_on(run::run),
+        #[cfg(feature = "dev-stack")]
+        Command::Dev(args) => block_on(|| crate::dev::run(args)),
+        #[cfg(feature = "dev-stack")]
+        Command::Demo(args) => block_on(|| crate::dev::demo::run(args)),
+        Command::Submit(args) => block_on(|| submit::run(args)),
+        Command::Config(args) => config::run(&args),
+        Command::Doctor(args) => block_on(|| doctor::run(args)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("worker-agents: {error:#}");
+        ExitCode::from(if error.is::<UsageError>() || error.is::<crate::config::ConfigErrors>() { 2 } else { 3 })
+    })
+}
+
+fn block_on<F: Future<Output = anyhow::Result<ExitCode>>>(command: impl FnOnce() -> F) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command());
+    // What still runs is not waited for: whoever needed an orderly end has had one.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    result
+}
+
+/// Settings of this process.
+///
+/// # Errors
+/// Every wrong setting.
+pub fn settings() -> anyhow::Result<Config> {
+    let source = MapSource::process().map_err(|error| UsageError(format!(".env cannot be read: {error}")))?;
+    Ok(Config::read(&source)?)
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+pub async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut wait: Vec<_> =
+        [SignalKind::interrupt(), SignalKind::terminate()].into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    futures::future::select_all(wait.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}

@@ -1,0 +1,72 @@
+//! How tickets are taken from Kafka, and the limits they are held to.
+
+use ticket_workflows::{DeadlinePolicy, TicketPolicy};
+
+use super::reader::Reader;
+
+/// Backpressure and ticket policy.
+#[derive(Debug, Clone)]
+pub struct BridgeConfig {
+    /// `MAX_CONCURRENT_TICKETS`: tickets ready and not finished before consumption pauses.
+    pub max_concurrent_tickets: u64,
+    /// `CONSUMER_PAUSE_THRESHOLD`: fraction of it at which consumption pauses.
+    pub pause_threshold: f64,
+    /// `CONSUMER_RESUME_THRESHOLD`: fraction of it at which it resumes.
+    pub resume_threshold: f64,
+    /// What every ticket of this bridge is held to.
+    pub policy: TicketPolicy,
+}
+
+impl BridgeConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = Self {
+            max_concurrent_tickets: reader.number(
+                "MAX_CONCURRENT_TICKETS",
+                10,
+                1,
+                "tickets ready and not finished before consumption pauses",
+            ),
+            pause_threshold: reader.fraction("CONSUMER_PAUSE_THRESHOLD", 0.8, "fraction at which consumption pauses"),
+            resume_threshold: reader.fraction("CONSUMER_RESUME_THRESHOLD", 0.5, "fraction at which it resumes"),
+            policy: TicketPolicy {
+                timeout_multiplier: multiplier(reader),
+                default_timeout_ms: TicketPolicy::default().default_timeout_ms,
+                default_max_retries: u32::try_from(reader.number(
+                    "MAX_RETRIES_PER_TICKET",
+                    3,
+                    0,
+                    "extra attempts of a ticket without sla.max_retries",
+                ))
+                .unwrap_or(u32::MAX),
+                backoff_base_ms: millis(reader.seconds("RETRY_BACKOFF_BASE_SECONDS", 2.0, "back-off before the first retry")),
+                backoff_max_ms: millis(reader.seconds("RETRY_BACKOFF_MAX_SECONDS", 60.0, "longest back-off")),
+                deadline: reader
+                    .one_of(
+                        "DEADLINE_POLICY",
+                        &[("enforce", DeadlinePolicy::Enforce), ("mark", DeadlinePolicy::Mark)],
+                        "enforce",
+                        "enforce (sla.deadline bounds all work) or mark (a late result is only marked); added by this product",
+                    )
+                    .unwrap_or_default(),
+            },
+        };
+        if config.resume_threshold > config.pause_threshold {
+            reader.error("CONSUMER_RESUME_THRESHOLD must not be above CONSUMER_PAUSE_THRESHOLD".to_owned());
+        }
+        config
+    }
+}
+
+fn multiplier(reader: &mut Reader<'_>) -> f64 {
+    let multiplier: f64 = reader.parsed(
+        "TASK_TIMEOUT_MULTIPLIER",
+        1.5,
+        "a number above zero",
+        "factor on sla.timeout_ms for each attempt",
+    );
+    if !(multiplier.is_finite() && multiplier > 0.0) {
+        reader.error(format!("TASK_TIMEOUT_MULTIPLIER={multiplier}: expected a number above zero"));
+    }
+    multiplier
+}

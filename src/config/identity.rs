@@ -1,0 +1,69 @@
+//! Who this worker is and which tickets it takes.
+
+use std::collections::BTreeSet;
+
+use ticket_schemas::TaskType;
+use uuid::Uuid;
+
+use super::reader::Reader;
+
+/// Identity and capabilities.
+#[derive(Debug, Clone)]
+pub struct IdentityConfig {
+    /// `AGENT_ID`: the worker's own identity in results; a new random UUID unless set.
+    pub agent_id: String,
+    /// `SERVICE_VERSION`.
+    pub service_version: String,
+    /// `ENVIRONMENT`.
+    pub environment: String,
+    /// `SUPPORTED_TASK_TYPES`: others go to the DLQ.
+    pub supported_task_types: BTreeSet<TaskType>,
+    /// `MAX_CONCURRENT_TASKS`: attempts that run at once on this worker.
+    pub max_concurrent_tasks: usize,
+}
+
+impl IdentityConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let agent_id = reader.text("AGENT_ID", &Uuid::new_v4().to_string(), "this worker's identity in results");
+        if agent_id.len() > 200 || agent_id.chars().any(char::is_control) {
+            reader.error("AGENT_ID: expected at most 200 bytes without control characters".to_owned());
+        }
+        Self {
+            agent_id,
+            service_version: reader.text("SERVICE_VERSION", env!("CARGO_PKG_VERSION"), "version shown to peers"),
+            environment: reader.text("ENVIRONMENT", "production", "production, staging or a development name"),
+            supported_task_types: task_types(reader),
+            max_concurrent_tasks: usize::try_from(reader.number(
+                "MAX_CONCURRENT_TASKS",
+                5,
+                1,
+                "attempts that run at once on this worker",
+            ))
+            .unwrap_or(usize::MAX),
+        }
+    }
+}
+
+fn task_types(reader: &mut Reader<'_>) -> BTreeSet<TaskType> {
+    let words = reader.list(
+        "SUPPORTED_TASK_TYPES",
+        "BUILD,DEPLOY,TEST,VALIDATE,EXECUTE,COMPENSATE,QUERY,TRANSFORM",
+        "task types taken from Kafka; a ticket of another type goes to the DLQ",
+    );
+    let mut types = BTreeSet::new();
+    for word in words {
+        match word.parse::<TaskType>() {
+            Ok(task_type) => {
+                types.insert(task_type);
+            }
+            Err(_) => reader.error(format!(
+                "SUPPORTED_TASK_TYPES: {word:?} is no task type (known: {})",
+                TaskType::ALL.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ")
+            )),
+        }
+    }
+    if types.is_empty() {
+        reader.error("SUPPORTED_TASK_TYPES: at least one task type is needed".to_owned());
+    }
+    types
+}

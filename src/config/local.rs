@@ -1,0 +1,67 @@
+//! The local runtime of EXECUTE.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+
+/// Settings of the local runtime.
+#[derive(Debug, Clone)]
+pub struct LocalRuntimeConfig {
+    /// `LOCAL_RUNTIME_ENABLED`.
+    pub enabled: bool,
+    /// `DEFAULT_RUNTIME`: of EXECUTE tickets that name none.
+    pub default_runtime: String,
+    /// `LOCAL_RUNTIME_TIMEOUT_SECONDS`.
+    pub timeout: Duration,
+    /// `LOCAL_RUNTIME_ENABLE_SANDBOX`: the allow-list.
+    pub allow_list: bool,
+    /// `LOCAL_RUNTIME_ALLOWED_COMMANDS`.
+    pub allowed_commands: Vec<String>,
+    /// `LOCAL_RUNTIME_WORKING_DIR`.
+    pub working_dir: PathBuf,
+    /// `LOCAL_RUNTIME_PATH`: where allowed commands are looked for, and `PATH` of commands.
+    pub search_path: String,
+    /// `LOCAL_RUNTIME_KILL_GRACE_SECONDS`: between TERM and KILL. 10 s in `contracts/settings.md`, hard-coded constants.
+    pub grace: Duration,
+}
+
+impl LocalRuntimeConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let config = Self {
+            enabled: reader.boolean("LOCAL_RUNTIME_ENABLED", true, "whether commands may run on this machine"),
+            default_runtime: reader.text("DEFAULT_RUNTIME", "local", "runtime of EXECUTE tickets that name none"),
+            timeout: reader.seconds("LOCAL_RUNTIME_TIMEOUT_SECONDS", 300.0, "time of a command that names none"),
+            allow_list: reader.boolean(
+                "LOCAL_RUNTIME_ENABLE_SANDBOX",
+                true,
+                "whether only the allowed commands may run",
+            ),
+            allowed_commands: reader.list(
+                "LOCAL_RUNTIME_ALLOWED_COMMANDS",
+                "python,python3,node,bash,sh,terraform,kubectl,helm",
+                "commands that may run",
+            ),
+            working_dir: reader
+                .text("LOCAL_RUNTIME_WORKING_DIR", "/tmp/neural-hive-execution", "no command runs outside this folder")
+                .into(),
+            search_path: {
+                let own = reader.text("PATH", "/usr/local/bin:/usr/bin:/bin", "this process's search path");
+                reader.text(
+                    "LOCAL_RUNTIME_PATH",
+                    &own,
+                    "PATH of commands, and where they are looked for (default: this process's); added by this product",
+                )
+            },
+            grace: reader.seconds(
+                "LOCAL_RUNTIME_KILL_GRACE_SECONDS",
+                10.0,
+                "between TERM and KILL; added by this product",
+            ),
+        };
+        if !config.working_dir.is_absolute() {
+            reader.error("LOCAL_RUNTIME_WORKING_DIR must be an absolute path".to_owned());
+        }
+        config
+    }
+}

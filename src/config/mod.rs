@@ -1,0 +1,66 @@
+//! Configuration: one struct per subject, read from the environment, all errors at once, secrets never printed.
+//!
+//! Names are those of the platform (`contracts/settings.md`); what this product adds says so in its help text.
+
+mod bridge;
+mod http;
+mod identity;
+mod kafka;
+mod known;
+mod local;
+mod reader;
+mod source;
+mod temporal;
+
+pub use bridge::BridgeConfig;
+pub use http::{HttpConfig, LogFormat};
+pub use identity::IdentityConfig;
+pub use kafka::{KafkaConfig, KafkaSecurity, ResultEncoding, SaslCredentials};
+pub use local::LocalRuntimeConfig;
+pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
+pub use source::{MapSource, Origin, Source};
+pub use temporal::TemporalConfig;
+
+use reader::Reader;
+
+/// Everything the worker is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this worker is and what it takes.
+    pub identity: IdentityConfig,
+    /// Kafka and the Schema Registry.
+    pub kafka: KafkaConfig,
+    /// How tickets are taken from Kafka.
+    pub bridge: BridgeConfig,
+    /// The engine.
+    pub temporal: TemporalConfig,
+    /// The local runtime of EXECUTE.
+    pub local: LocalRuntimeConfig,
+    /// Ports, logs, shutdown.
+    pub http: HttpConfig,
+    /// Every setting as it is in force, for `worker-agents config`.
+    pub settings: Vec<Setting>,
+    /// What is odd but not wrong.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// Every wrong setting, at once.
+    pub fn read(source: &dyn Source) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(source);
+        let identity = IdentityConfig::read(&mut reader);
+        let kafka = KafkaConfig::read(&mut reader);
+        let bridge = BridgeConfig::read(&mut reader);
+        let temporal = TemporalConfig::read(&mut reader);
+        let local = LocalRuntimeConfig::read(&mut reader);
+        let http = HttpConfig::read(&mut reader);
+        let (settings, warnings) = reader.finish()?;
+        Ok(Self { identity, kafka, bridge, temporal, local, http, settings, warnings })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The embedded peers together: Kafka, Schema Registry, Temporal.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::kafka::MockKafka;
+use super::proxy;
+use super::registry::SchemaRegistry;
+use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli, free_port};
+use crate::config::{MapSource, Origin, Source as _};
+use crate::http;
+use crate::worker::supervisor;
+
+/// Between TERM and KILL for the Temporal dev server.
+const TEMPORAL_GRACE: Duration = Duration::from_secs(2);
+const NAMESPACE: &str = "default";
+/// Topics with the partitions of `contracts/kafka.md §1`.
+const TOPICS: [(&str, i32); 3] = [("execution.tickets", 12), ("execution.results", 6), ("execution.tickets.dlq", 3)];
+
+/// Ports to listen on; 0: any free one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    /// Kafka.
+    pub kafka: u16,
+    /// Schema Registry.
+    pub registry: u16,
+    /// Temporal.
+    pub temporal: u16,
+    /// Temporal UI.
+    pub ui: u16,
+    /// The worker.
+    pub http: u16,
+    /// The worker's metrics.
+    pub metrics: u16,
+}
+
+/// Where the peers are. The ready file is made of these.
+#[derive(Debug, Clone, Serialize)]
+pub struct Peers {
+    /// Bootstrap address.
+    pub kafka_bootstrap: String,
+    /// Base URL.
+    pub schema_registry_url: String,
+    /// host:port.
+    pub temporal_address: String,
+    /// Namespace.
+    pub temporal_namespace: String,
+    /// Base URL of the UI.
+    pub temporal_ui_url: String,
+}
+
+impl Peers {
+    /// A ticket's page in the Temporal UI.
+    #[must_use]
+    pub fn ticket_url(&self, ticket_id: &str) -> String {
+        format!(
+            "{}/namespaces/{}/workflows/{}",
+            self.temporal_ui_url,
+            self.temporal_namespace,
+            ticket_workflows::workflow_id(ticket_id)
+        )
+    }
+}
+
+/// The running peers.
+pub struct DevStack {
+    // Dropped last: its thread ends with it.
+    kafka: MockKafka,
+    registry: SchemaRegistry,
+    temporal: TemporalDevServer,
+    peers: Peers,
+    stop: CancellationToken,
+}
+
+impl DevStack {
+    /// Starts all peers and waits until they answer.
+    ///
+    /// # Errors
+    /// One sentence: a port in use, a missing CLI.
+    pub async fn start(ports: &Ports) -> anyhow::Result<Self> {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stop = CancellationToken::new();
+        // The cheap things that can fail, first.
+        let cli = find_cli(&path(), Path::new(".tools"))
+            .or_else(|_| find_cli(&path(), &Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools")))?;
+        let kafka_listener = http::bind(local(ports.kafka), "--kafka-port").await?;
+        let registry_listener = http::bind(local(ports.registry), "--registry-port").await?;
+
+        let kafka = tokio::task::spawn_blocking(|| MockKafka::start(&TOPICS))
+            .await?
+            .context("the embedded Kafka did not start")?;
+        let kafka_bootstrap = kafka_listener.local_addr()?.to_string();
+        tokio::spawn(proxy::forward(kafka_listener, kafka.bootstrap_servers().to_owned(), stop.clone()));
+
+        let registry = SchemaRegistry::new();
+        let schema_registry_url = format!("http://{}", registry_listener.local_addr()?);
+        tokio::spawn(registry.serve(registry_listener, stop.clone()));
+
+        let free = |port: u16| if port == 0 { free_port() } else { Ok(port) };
+        let temporal = TemporalDevServer::start(TemporalDevOptions {
+            cli,
+            supervisor: supervisor()?,
+            port: free(ports.temporal)?,
+            ui_port: free(ports.ui)?,
+            namespace: NAMESPACE.to_owned(),
+            db_file: None,
+            log_file: None,
+            search_attributes: ticket_workflows::search_attributes()
+                .into_iter()
+                .map(|attribute| (attribute.name.to_owned(), attribute.kind.to_owned()))
+                .collect(),
+            grace: TEMPORAL_GRACE,
+        })
+        .await?;
+        let peers = Peers {
+            kafka_bootstrap,
+            schema_registry_url,
+            temporal_address: temporal.address().to_owned(),
+            temporal_namespace: NAMESPACE.to_owned(),
+            temporal_ui_url: temporal.ui_url().to_owned(),
+        };
+        Ok(Self { kafka, registry, temporal, peers, stop })
+    }
+
+    /// Where the peers are.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// The embedded Kafka, for its faults.
+    #[must_use]
+    pub fn kafka(&self) -> &MockKafka {
+        &self.kafka
+    }
+
+    /// The embedded Schema Registry, for its faults.
+    #[must_use]
+    pub fn registry(&self) -> &SchemaRegistry {
+        &self.registry
+    }
+
+    /// Resolves, with the reason, when the Temporal dev server ends by itself.
+    pub fn temporal_exited(&self) -> impl Future<Output = String> + Send + use<> {
+        self.temporal.exited()
+    }
+
+    /// Settings of a worker of this stack: `base`, with the peers' addresses over it.
+    #[must_use]
+    pub fn source(&self, base: MapSource, ports: &Ports) -> MapSource {
+        let mut source = defaults(base);
+        let peers = &self.peers;
+        for (name, value) in [
+            ("KAFKA_BOOTSTRAP_SERVERS", peers.kafka_bootstrap.clone()),
+            ("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT".to_owned()),
+            ("KAFKA_TICKETS_TOPIC", TOPICS[0].0.to_owned()),
+            ("KAFKA_RESULTS_TOPIC", TOPICS[1].0.to_owned()),
+            ("KAFKA_DLQ_TOPIC", TOPICS[2].0.to_owned()),
+            ("KAFKA_SCHEMA_REGISTRY_URL", peers.schema_registry_url.clone()),
+            ("TEMPORAL_ADDRESS", peers.temporal_address.clone()),
+            ("TEMPORAL_NAMESPACE", peers.temporal_namespace.clone()),
+            ("TEMPORAL_UI_URL", peers.temporal_ui_url.clone()),
+            ("HTTP_PORT", ports.http.to_string()),
+            ("PROMETHEUS_PORT", ports.metrics.to_string()),
+        ] {
+            source.set(name, value, Origin::DevStack);
+        }
+        source
+    }
+
+    /// Ends all peers; nothing of them is left afterwards.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.temporal.stop().await;
+    }
+}
+
+/// Defaults of a development worker; what the environment sets stands.
+pub(super) fn defaults(mut source: MapSource) -> MapSource {
+    for (name, value) in [
+        ("ENVIRONMENT", "development"),
+        ("HTTP_BIND", "127.0.0.1"),
+        ("SHUTDOWN_GRACE_SECONDS", "1"),
+        ("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "1"),
+        // The embedded broker does not wake a fetch that waits.
+        ("KAFKA_FETCH_WAIT_MAX_MS", "10"),
+    ] {
+        if source.get(name).is_none() {
+            source.set(name, value, Origin::DevStack);
+        }
+    }
+    source
+}
+
+fn path() -> OsString {
+    #[expect(clippy::disallowed_methods, reason = "tools are looked for where the shell would")]
+    std::env::var_os("PATH").unwrap_or_default()
+}

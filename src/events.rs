@@ -1,0 +1,280 @@
+//! One struct per internal event: emitting it writes the log line and moves the metric together, so that they never
+//! drift apart. Log lines carry ids and positions, never ticket content (INC-95).
+
+use std::time::Duration;
+
+use ticket_activities::{AttemptEnd, Observer};
+use ticket_workflows::{RecordPosition, Report};
+use tracing::{debug, error, info, warn};
+
+use crate::metrics::Metrics;
+
+/// Something that happened and is both logged and counted.
+pub trait Event {
+    /// Writes the log line and moves the metric.
+    fn emit(&self, metrics: &Metrics);
+}
+
+impl Metrics {
+    /// Emits an event.
+    #[expect(clippy::needless_pass_by_value, reason = "events are built where they are emitted")]
+    pub fn emit(&self, event: impl Event) {
+        event.emit(self);
+    }
+}
+
+/// A ticket's workflow was started.
+pub struct TicketStarted<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// Its type.
+    pub task_type: &'static str,
+    /// Its record.
+    pub position: &'a RecordPosition,
+    /// The run.
+    pub run_id: &'a str,
+    /// How long the start took.
+    pub took: Duration,
+}
+
+impl Event for TicketStarted<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        info!(ticket_id = self.ticket_id, task_type = self.task_type, position = %self.position, run_id = self.run_id, "ticket_started");
+        metrics.tickets_consumed.with_label_values(&[self.task_type]).inc();
+        metrics.tickets_processing.with_label_values(&[self.task_type]).inc();
+        metrics.records.with_label_values(&["started"]).inc();
+        metrics.start_duration.observe(self.took.as_secs_f64());
+    }
+}
+
+/// The same ticket was published again.
+pub struct DuplicateRecognised<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// Its type.
+    pub task_type: &'static str,
+    /// The later record.
+    pub position: &'a RecordPosition,
+    /// Request id of the record that started it.
+    pub first: &'a str,
+}
+
+impl Event for DuplicateRecognised<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        info!(ticket_id = self.ticket_id, position = %self.position, first = self.first, "ticket_duplicate");
+        metrics.tickets_consumed.with_label_values(&[self.task_type]).inc();
+        metrics.duplicates_detected.with_label_values(&["bridge"]).inc();
+        metrics.records.with_label_values(&["duplicate"]).inc();
+    }
+}
+
+/// A record that is not for a worker: its ticket is not PENDING.
+pub struct RecordSkipped<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// The record.
+    pub position: &'a RecordPosition,
+    /// The ticket's status.
+    pub status: &'a str,
+}
+
+impl Event for RecordSkipped<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        debug!(ticket_id = self.ticket_id, position = %self.position, status = self.status, "record_skipped");
+        metrics.records.with_label_values(&["skipped"]).inc();
+    }
+}
+
+/// A record went to the DLQ.
+pub struct RecordDeadLettered<'a> {
+    /// The ticket, when its id is known.
+    pub ticket_id: Option<&'a str>,
+    /// Its type, or `unknown`.
+    pub task_type: &'static str,
+    /// The record.
+    pub position: &'a RecordPosition,
+    /// Stable error code.
+    pub code: &'static str,
+    /// What is wrong.
+    pub error: &'a str,
+    /// How long publishing took.
+    pub took: Duration,
+}
+
+impl Event for RecordDeadLettered<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(
+            ticket_id = self.ticket_id,
+            topic = %self.position.topic,
+            partition = self.position.partition,
+            offset = self.position.offset,
+            error_code = self.code,
+            error = self.error,
+            "record_dead_lettered"
+        );
+        metrics.dlq_messages.with_label_values(&[self.code, self.task_type]).inc();
+        metrics.dlq_publish_duration.observe(self.took.as_secs_f64());
+        metrics.records.with_label_values(&["dead_lettered"]).inc();
+    }
+}
+
+/// The DLQ could not be written; the record is kept and tried again.
+pub struct DeadLetterFailed<'a> {
+    /// The record.
+    pub position: &'a RecordPosition,
+    /// What the broker said.
+    pub error: &'a str,
+}
+
+impl Event for DeadLetterFailed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        error!(position = %self.position, error = self.error, "dlq_publish_failed");
+        metrics.dlq_publish_errors.with_label_values(&["delivery_failed"]).inc();
+    }
+}
+
+/// A peer is away; the partition waits and tries again.
+pub struct PeerUnavailable<'a> {
+    /// `temporal`, `schema_registry`.
+    pub peer: &'static str,
+    /// The record that waits.
+    pub position: &'a RecordPosition,
+    /// What was said.
+    pub error: &'a str,
+    /// When it is tried again.
+    pub retry_in: Duration,
+}
+
+impl Event for PeerUnavailable<'_> {
+    fn emit(&self, _metrics: &Metrics) {
+        warn!(peer = self.peer, position = %self.position, error = self.error, retry_in_ms = self.retry_in.as_millis() as u64, "peer_unavailable");
+    }
+}
+
+/// The set-up is wrong (a missing namespace, permission or search attribute): readiness goes, no ticket is lost.
+pub struct SetupFault<'a> {
+    /// A stable word for the fault.
+    pub fault: &'static str,
+    /// What was said and what to do.
+    pub error: &'a str,
+}
+
+impl Event for SetupFault<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        error!(fault = self.fault, error = self.error, "setup_fault");
+        metrics.setup_faults.with_label_values(&[self.fault]).inc();
+    }
+}
+
+/// Consumption pauses: too many tickets are ready and not finished.
+pub struct ConsumptionPaused {
+    /// Tickets in flight.
+    pub in_flight: u64,
+}
+
+impl Event for ConsumptionPaused {
+    fn emit(&self, metrics: &Metrics) {
+        info!(in_flight = self.in_flight, "consumer_paused");
+        metrics.consumer_paused.inc();
+    }
+}
+
+/// Consumption goes on.
+pub struct ConsumptionResumed {
+    /// Tickets in flight.
+    pub in_flight: u64,
+    /// Length of the pause.
+    pub paused_for: Duration,
+}
+
+impl Event for ConsumptionResumed {
+    fn emit(&self, metrics: &Metrics) {
+        info!(in_flight = self.in_flight, paused_ms = self.paused_for.as_millis() as u64, "consumer_resumed");
+        metrics.consumer_resumed.inc();
+        metrics.consumer_pause_duration.observe(self.paused_for.as_secs_f64());
+    }
+}
+
+/// A result was acknowledged by the broker.
+pub struct ResultPublished<'a> {
+    /// The result.
+    pub report: &'a Report,
+    /// `avro` or `json`.
+    pub encoding: &'static str,
+}
+
+impl Event for ResultPublished<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let result = &self.report.result;
+        info!(
+            ticket_id = %result.ticket_id,
+            status = result.status.as_str(),
+            error_code = self.report.error_code.as_deref(),
+            task_duration_ms = self.report.duration_ms,
+            result_id = self.report.result_id,
+            encoding = self.encoding,
+            "kafka_result_published"
+        );
+        metrics.results_published.with_label_values(&[result.status.as_str()]).inc();
+        metrics.result_encodings.with_label_values(&[self.encoding]).inc();
+    }
+}
+
+/// A result could not be published now; its ticket stays open and it is tried again.
+pub struct ResultDelayed<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// What was said.
+    pub error: &'a str,
+}
+
+impl Event for ResultDelayed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(ticket_id = self.ticket_id, error = self.error, "kafka_result_delayed");
+        metrics.kafka_producer_errors.inc();
+    }
+}
+
+/// librdkafka reported an error of the consumer.
+pub struct ConsumerError<'a> {
+    /// Its code.
+    pub code: String,
+    /// Its text.
+    pub error: &'a str,
+}
+
+impl Event for ConsumerError<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(code = self.code, error = self.error, "kafka_consumer_error");
+        metrics.kafka_consumer_errors.with_label_values(&[&self.code]).inc();
+    }
+}
+
+/// Counts what activities do.
+impl Observer for Metrics {
+    fn attempt_started(&self, ticket_id: &str, task_type: &'static str, attempt: u32) {
+        info!(ticket_id, task_type, attempt, "attempt_started");
+        self.active_tasks.inc();
+    }
+
+    fn attempt_ended(&self, end: &AttemptEnd<'_>) {
+        info!(
+            ticket_id = end.ticket_id,
+            task_type = end.task_type,
+            attempt = end.attempt,
+            end = end.end,
+            duration_ms = end.duration.as_millis() as u64,
+            "attempt_ended"
+        );
+        self.active_tasks.dec();
+    }
+
+    fn ticket_reported(&self, report: &Report) {
+        let task_type = report.task_type.as_str();
+        match &report.error_code {
+            None => self.tickets_completed.with_label_values(&[task_type]).inc(),
+            Some(code) => self.tickets_failed.with_label_values(&[task_type, code]).inc(),
+        }
+        self.task_duration.with_label_values(&[task_type]).observe(report.duration_ms as f64 / 1000.0);
+    }
+}

@@ -1,0 +1,23 @@
+//! The deployable: command line, configuration, bridge, platform clients, HTTP, telemetry.
+//!
+//! Owns the process. Never decides what a ticket does (`ticket-workflows`) and never does a ticket's work
+//! (`ticket-activities`); it implements their ports and wires them together. `main.rs` is its only caller, tests and
+//! benches aside.
+
+pub mod bridge;
+pub mod cli;
+pub mod config;
+#[cfg(feature = "dev-stack")]
+pub mod dev;
+pub mod events;
+pub mod health;
+pub mod http;
+pub mod kafka;
+pub mod logging;
+pub mod metrics;
+pub mod net;
+pub mod registry;
+pub mod results;
+pub mod sdk_metrics;
+pub mod temporal;
+pub mod worker;

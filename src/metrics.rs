@@ -1,0 +1,256 @@
+//! Every metric of the worker: name, type, labels, buckets. Names, labels and buckets of the platform's contract
+//! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
+//! (INC-92).
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+const TASK_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const PAUSE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const DLQ_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Workflow starts take milliseconds.
+const START_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The metrics and the registry that serves them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Process starts.
+    pub startup: IntCounter,
+    /// Tickets taken from Kafka, by task type.
+    pub tickets_consumed: IntCounterVec,
+    /// Tickets whose workflow was started, by task type.
+    pub tickets_processing: IntCounterVec,
+    /// Tickets that ended COMPLETED, by task type.
+    pub tickets_completed: IntCounterVec,
+    /// Tickets that ended FAILED, by task type and stable error code.
+    pub tickets_failed: IntCounterVec,
+    /// Attempts that run on this worker.
+    pub active_tasks: IntGauge,
+    /// Tickets ready and not finished.
+    pub tickets_in_flight: IntGauge,
+    /// `MAX_CONCURRENT_TICKETS`.
+    pub max_concurrent_tickets: IntGauge,
+    /// Pauses of consumption.
+    pub consumer_paused: IntCounter,
+    /// Ends of pauses.
+    pub consumer_resumed: IntCounter,
+    /// Length of a pause.
+    pub consumer_pause_duration: Histogram,
+    /// Duration of a ticket, waits included.
+    pub task_duration: HistogramVec,
+    /// Tickets published again, by who noticed.
+    pub duplicates_detected: IntCounterVec,
+    /// Consumer set up.
+    pub kafka_consumer_initialized: IntCounter,
+    /// Producer set up.
+    pub kafka_producer_initialized: IntCounter,
+    /// Consumer errors, by librdkafka's code.
+    pub kafka_consumer_errors: IntCounterVec,
+    /// Results delivered, by status.
+    pub results_published: IntCounterVec,
+    /// Failed result publications.
+    pub kafka_producer_errors: IntCounter,
+    /// Records sent to the DLQ, by error code and task type.
+    pub dlq_messages: IntCounterVec,
+    /// Time to publish to the DLQ.
+    pub dlq_publish_duration: Histogram,
+    /// Failed publications to the DLQ.
+    pub dlq_publish_errors: IntCounterVec,
+    /// Executors registered at start, by task type.
+    pub executors_registered: IntCounterVec,
+    /// Every record read, by what became of it.
+    pub records: IntCounterVec,
+    /// Time from asking for a workflow start to the answer.
+    pub start_duration: Histogram,
+    /// Results by the encoding they were sent in.
+    pub result_encodings: IntCounterVec,
+    /// Failed start-up checks, by check.
+    pub setup_faults: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When two metrics share a name: a defect.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let r = Registry::new();
+        Ok(Self {
+            startup: counter(&r, "worker_agent_startup_total", "process starts")?,
+            tickets_consumed: counters(
+                &r,
+                "worker_agent_tickets_consumed_total",
+                "tickets taken from Kafka",
+                &["task_type"],
+            )?,
+            tickets_processing: counters(
+                &r,
+                "worker_agent_tickets_processing_total",
+                "tickets whose workflow was started",
+                &["task_type"],
+            )?,
+            tickets_completed: counters(
+                &r,
+                "worker_agent_tickets_completed_total",
+                "tickets that ended COMPLETED",
+                &["task_type"],
+            )?,
+            tickets_failed: counters(
+                &r,
+                "worker_agent_tickets_failed_total",
+                "tickets that ended FAILED",
+                &["task_type", "error_type"],
+            )?,
+            active_tasks: gauge(&r, "worker_agent_active_tasks", "attempts that run on this worker")?,
+            tickets_in_flight: gauge(&r, "worker_agent_tickets_in_flight", "tickets ready and not finished")?,
+            max_concurrent_tickets: gauge(&r, "worker_agent_max_concurrent_tickets", "MAX_CONCURRENT_TICKETS")?,
+            consumer_paused: counter(&r, "worker_agent_consumer_paused_total", "pauses of consumption")?,
+            consumer_resumed: counter(&r, "worker_agent_consumer_resumed_total", "ends of pauses of consumption")?,
+            consumer_pause_duration: histogram(
+                &r,
+                "worker_agent_consumer_pause_duration_seconds",
+                "length of a pause",
+                PAUSE_BUCKETS,
+            )?,
+            task_duration: histograms(
+                &r,
+                "worker_agent_task_duration_seconds",
+                "ticket duration including waits",
+                TASK_BUCKETS,
+                &["task_type"],
+            )?,
+            duplicates_detected: counters(
+                &r,
+                "worker_agent_duplicates_detected_total",
+                "tickets published again",
+                &["component"],
+            )?,
+            kafka_consumer_initialized: counter(
+                &r,
+                "worker_agent_kafka_consumer_initialized_total",
+                "consumer set up",
+            )?,
+            kafka_producer_initialized: counter(
+                &r,
+                "worker_agent_kafka_producer_initialized_total",
+                "producer set up",
+            )?,
+            kafka_consumer_errors: counters(
+                &r,
+                "worker_agent_kafka_consumer_errors_total",
+                "consumer errors",
+                &["error_type"],
+            )?,
+            results_published: counters(&r, "worker_agent_results_published_total", "results delivered", &["status"])?,
+            kafka_producer_errors: counter(
+                &r,
+                "worker_agent_kafka_producer_errors_total",
+                "failed result publications",
+            )?,
+            dlq_messages: counters(
+                &r,
+                "worker_agent_dlq_messages_total",
+                "records sent to the DLQ",
+                &["reason", "task_type"],
+            )?,
+            dlq_publish_duration: histogram(
+                &r,
+                "worker_agent_dlq_publish_duration_seconds",
+                "time to publish to the DLQ",
+                DLQ_BUCKETS,
+            )?,
+            dlq_publish_errors: counters(
+                &r,
+                "worker_agent_dlq_publish_errors_total",
+                "failed publications to the DLQ",
+                &["error_type"],
+            )?,
+            executors_registered: counters(
+                &r,
+                "worker_agent_executors_registered_total",
+                "executors registered at start",
+                &["task_type"],
+            )?,
+            records: counters(
+                &r,
+                "worker_agent_records_total",
+                "records read, by what became of them",
+                &["disposition"],
+            )?,
+            start_duration: histogram(
+                &r,
+                "worker_agent_workflow_start_duration_seconds",
+                "time from asking for a workflow start to the answer",
+                START_BUCKETS,
+            )?,
+            result_encodings: counters(
+                &r,
+                "worker_agent_result_encodings_total",
+                "results by encoding",
+                &["encoding"],
+            )?,
+            setup_faults: counters(
+                &r,
+                "worker_agent_setup_faults_total",
+                "set-up faults that took readiness away",
+                &["fault"],
+            )?,
+            registry: r,
+        })
+    }
+
+    /// The metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "the metrics could not be rendered");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// What is registered, for the table test.
+    #[must_use]
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let metric = IntCounter::new(name, help)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let metric = IntGauge::new(name, help)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+    let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

@@ -1,0 +1,183 @@
+//! The engine: connection, namespace checks, and the worker, supervised.
+
+use std::time::Duration;
+
+use temporalio_client::envconfig::LoadClientConfigProfileOptions;
+use temporalio_client::{Client, ClientOptions, Connection, NamespacedClient as _, Url};
+use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
+use temporalio_common::protos::temporal::api::operatorservice::v1::{
+    AddSearchAttributesRequest, ListSearchAttributesRequest,
+};
+use temporalio_common::telemetry::TelemetryOptions;
+use temporalio_sdk::runtime::worker_tuner::{FixedSizeSlotSupplier, TunerHolder};
+use temporalio_sdk::runtime::{PollerBehavior, RuntimeOptions};
+use temporalio_sdk::{Runtime, Worker, WorkerOptions};
+use ticket_activities::Activities;
+use ticket_workflows::{SearchAttribute, TicketWorkflow, search_attributes};
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+
+use crate::config::Config;
+use crate::health::Health;
+use crate::sdk_metrics::SdkMetrics;
+
+/// How long connecting may take before it counts as failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a set-up call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between a worker's failure and its next start.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// Heartbeats of executors are never held back longer than this: cancel requests arrive on their answers.
+const MAX_HEARTBEAT_THROTTLE: Duration = Duration::from_secs(1);
+/// The liveness entry of the worker.
+pub const WORKER_LOOP: &str = "temporal_worker";
+
+/// The SDK's runtime; its metrics go to `metrics`.
+///
+/// # Errors
+/// When telemetry cannot be set up.
+pub fn runtime(metrics: Option<&SdkMetrics>) -> anyhow::Result<Runtime> {
+    let telemetry = TelemetryOptions::builder().maybe_metrics(metrics.map(SdkMetrics::meter)).build();
+    let options = RuntimeOptions::builder().telemetry_options(telemetry).build().map_err(anyhow::Error::msg)?;
+    Ok(Runtime::from_current_tokio(options)?)
+}
+
+/// Connects to the server named by the settings, or by the SDK's own variables and profiles.
+///
+/// # Errors
+/// One sentence that names the address and what to do.
+pub async fn connect(config: &Config) -> anyhow::Result<Client> {
+    let (mut connection, mut client) = ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
+        .map_err(|error| {
+            anyhow::anyhow!("the Temporal profile cannot be read: {error}; check TEMPORAL_* and temporal.toml")
+        })?;
+    if let Some(address) = &config.temporal.address {
+        connection.target = target(address, connection.tls_options.is_some() || connection.api_key.is_some())?;
+    }
+    if let Some(namespace) = &config.temporal.namespace {
+        client.namespace.clone_from(namespace);
+    }
+    connection.identity = format!("worker-agents@{}", config.identity.agent_id);
+    connection.connect_timeout = Some(CONNECT_TIMEOUT);
+    let address = connection.target.clone();
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT * 2, Connection::connect(connection)).await;
+    let connected = connected.map_err(anyhow::Error::from).and_then(|result| result.map_err(anyhow::Error::from));
+    let connection = connected.map_err(|error| {
+        anyhow::anyhow!("no Temporal server answered at {address} ({error}); check TEMPORAL_ADDRESS and the network")
+    })?;
+    Ok(Client::new(connection, client)?)
+}
+
+fn target(address: &str, tls: bool) -> anyhow::Result<Url> {
+    let with_scheme = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("{}://{address}", if tls { "https" } else { "http" })
+    };
+    with_scheme
+        .parse()
+        .map_err(|error| anyhow::anyhow!("TEMPORAL_ADDRESS={address:?} is no address ({error}); expected host:port"))
+}
+
+/// The search attributes that the namespace lacks.
+///
+/// # Errors
+/// When the server cannot be asked, or the namespace does not exist.
+pub async fn missing_search_attributes(client: &Client) -> anyhow::Result<Vec<SearchAttribute>> {
+    let mut request = Request::new(ListSearchAttributesRequest { namespace: client.namespace() });
+    request.set_timeout(CALL_TIMEOUT);
+    let existing = client.connection().operator_service().list_search_attributes(request).await.map_err(|status| {
+        anyhow::anyhow!(
+            "the search attributes of namespace {:?} cannot be read ({status}); create the namespace or correct TEMPORAL_NAMESPACE",
+            client.namespace()
+        )
+    })?;
+    let existing = existing.into_inner().custom_attributes;
+    Ok(search_attributes().into_iter().filter(|wanted| !existing.contains_key(wanted.name)).collect())
+}
+
+/// Creates search attributes.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn create_search_attributes(client: &Client, missing: &[SearchAttribute]) -> anyhow::Result<()> {
+    let kind = |attribute: &SearchAttribute| match attribute.kind {
+        "Datetime" => IndexedValueType::Datetime,
+        _ => IndexedValueType::Keyword,
+    };
+    let mut request = Request::new(AddSearchAttributesRequest {
+        namespace: client.namespace(),
+        search_attributes: missing
+            .iter()
+            .map(|attribute| (attribute.name.to_owned(), kind(attribute).into()))
+            .collect(),
+    });
+    request.set_timeout(CALL_TIMEOUT);
+    client.connection().operator_service().add_search_attributes(request).await?;
+    Ok(())
+}
+
+/// Builds the worker: workflow and executors on one task queue, `MAX_CONCURRENT_TASKS` executor slots, eager starts.
+///
+/// # Errors
+/// When the SDK refuses the options.
+pub fn worker(runtime: &Runtime, client: &Client, config: &Config, activities: &Activities) -> anyhow::Result<Worker> {
+    let tasks = config.identity.max_concurrent_tasks;
+    let tuner = TunerHolder::builder()
+        .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(WORKFLOW_SLOTS))
+        .activity_task_slot_supplier(FixedSizeSlotSupplier::new(tasks))
+        .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(LOCAL_ACTIVITY_SLOTS))
+        .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .build();
+    let options = WorkerOptions::new(config.temporal.task_queue.clone())
+        .tuner(tuner)
+        .max_cached_workflows(config.temporal.max_cached_workflows)
+        .max_heartbeat_throttle_interval(MAX_HEARTBEAT_THROTTLE)
+        .graceful_shutdown_period(config.http.shutdown_grace)
+        .workflow_task_poller_behavior(PollerBehavior::SimpleMaximum(WORKFLOW_POLLERS))
+        .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(ACTIVITY_POLLERS.min(tasks)))
+        .register_activities(activities.clone())
+        .register_workflow::<TicketWorkflow>()?
+        .build();
+    Ok(Worker::new(runtime, client.clone(), options)?)
+}
+
+/// Workflow tasks at once. A ticket's workflow task takes a millisecond or two; its report runs within it.
+const WORKFLOW_SLOTS: usize = 40;
+/// Reports at once.
+const LOCAL_ACTIVITY_SLOTS: usize = 40;
+/// Concurrent polls.
+const WORKFLOW_POLLERS: usize = 5;
+/// As [`WORKFLOW_POLLERS`].
+const ACTIVITY_POLLERS: usize = 5;
+
+/// Runs the worker until stopped. One that ends by itself is started again, and `/health` says so meanwhile.
+pub async fn run_supervised(
+    build: impl Fn() -> anyhow::Result<Worker>,
+    health: Health,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let mut worker = build()?;
+        let shutdown = worker.shutdown_handle();
+        health.alive(WORKER_LOOP);
+        health.ready(WORKER_LOOP);
+        let stopping = stop.clone();
+        let trigger = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+            stopping.cancelled().await;
+            shutdown();
+        }));
+        let result = worker.run().await;
+        drop(trigger);
+        if stop.is_cancelled() {
+            return result.map_err(anyhow::Error::from);
+        }
+        let error = result.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string());
+        tracing::error!(error, "temporal_worker_ended; it is started again");
+        health.dead(WORKER_LOOP, error.clone());
+        health.not_ready(WORKER_LOOP, error);
+        if stop.run_until_cancelled(tokio::time::sleep(RESTART_PAUSE)).await.is_none() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The worker as a whole: what it is made of, in which order it starts, and how it ends.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::future::{BoxFuture, LocalBoxFuture};
+use rdkafka::producer::{FutureProducer, Producer as _};
+use ticket_activities::execute::Noop;
+use ticket_activities::execute::local::{LocalConfig, LocalRuntime, SupervisorCommand};
+use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink};
+use ticket_schemas::TaskType;
+use ticket_workflows::Report;
+use tokio_util::sync::CancellationToken;
+
+use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
+use crate::config::Config;
+use crate::health::Health;
+use crate::http::{self, Surface};
+use crate::kafka::{self, TopicState};
+use crate::metrics::Metrics;
+use crate::registry::RegistryClient;
+use crate::results::KafkaResultSink;
+use crate::sdk_metrics::SdkMetrics;
+use crate::temporal;
+
+/// The liveness entry of the bridge.
+const BRIDGE_LOOP: &str = "bridge";
+/// Bytes kept of each output stream of a local command.
+const OUTPUT_LIMIT: usize = 64 * 1024;
+/// How long unsent results get at shutdown; the tickets they belong to stay open otherwise.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the caller decides beside the settings.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerOptions {
+    /// Registers the no-op runtime: development stack and benches only.
+    pub noop_runtime: bool,
+}
+
+/// A worker that runs.
+pub struct RunningWorker {
+    /// Where `/health`, `/ready` and `/metrics` are.
+    pub http: SocketAddr,
+    /// Where `/metrics` is, again.
+    pub metrics: SocketAddr,
+    /// Liveness and readiness.
+    pub health: Health,
+    stop: CancellationToken,
+    drain: Drain,
+    main: LocalBoxFuture<'static, anyhow::Result<()>>,
+}
+
+impl RunningWorker {
+    /// Runs until `shutdown` resolves, then drains: consumption stops and commits, running work gets
+    /// `SHUTDOWN_GRACE_SECONDS` and is handed back after that, results are flushed.
+    ///
+    /// # Errors
+    /// When a part that cannot be restarted breaks.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut main = self.main;
+        tokio::select! {
+            result = &mut main => return result,
+            () = shutdown => {}
+        }
+        tracing::info!("shutdown_started");
+        self.drain.begin();
+        self.stop.cancel();
+        let result = main.await;
+        tracing::info!("shutdown_finished");
+        result
+    }
+}
+
+/// Starts the worker: checks what it needs, then polls and consumes.
+///
+/// # Errors
+/// One sentence that says what is missing and what to do.
+pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<RunningWorker> {
+    let metrics = Arc::new(Metrics::new()?);
+    metrics.startup.inc();
+    let health = Health::default();
+    let stop = CancellationToken::new();
+    let drain = Drain::default();
+
+    let sdk_metrics = Arc::new(SdkMetrics::start()?);
+    let listener = http::bind(SocketAddr::new(config.http.bind, config.http.port), "HTTP_PORT").await?;
+    let metrics_listener =
+        http::bind(SocketAddr::new(config.http.bind, config.http.metrics_port), "PROMETHEUS_PORT").await?;
+    let (http, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
+    let surface = Surface {
+        health: health.clone(),
+        metrics: Arc::clone(&metrics),
+        sdk_metrics: Arc::clone(&sdk_metrics),
+        agent_id: config.identity.agent_id.clone(),
+    };
+    // The surface outlives the drain: probes and scrapes see it happen.
+    let surface_stop = CancellationToken::new();
+    let serving = tokio::spawn(http::serve(listener, http::router(surface.clone()), surface_stop.clone()));
+    let serving_metrics =
+        tokio::spawn(http::serve(metrics_listener, http::metrics_router(surface), surface_stop.clone()));
+
+    health.expect(SETUP_CHECK);
+    health.expect(temporal::WORKER_LOOP);
+    check_topics(&config).await?;
+    let runtime = temporal::runtime(Some(&sdk_metrics))?;
+    let client = temporal::connect(&config).await?;
+    check_search_attributes(&client).await?;
+    health.ready(SETUP_CHECK);
+
+    let registry = registry(&config)?;
+    let producer = kafka::producer(&config.kafka)?;
+    let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
+    let executors = executors(&config, &options)?;
+    for task_type in executors.task_types() {
+        metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc();
+    }
+    let activities = Activities::new(ActivityParts {
+        registry: executors,
+        results: Arc::new(CountedSink {
+            sink: KafkaResultSink::new(producer.clone(), &config.kafka, registry.clone(), Arc::clone(&metrics)),
+            gate: gate.clone(),
+        }),
+        observer: Arc::clone(&metrics) as Arc<dyn Observer>,
+        drain: drain.clone(),
+        agent_id: config.identity.agent_id.clone(),
+    });
+    let parts = BridgeParts {
+        client: client.clone(),
+        producer: producer.clone(),
+        registry,
+        gate,
+        metrics: Arc::clone(&metrics),
+        health: health.clone(),
+    };
+    let main = {
+        let (health, stop) = (health.clone(), stop.clone());
+        async move {
+            // Consumption ends first; the worker goes on meanwhile, so that what was taken can finish.
+            let worker_stop = CancellationToken::new();
+            let worker = {
+                let (config, health, stop) = (config.clone(), health.clone(), worker_stop.clone());
+                temporal::run_supervised(
+                    move || temporal::worker(&runtime, &client, &config, &activities),
+                    health,
+                    stop,
+                )
+            };
+            let bridge = async {
+                health.alive(BRIDGE_LOOP);
+                let result = bridge::run(&config, parts, stop.clone()).await;
+                if let Err(error) = &result {
+                    health.dead(BRIDGE_LOOP, error.to_string());
+                }
+                worker_stop.cancel();
+                result
+            };
+            let (bridged, worked) = tokio::join!(bridge, worker);
+            flush(&producer);
+            surface_stop.cancel();
+            serving.await??;
+            serving_metrics.await??;
+            bridged.context("the bridge ended")?;
+            worked.context("the Temporal worker ended")
+        }
+    };
+    Ok(RunningWorker { http, metrics: metrics_address, health, stop, drain, main: Box::pin(main) })
+}
+
+/// The supervisor of local processes: this very binary.
+///
+/// # Errors
+/// When the binary's path cannot be found out.
+pub fn supervisor() -> anyhow::Result<SupervisorCommand> {
+    let program = std::env::current_exe().context("the path of this program cannot be found out")?;
+    Ok(SupervisorCommand { program, arguments: vec![OsString::from("supervise-process")] })
+}
+
+fn executors(config: &Config, options: &WorkerOptions) -> anyhow::Result<ExecutorRegistry> {
+    let mut registry = ExecutorRegistry::new();
+    if config.local.enabled {
+        let local = LocalRuntime::new(LocalConfig {
+            allow_list: config.local.allow_list,
+            allowed_commands: config.local.allowed_commands.clone(),
+            working_dir: PathBuf::from(&config.local.working_dir),
+            default_timeout: config.local.timeout,
+            grace: config.local.grace,
+            output_limit: OUTPUT_LIMIT,
+            search_path: OsString::from(&config.local.search_path),
+            supervisor: supervisor()?,
+        });
+        registry = registry.register(TaskType::Execute, "local", local);
+    }
+    if options.noop_runtime {
+        registry = registry.register(TaskType::Execute, "noop", Noop);
+    }
+    Ok(registry.default_provider(TaskType::Execute, &config.local.default_runtime))
+}
+
+fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
+    match &config.kafka.schema_registry_url {
+        Some(url) => Ok(Some(Arc::new(RegistryClient::new(url)?))),
+        None => {
+            tracing::info!("no schema registry is configured: JSON only, framed Avro goes to the DLQ");
+            Ok(None)
+        }
+    }
+}
+
+/// Fails when a topic is missing: nothing creates it by accident (INC-01).
+async fn check_topics(config: &Config) -> anyhow::Result<()> {
+    let kafka = config.kafka.clone();
+    tokio::task::spawn_blocking(move || {
+        let topics = [kafka.tickets_topic.as_str(), kafka.results_topic.as_str(), kafka.dlq_topic.as_str()];
+        for (topic, state) in kafka::describe_topics(&kafka, &topics)? {
+            if state == TopicState::Missing {
+                anyhow::bail!(
+                    "Kafka has no topic {topic:?}; create it (names are dotted, not hyphenated) or correct KAFKA_TICKETS_TOPIC, \
+                     KAFKA_RESULTS_TOPIC and KAFKA_DLQ_TOPIC"
+                );
+            }
+        }
+        Ok(())
+    })
+    .await?
+}
+
+async fn check_search_attributes(client: &temporalio_client::Client) -> anyhow::Result<()> {
+    let missing = temporal::missing_search_attributes(client).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|attribute| attribute.name).collect::<Vec<_>>().join(", ");
+    anyhow::bail!(
+        "the Temporal namespace lacks search attributes ({names}); create them with `worker-agents doctor --fix`"
+    )
+}
+
+fn flush(producer: &FutureProducer) {
+    if let Err(error) = producer.flush(FLUSH_TIMEOUT) {
+        tracing::warn!(%error, "results were not flushed; their tickets stay open and are reported after the restart");
+    }
+}
+
+/// Tells the gate about tickets that are done.
+struct CountedSink {
+    sink: KafkaResultSink,
+    gate: Gate,
+}
+
+impl ResultSink for CountedSink {
+    fn publish<'a>(&'a self, report: &'a Report) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            self.sink.publish(report).await?;
+            self.gate.finished(report.result.ticket_id.as_str());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,440 @@
+//! The ticket's state machine: a value without I/O. The workflow feeds it what happened and carries out what it says.
+//!
+//! Invariant: a ticket is terminal exactly once; from [`State::Reporting`] on, the verdict no longer changes.
+
+use serde::{Deserialize, Serialize};
+use ticket_schemas::Ticket;
+
+use crate::execution::ExecuteResponse;
+use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
+use crate::policy::{DeadlinePolicy, TicketPolicy};
+
+/// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum State {
+    /// Started, nothing decided yet.
+    Received,
+    /// An attempt is scheduled or runs.
+    Executing {
+        /// Attempt number, from 1.
+        attempt: u32,
+        /// When it was scheduled.
+        since_ms: i64,
+    },
+    /// An attempt is being stopped because the ticket was cancelled.
+    Stopping {
+        /// The attempt being stopped.
+        attempt: u32,
+        /// When the stop was asked for.
+        since_ms: i64,
+        /// Why.
+        reason: String,
+    },
+    /// A failed attempt will be repeated.
+    RetryWait {
+        /// The attempt that failed.
+        attempt: u32,
+        /// When it failed.
+        since_ms: i64,
+        /// When the next one starts.
+        until_ms: i64,
+        /// Its error code.
+        code: String,
+    },
+    /// The outcome is known and is being published.
+    Reporting {
+        /// When the outcome was known.
+        since_ms: i64,
+    },
+    /// Published.
+    Closed,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The workflow runs for the first time.
+    Admitted,
+    /// The executor answered.
+    Answered(Box<ExecuteResponse>),
+    /// The server ended the attempt: it outlived its time-out without an answer.
+    TimedOut,
+    /// The attempt ended because it was told to stop, without an answer.
+    Stopped,
+    /// The activity broke in a way that no retry mends (a panic, an unreadable answer).
+    Broken(String),
+    /// The wait for a retry is over.
+    WaitOver,
+    /// Somebody cancelled the workflow.
+    CancelRequested(String),
+    /// The result is published.
+    Published,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Command {
+    /// Start this attempt.
+    Execute {
+        /// Attempt number, from 1.
+        attempt: u32,
+        /// Time it may run, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Stop the running attempt and wait until it has ended.
+    Stop,
+    /// Wait, holding nothing.
+    Wait {
+        /// Milliseconds from now.
+        for_ms: u64,
+    },
+    /// Publish the verdict.
+    Publish,
+    /// Close the workflow.
+    Close,
+    /// Nothing: the event changed nothing.
+    Ignore,
+}
+
+/// How the ticket ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", content = "detail", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Done, with evidence.
+    Completed(Completed),
+    /// Not done.
+    Failed(Failed),
+    /// Not done, because somebody cancelled it.
+    Cancelled(Failed),
+}
+
+impl Verdict {
+    /// The failure of a ticket that did not complete.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failed> {
+        match self {
+            Self::Completed(_) => None,
+            Self::Failed(failed) | Self::Cancelled(failed) => Some(failed),
+        }
+    }
+}
+
+/// One attempt, as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Attempt number, from 1.
+    pub attempt: u32,
+    /// Epoch milliseconds: when it began on the worker, or was scheduled if no worker answered.
+    pub started_at_ms: i64,
+    /// Epoch milliseconds.
+    pub ended_at_ms: i64,
+    /// `completed` or an error code.
+    pub end: String,
+    /// `AGENT_ID` of the worker that answered.
+    pub worker: Option<String>,
+    /// Workers lost while it ran.
+    pub lost_workers: u32,
+}
+
+/// The attempts of a ticket. Bounded: the last [`Ledger::KEPT`] are kept in full.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Attempts in all.
+    pub count: u32,
+    /// The last ones.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+impl Ledger {
+    /// Attempts kept in full.
+    pub const KEPT: usize = 20;
+
+    fn record(&mut self, record: AttemptRecord) {
+        self.count += 1;
+        if self.attempts.len() == Self::KEPT {
+            self.attempts.remove(0);
+        }
+        self.attempts.push(record);
+    }
+}
+
+/// The machine: state, limits, ledger and, in the end, the verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    state: State,
+    ledger: Ledger,
+    verdict: Option<Verdict>,
+    refusal: Option<Failed>,
+    policy: TicketPolicy,
+    attempt_timeout_ms: u64,
+    max_attempts: u32,
+    deadline_ms: Option<i64>,
+}
+
+impl Machine {
+    /// The machine of a ticket that has just been received.
+    #[must_use]
+    pub fn new(ticket: &Ticket, policy: &TicketPolicy) -> Self {
+        let sla = ticket.sla.as_ref();
+        let retries = sla.and_then(|sla| sla.max_retries).and_then(|n| u32::try_from(n).ok());
+        Self {
+            state: State::Received,
+            ledger: Ledger::default(),
+            verdict: None,
+            refusal: refusal(ticket),
+            attempt_timeout_ms: policy.attempt_timeout_ms(sla.and_then(|sla| sla.timeout_ms)),
+            max_attempts: retries.unwrap_or(policy.default_max_retries).saturating_add(1),
+            deadline_ms: sla.and_then(|sla| sla.deadline),
+            policy: policy.clone(),
+        }
+    }
+
+    /// What the ticket is doing.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Its attempts so far.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// How it ended; `None` while it is open.
+    #[must_use]
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// `sla.deadline`, epoch milliseconds.
+    #[must_use]
+    pub fn deadline_ms(&self) -> Option<i64> {
+        self.deadline_ms
+    }
+
+    /// `sla.deadline` where it bounds work, epoch milliseconds.
+    #[must_use]
+    pub fn enforced_deadline_ms(&self) -> Option<i64> {
+        self.deadline_ms.filter(|_| self.policy.deadline == DeadlinePolicy::Enforce)
+    }
+
+    /// Attempts the ticket may have in all: `max_retries + 1`.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    /// The transition function. `now_ms` is workflow time; `jitter` draws from the workflow's random source, 0.0..1.0.
+    pub fn apply(&mut self, now_ms: i64, event: Event, jitter: impl FnOnce() -> f64) -> Command {
+        let state = self.state.clone();
+        match (state, event) {
+            (State::Received, Event::Admitted) => match self.refusal.take() {
+                Some(refusal) => self.conclude(now_ms, Verdict::Failed(refusal)),
+                None => self.execute(now_ms, 1),
+            },
+            (State::Received, Event::CancelRequested(reason)) => self.cancel(now_ms, &reason, None),
+
+            (State::Executing { attempt, since_ms }, Event::Answered(response)) => {
+                self.note(attempt, since_ms, now_ms, Some(&response), None);
+                match response.outcome {
+                    Outcome::Completed(completed) => self.conclude(now_ms, Verdict::Completed(completed)),
+                    Outcome::Failed(failed) => self.failed_attempt(now_ms, attempt, failed, jitter),
+                }
+            }
+            (State::Executing { attempt, since_ms }, Event::TimedOut) => {
+                let failed = timed_out(attempt, self.attempt_timeout_ms);
+                self.note(attempt, since_ms, now_ms, None, Some(&failed.code));
+                self.failed_attempt(now_ms, attempt, failed, jitter)
+            }
+            (State::Executing { attempt, since_ms }, Event::Broken(message)) => {
+                let failed = Failed::permanent(code::INTERNAL, message);
+                self.note(attempt, since_ms, now_ms, None, Some(&failed.code));
+                self.conclude(now_ms, Verdict::Failed(failed))
+            }
+            (State::Executing { attempt, .. }, Event::CancelRequested(reason)) => {
+                self.state = State::Stopping { attempt, since_ms: now_ms, reason };
+                Command::Stop
+            }
+            // Only a cancelled workflow stops an attempt, and the cancel is seen first; still, never get stuck.
+            (State::Executing { attempt, since_ms }, Event::Stopped) => {
+                self.note(attempt, since_ms, now_ms, None, Some(code::CANCELLED));
+                self.cancel(now_ms, "the attempt was stopped", Some(ExternalState::Unknown))
+            }
+
+            (State::Stopping { attempt, since_ms, reason }, Event::Answered(response)) => {
+                self.note(attempt, since_ms, now_ms, Some(&response), None);
+                match response.outcome {
+                    // The work was done before the stop reached it: say so.
+                    Outcome::Completed(completed) => self.conclude(now_ms, Verdict::Completed(completed)),
+                    Outcome::Failed(failed) => {
+                        let state = failed.external_state;
+                        let mut cancelled = cancelled(&reason, state);
+                        cancelled.report = failed.report;
+                        cancelled.evidence = failed.evidence;
+                        self.conclude(now_ms, Verdict::Cancelled(cancelled))
+                    }
+                }
+            }
+            (State::Stopping { attempt, since_ms, reason }, Event::Stopped | Event::TimedOut | Event::Broken(_)) => {
+                self.note(attempt, since_ms, now_ms, None, Some(code::CANCELLED));
+                self.cancel(now_ms, &reason, Some(ExternalState::Unknown))
+            }
+
+            (State::RetryWait { attempt, .. }, Event::WaitOver) => self.execute(now_ms, attempt + 1),
+            (State::RetryWait { .. }, Event::CancelRequested(reason)) => self.cancel(now_ms, &reason, None),
+
+            (State::Reporting { .. }, Event::Published) => {
+                self.state = State::Closed;
+                Command::Close
+            }
+            _ => Command::Ignore,
+        }
+    }
+
+    fn execute(&mut self, now_ms: i64, attempt: u32) -> Command {
+        let mut timeout_ms = self.attempt_timeout_ms;
+        if let Some(deadline_ms) = self.enforced_deadline_ms() {
+            match u64::try_from(deadline_ms - now_ms) {
+                Ok(left_ms) if left_ms > 0 => timeout_ms = timeout_ms.min(left_ms),
+                _ => return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, None))),
+            }
+        }
+        self.state = State::Executing { attempt, since_ms: now_ms };
+        Command::Execute { attempt, timeout_ms }
+    }
+
+    fn failed_attempt(
+        &mut self,
+        now_ms: i64,
+        attempt: u32,
+        mut failed: Failed,
+        jitter: impl FnOnce() -> f64,
+    ) -> Command {
+        let after_ms = match failed.class {
+            FailureClass::Permanent => return self.conclude(now_ms, Verdict::Failed(failed)),
+            FailureClass::Retry { after_ms } | FailureClass::Unavailable { after_ms } => after_ms,
+        };
+        if attempt >= self.max_attempts {
+            if attempt > 1 {
+                failed.message = crate::outcome::bounded(
+                    format!("attempt {attempt} of {}: {}", self.max_attempts, failed.message),
+                    Failed::MAX_MESSAGE,
+                );
+            }
+            return self.conclude(now_ms, Verdict::Failed(self.late(now_ms, failed)));
+        }
+        let for_ms = self.policy.backoff_ms(attempt, jitter(), after_ms);
+        let until_ms = now_ms.saturating_add_unsigned(for_ms);
+        if let Some(deadline_ms) = self.enforced_deadline_ms()
+            && until_ms >= deadline_ms
+        {
+            return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, Some(failed))));
+        }
+        self.state = State::RetryWait { attempt, since_ms: now_ms, until_ms, code: failed.code };
+        Command::Wait { for_ms }
+    }
+
+    /// A time-out at the deadline is the deadline's doing.
+    fn late(&self, now_ms: i64, failed: Failed) -> Failed {
+        match self.enforced_deadline_ms() {
+            Some(deadline_ms) if failed.code == code::TIMEOUT && now_ms >= deadline_ms => {
+                deadline_passed(deadline_ms, Some(failed))
+            }
+            _ => failed,
+        }
+    }
+
+    fn cancel(&mut self, now_ms: i64, reason: &str, state: Option<ExternalState>) -> Command {
+        self.conclude(now_ms, Verdict::Cancelled(cancelled(reason, state)))
+    }
+
+    fn conclude(&mut self, now_ms: i64, verdict: Verdict) -> Command {
+        self.verdict = Some(verdict);
+        self.state = State::Reporting { since_ms: now_ms };
+        Command::Publish
+    }
+
+    fn note(
+        &mut self,
+        attempt: u32,
+        since_ms: i64,
+        now_ms: i64,
+        response: Option<&ExecuteResponse>,
+        end: Option<&str>,
+    ) {
+        let answered = response.map(|response| match &response.outcome {
+            Outcome::Completed(_) => "completed",
+            Outcome::Failed(failed) => failed.code.as_str(),
+        });
+        self.ledger.record(AttemptRecord {
+            attempt,
+            started_at_ms: response.map_or(since_ms, |response| response.started_at_ms),
+            ended_at_ms: response.map_or(now_ms, |response| response.ended_at_ms),
+            end: end.or(answered).unwrap_or(code::INTERNAL).to_owned(),
+            worker: response.map(|response| response.agent_id.clone()),
+            lost_workers: response.map_or(0, |response| response.lost_workers),
+        });
+    }
+}
+
+/// Why a ticket cannot be worked on at all, before anything starts.
+fn refusal(ticket: &Ticket) -> Option<Failed> {
+    if ticket.dependencies.is_empty() {
+        return None;
+    }
+    Some(Failed::permanent(
+        code::DEPENDENCIES_NOT_SUPPORTED,
+        format!(
+            "the ticket depends on {} other ticket(s), and this version does not wait for dependencies; it was not run, \
+             because running it out of order could do harm. publish it again without `dependencies` once they are done",
+            ticket.dependencies.len()
+        ),
+    ))
+}
+
+fn timed_out(attempt: u32, timeout_ms: u64) -> Failed {
+    let mut failed = Failed::new(
+        code::TIMEOUT,
+        FailureClass::Retry { after_ms: None },
+        format!(
+            "attempt {attempt} gave no answer within {timeout_ms} ms and was ended by the server; raise `sla.timeout_ms` or look at the worker's log"
+        ),
+    );
+    failed.external_state = Some(ExternalState::Unknown);
+    failed
+}
+
+fn deadline_passed(deadline_ms: i64, last: Option<Failed>) -> Failed {
+    let Some(mut failed) = last else {
+        return Failed::permanent(
+            code::DEADLINE_EXCEEDED,
+            format!(
+                "sla.deadline {deadline_ms} (epoch ms) had passed before the work could start; publish the ticket again with a later deadline"
+            ),
+        );
+    };
+    failed.message = crate::outcome::bounded(
+        format!(
+            "sla.deadline {deadline_ms} (epoch ms) leaves no time for another attempt; the last one ended with {}: {}",
+            failed.code, failed.message
+        ),
+        Failed::MAX_MESSAGE,
+    );
+    failed.code = code::DEADLINE_EXCEEDED.to_owned();
+    failed
+}
+
+fn cancelled(reason: &str, state: Option<ExternalState>) -> Failed {
+    let mut failed = Failed::permanent(code::CANCELLED, format!("the ticket was cancelled: {reason}"));
+    failed.external_state = state;
+    failed.report.metadata.insert("cancel_reason".to_owned(), crate::outcome::bounded(reason.to_owned(), 512).into());
+    failed
+}
+
+#[cfg(test)]
+mod tests;

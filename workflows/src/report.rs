@@ -1,0 +1,127 @@
+//! What is published when a ticket ends. Built from workflow state alone, so every copy has equal bytes
+//! (`design` invariant: one outcome, copies of it are recognisable by their result id).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use ticket_schemas::{ExecutionResult, ExecutionResultPayload, ExecutionStatus};
+
+use crate::input::TicketInput;
+use crate::machine::{Machine, Verdict};
+
+/// A result on its way to `execution.results`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Equal for all copies of one outcome, different for another run of the same ticket.
+    pub result_id: String,
+    /// The result itself.
+    pub result: ExecutionResult,
+    /// Further top-level keys of the JSON form, for readers that expect them (INC-12).
+    pub extra: BTreeMap<String, Value>,
+    /// `BUILD`, `DEPLOY`, …: a bounded metric label.
+    pub task_type: String,
+    /// The error code of a ticket that did not complete.
+    pub error_code: Option<String>,
+    /// Whole duration of the ticket, in milliseconds.
+    pub duration_ms: i64,
+}
+
+/// The result id of a run: SHA-256 over ticket id and run id, shortened to 32 hex digits.
+#[must_use]
+pub fn result_id(ticket_id: &str, run_id: &str) -> String {
+    let digest = Sha256::new().chain_update(ticket_id).chain_update([0]).chain_update(run_id).finalize();
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Builds the report of a machine that has concluded. `started_ms` and `now_ms` are workflow times.
+pub(crate) fn report(
+    input: &TicketInput,
+    machine: &Machine,
+    run_id: &str,
+    started_ms: i64,
+    now_ms: i64,
+) -> Option<Report> {
+    let ticket = &input.ticket;
+    let verdict = machine.verdict()?;
+    let (status, body) = match verdict {
+        Verdict::Completed(completed) => (ExecutionStatus::Completed, completed.report.clone()),
+        Verdict::Failed(failed) | Verdict::Cancelled(failed) => (ExecutionStatus::Failed, failed.report.clone()),
+    };
+    let result_id = result_id(ticket.ticket_id.as_str(), run_id);
+    let duration_ms = (now_ms - started_ms).max(0);
+    let ledger = machine.ledger();
+    let agent_id =
+        ledger.attempts.last().and_then(|last| last.worker.clone()).unwrap_or_else(|| input.agent_id.clone());
+
+    let mut metadata = body.metadata;
+    let mut set = |key: &str, value: Value| {
+        metadata.insert(key.to_owned(), value);
+    };
+    set("result_id", json!(result_id));
+    set("workflow_run_id", json!(run_id));
+    set("attempts", json!(ledger.attempts));
+    set("attempt_count", json!(ledger.count));
+    for (key, value) in extra_keys(input, ledger.count, duration_ms) {
+        set(&key, value);
+    }
+    let evidence = match verdict {
+        Verdict::Completed(completed) => Some(&completed.evidence),
+        Verdict::Failed(failed) | Verdict::Cancelled(failed) => failed.evidence.as_ref(),
+    };
+    if let Some(evidence) = evidence {
+        set("evidence", json!(evidence));
+    }
+    if let Some(failed) = verdict.failure() {
+        set("error_code", json!(failed.code));
+        if let Some(state) = failed.external_state {
+            set("external_state", json!(state.as_str()));
+        }
+    }
+    if machine.deadline_ms().is_some_and(|deadline_ms| now_ms > deadline_ms) {
+        set("late", json!(true));
+    }
+
+    Some(Report {
+        result: ExecutionResult {
+            ticket_id: ticket.ticket_id.clone(),
+            status,
+            result: ExecutionResultPayload {
+                success: status == ExecutionStatus::Completed,
+                output: body.output,
+                metadata,
+                logs: body.logs,
+            },
+            error_message: verdict.failure().map(|failed| failed.message.clone()),
+            actual_duration_ms: Some(duration_ms),
+            agent_id,
+            timestamp: now_ms,
+            schema_version: 1,
+        },
+        extra: extra_keys(input, ledger.count, duration_ms),
+        result_id,
+        task_type: ticket.task_type.as_str().to_owned(),
+        error_code: verdict.failure().map(|failed| failed.code.clone()),
+        duration_ms,
+    })
+}
+
+/// The keys that readers of the JSON form look for; Avro readers find them in `result.metadata`.
+fn extra_keys(input: &TicketInput, attempts: u32, duration_ms: i64) -> BTreeMap<String, Value> {
+    let ticket = &input.ticket;
+    let mut extra = BTreeMap::from([
+        ("execution_time_ms".to_owned(), json!(duration_ms)),
+        ("retry_count".to_owned(), json!(attempts.saturating_sub(1))),
+        ("plan_id".to_owned(), json!(ticket.plan_id)),
+        ("intent_id".to_owned(), json!(ticket.intent_id)),
+        ("task_type".to_owned(), json!(ticket.task_type)),
+    ]);
+    if let Some(deadline) = ticket.sla.as_ref().and_then(|sla| sla.deadline) {
+        extra.insert("sla_deadline".to_owned(), json!(deadline));
+    }
+    if let Some(correlation_id) = &ticket.correlation_id {
+        extra.insert("correlation_id".to_owned(), json!(correlation_id));
+    }
+    extra
+}

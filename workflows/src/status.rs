@@ -1,0 +1,35 @@
+//! The answer of the `status` query.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{Ledger, Machine, State};
+
+/// What a ticket is doing, for people and tools.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TicketStatus {
+    /// The ticket.
+    pub ticket_id: String,
+    /// The state, with since and until (epoch milliseconds).
+    pub state: State,
+    /// Attempts it may have in all.
+    pub max_attempts: u32,
+    /// `sla.deadline`, epoch milliseconds.
+    pub deadline_ms: Option<i64>,
+    /// Attempts so far.
+    pub ledger: Ledger,
+    /// Error code once the ticket has failed.
+    pub error_code: Option<String>,
+}
+
+impl TicketStatus {
+    pub(crate) fn of(ticket_id: &str, machine: &Machine) -> Self {
+        Self {
+            ticket_id: ticket_id.to_owned(),
+            state: machine.state().clone(),
+            max_attempts: machine.max_attempts(),
+            deadline_ms: machine.deadline_ms(),
+            ledger: machine.ledger().clone(),
+            error_code: machine.verdict().and_then(|verdict| verdict.failure()).map(|failed| failed.code.clone()),
+        }
+    }
+}

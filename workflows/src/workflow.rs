@@ -1,0 +1,224 @@
+//! `TicketWorkflow`: drives the machine. Every decision is the machine's; every side effect is an activity's.
+
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::allow_attributes,
+    reason = "the macro expands to undocumented public marker types"
+)]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use temporalio_common::error::{ActivityExecutionError, ApplicationFailure, TimeoutType};
+use temporalio_common::{ActivityCloseTimeouts, RetryPolicy};
+use temporalio_macros::{workflow, workflow_methods};
+use temporalio_workflow::{
+    ActivityCancellationType, ActivityOptions, LocalActivityOptions, TimerOptions, WorkflowCancellationToken,
+    WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination, select,
+};
+
+use crate::declarations::TicketActivities;
+use crate::details::current_details;
+use crate::execution::ExecuteRequest;
+use crate::input::TicketInput;
+use crate::machine::{Command, Event, Machine, Verdict};
+use crate::report::{Report, report};
+use crate::status::TicketStatus;
+use crate::visibility::ERROR_CODE;
+
+/// What the server adds to an attempt's own time-out before it gives the attempt up. The executor ends its work by
+/// itself at the time-out and then needs time to stop it (10 s grace) and to answer.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// A worker that has been silent for this long is lost. Heartbeats go out every second.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the report may take inside the workflow task before it becomes an activity of its own.
+const LOCAL_REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one try of the report activity may take.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest pause between two tries of the report activity. It is tried for ever: reporting cannot be lost.
+const REPORT_MAX_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One ticket, from its record to its published result.
+#[workflow]
+pub struct TicketWorkflow {
+    input: TicketInput,
+    machine: Machine,
+}
+
+#[workflow_methods]
+impl TicketWorkflow {
+    #[init]
+    pub fn new(_ctx: &WorkflowContextView, input: TicketInput) -> Self {
+        let machine = Machine::new(&input.ticket, &input.policy);
+        Self { input, machine }
+    }
+
+    /// Runs the ticket. A ticket that failed closes the workflow as *failed* with its stable code as failure type, a
+    /// cancelled one as *cancelled*, so that the UI's own status filter is the first forensic tool.
+    #[run(name = "TicketWorkflow")]
+    pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
+        let started_ms = now_ms(ctx);
+        let first = if ctx.cancellation_token().is_cancelled() {
+            cancel_event(ctx.cancellation_token().reason())
+        } else {
+            Event::Admitted
+        };
+        let mut command = step(ctx, first);
+        loop {
+            let event = match command {
+                Command::Execute { attempt, timeout_ms } => execute(ctx, attempt, timeout_ms).await,
+                Command::Wait { for_ms } => wait(ctx, Duration::from_millis(for_ms)).await,
+                Command::Publish => {
+                    let report = ctx.state(|s| report(&s.input, &s.machine, ctx.run_id(), started_ms, now_ms(ctx)));
+                    match report {
+                        Some(report) => publish(ctx, report).await,
+                        None => Event::Published,
+                    }
+                }
+                Command::Close => break,
+                // `Stop` is carried out where the attempt runs, and no event above is ever out of place. A panic fails
+                // the workflow task, not the ticket: it stays open and visible until a worker knows better.
+                Command::Stop | Command::Ignore => {
+                    unreachable!("the machine asked for {command:?} in {:?}", ctx.state(|s| s.machine.state().clone()))
+                }
+            };
+            command = step(ctx, event);
+        }
+        close(ctx)
+    }
+
+    /// What the ticket is doing.
+    #[query(name = "status")]
+    pub fn status(&self, _ctx: &WorkflowContextView) -> TicketStatus {
+        TicketStatus::of(self.input.ticket.ticket_id.as_str(), &self.machine)
+    }
+}
+
+/// Feeds one event to the machine and shows the new state.
+fn step(ctx: &WorkflowContext<TicketWorkflow>, event: Event) -> Command {
+    let now = now_ms(ctx);
+    let (command, details) = ctx.state_mut(|s| {
+        let command = s.machine.apply(now, event, || ctx.random::<f64>());
+        (command, current_details(&s.machine))
+    });
+    ctx.set_current_details(details);
+    command
+}
+
+/// Runs one attempt to its end. A cancel request stops it and waits until it has stopped.
+async fn execute(ctx: &mut WorkflowContext<TicketWorkflow>, attempt: u32, timeout_ms: u64) -> Event {
+    let (request, deadline_ms) = ctx.state(|s| {
+        let deadline_ms = s.machine.enforced_deadline_ms();
+        (ExecuteRequest { ticket: s.input.ticket.clone(), attempt, timeout_ms, deadline_ms }, deadline_ms)
+    });
+    let start_to_close = Duration::from_millis(timeout_ms) + STOP_MARGIN;
+    let close_timeouts = match deadline_ms.and_then(|deadline_ms| u64::try_from(deadline_ms - now_ms(ctx)).ok()) {
+        Some(left_ms) => ActivityCloseTimeouts::ScheduleAndStartToClose {
+            schedule_to_close: Duration::from_millis(left_ms) + STOP_MARGIN,
+            start_to_close,
+        },
+        None => ActivityCloseTimeouts::StartToClose(start_to_close),
+    };
+    let stop = WorkflowCancellationToken::new();
+    let options = ActivityOptions::with_close_timeouts(close_timeouts)
+        .heartbeat_timeout(HEARTBEAT_TIMEOUT)
+        .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
+        .cancellation_token(stop.clone())
+        // Covers lost workers only, without limit: a crash or a roll-out never uses up `max_retries`.
+        .retry_policy(
+            RetryPolicy::builder()
+                .initial_interval(Duration::from_millis(200))
+                .backoff_coefficient(2.0)
+                .maximum_interval(Duration::from_secs(5))
+                .non_retryable_error_types(["TemporalTimeout:StartToClose"])
+                .build(),
+        )
+        .summary(format!("attempt {attempt}"))
+        .build();
+    let mut activity = ctx.execute_activity(TicketActivities::execute, request, options);
+    let reason = select! {
+        answer = activity => return answered(answer),
+        reason = ctx.cancelled() => reason,
+    };
+    step(ctx, cancel_event(reason));
+    stop.cancel();
+    answered(activity.await)
+}
+
+fn answered(answer: Result<crate::ExecuteResponse, ActivityExecutionError>) -> Event {
+    match answer {
+        Ok(response) => Event::Answered(Box::new(response)),
+        Err(ActivityExecutionError::Cancelled(_)) => Event::Stopped,
+        Err(error) => match error.as_timeout().map(|timeout| timeout.timeout_type()) {
+            Some(TimeoutType::StartToClose | TimeoutType::ScheduleToClose | TimeoutType::ScheduleToStart) => {
+                Event::TimedOut
+            }
+            _ => Event::Broken(format!("the executor activity broke: {error}")),
+        },
+    }
+}
+
+/// Waits, holding nothing; a cancel request ends the wait.
+async fn wait(ctx: &mut WorkflowContext<TicketWorkflow>, duration: Duration) -> Event {
+    ctx.timer(duration).await;
+    if ctx.cancellation_token().is_cancelled() {
+        cancel_event(ctx.cancellation_token().reason())
+    } else {
+        Event::WaitOver
+    }
+}
+
+fn cancel_event(reason: Option<String>) -> Event {
+    let reason = reason.filter(|reason| !reason.is_empty());
+    Event::CancelRequested(reason.unwrap_or_else(|| "no reason given".to_owned()))
+}
+
+/// Publishes the result: first within the workflow task, then, if a peer is away, as an activity of its own that is
+/// tried until it succeeds. A cancel request does not reach it.
+async fn publish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report) -> Event {
+    let local = LocalActivityOptions::builder()
+        .start_to_close_timeout(LOCAL_REPORT_TIMEOUT)
+        .schedule_to_close_timeout(LOCAL_REPORT_TIMEOUT)
+        .retry_policy(RetryPolicy::builder().maximum_attempts(1).build())
+        .cancellation_token(WorkflowCancellationToken::new())
+        .build();
+    if ctx.execute_local_activity(TicketActivities::report, report.clone(), local).await.is_ok() {
+        return Event::Published;
+    }
+    let options = ActivityOptions::with_start_to_close_timeout(REPORT_TIMEOUT)
+        .cancellation_token(WorkflowCancellationToken::new())
+        .retry_policy(RetryPolicy::builder().maximum_interval(REPORT_MAX_INTERVAL).build())
+        .summary("report".to_owned())
+        .build();
+    while ctx.execute_activity(TicketActivities::report, report.clone(), options.clone()).await.is_err() {
+        // The server retries for ever, so only a defect (a panic, a broken answer) gets here. The result is still owed.
+        let pause =
+            TimerOptions::builder(REPORT_MAX_INTERVAL).cancellation_token(WorkflowCancellationToken::new()).build();
+        ctx.timer(pause).await;
+    }
+    Event::Published
+}
+
+/// Closes the workflow as the verdict says.
+fn close(ctx: &WorkflowContext<TicketWorkflow>) -> WorkflowResult<String> {
+    let verdict = ctx.state(|s| s.machine.verdict().cloned());
+    match verdict {
+        Some(Verdict::Completed(completed)) => Ok(completed.evidence.to_string()),
+        Some(Verdict::Cancelled(failed)) => {
+            ctx.upsert_search_attributes([ERROR_CODE.value_set(failed.code)]);
+            Err(WorkflowTermination::cancelled_with_details(failed.message))
+        }
+        Some(Verdict::Failed(failed)) => {
+            ctx.upsert_search_attributes([ERROR_CODE.value_set(failed.code.clone())]);
+            Err(ApplicationFailure::builder(failed.message).type_name(failed.code).non_retryable(true).build().into())
+        }
+        None => Err(ApplicationFailure::non_retryable("the workflow ended without a verdict").into()),
+    }
+}
+
+fn now_ms(ctx: &WorkflowContext<TicketWorkflow>) -> i64 {
+    ctx.workflow_time()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or_default()
+}
