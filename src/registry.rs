@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -15,6 +15,9 @@ use ticket_schemas::{SchemaError, WriterSchema};
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest answer read, in bytes.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
+/// How long publishing does not ask again after the registry gave no answer: results then go out as JSON at once instead
+/// of waiting for the time-out each.
+const QUIET: Duration = Duration::from_secs(5);
 /// Most schemas kept; the cache starts anew beyond. A platform has tens.
 const MAX_CACHED: usize = 1000;
 
@@ -45,6 +48,7 @@ pub struct RegistryClient {
     schemas: Mutex<BTreeMap<u32, WriterSchema>>,
     ids: Mutex<BTreeMap<String, u32>>,
     flight: tokio::sync::Mutex<()>,
+    quiet_until: Mutex<Option<Instant>>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +73,7 @@ impl RegistryClient {
             schemas: Mutex::default(),
             ids: Mutex::default(),
             flight: tokio::sync::Mutex::default(),
+            quiet_until: Mutex::default(),
         })
     }
 
@@ -113,6 +118,17 @@ impl RegistryClient {
         if let Some(id) = known(&self.ids) {
             return Ok(id);
         }
+        if self.quiet().is_some_and(|until| Instant::now() < until) {
+            return Err(RegistryError::Unavailable("it gave no answer a moment ago".to_owned()));
+        }
+        let registered = self.ask_for_id(subject, schema).await;
+        *self.quiet() = registered.is_err().then(|| Instant::now() + QUIET);
+        let id = registered?;
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.to_owned(), id);
+        Ok(id)
+    }
+
+    async fn ask_for_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let response = self
             .http
             .post(format!("{}/subjects/{subject}/versions", self.base))
@@ -123,8 +139,11 @@ impl RegistryClient {
         let answer: IdAnswer = read(response).await?.ok_or_else(|| {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.to_owned(), answer.id);
         Ok(answer.id)
+    }
+
+    fn quiet(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cached(&self, id: u32) -> Option<WriterSchema> {

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use rdkafka::producer::{FutureProducer, Producer as _};
 use ticket_activities::execute::Noop;
-use ticket_activities::execute::local::{LocalConfig, LocalRuntime, SupervisorCommand};
+use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
+use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink};
 use ticket_schemas::TaskType;
 use ticket_workflows::Report;
@@ -114,7 +115,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let registry = registry(&config)?;
     let producer = kafka::producer(&config.kafka)?;
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
-    let executors = executors(&config, &options)?;
+    let executors = executors(&config, &options);
     for task_type in executors.task_types() {
         metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc();
     }
@@ -170,16 +171,13 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     Ok(RunningWorker { http, metrics: metrics_address, health, stop, drain, main: Box::pin(main) })
 }
 
-/// The supervisor of local processes: this very binary.
-///
-/// # Errors
-/// When the binary's path cannot be found out.
-pub fn supervisor() -> anyhow::Result<SupervisorCommand> {
-    let program = std::env::current_exe().context("the path of this program cannot be found out")?;
-    Ok(SupervisorCommand { program, arguments: vec![OsString::from("supervise-process")] })
+/// The supervisor of local processes: this very binary, also when its file has been replaced or removed meanwhile.
+#[must_use]
+pub fn supervisor() -> SupervisorCommand {
+    SupervisorCommand { program: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from("supervise-process")] }
 }
 
-fn executors(config: &Config, options: &WorkerOptions) -> anyhow::Result<ExecutorRegistry> {
+fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
     let mut registry = ExecutorRegistry::new();
     if config.local.enabled {
         let local = LocalRuntime::new(LocalConfig {
@@ -190,14 +188,14 @@ fn executors(config: &Config, options: &WorkerOptions) -> anyhow::Result<Executo
             grace: config.local.grace,
             output_limit: OUTPUT_LIMIT,
             search_path: OsString::from(&config.local.search_path),
-            supervisor: supervisor()?,
+            supervisor: supervisor(),
         });
         registry = registry.register(TaskType::Execute, "local", local);
     }
     if options.noop_runtime {
         registry = registry.register(TaskType::Execute, "noop", Noop);
     }
-    Ok(registry.default_provider(TaskType::Execute, &config.local.default_runtime))
+    registry.default_provider(TaskType::Execute, &config.local.default_runtime)
 }
 
 fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use temporalio_client::{Connection, ConnectionOptions, Url, tonic};
 use temporalio_common::protos::temporal::api::operatorservice::v1::ListSearchAttributesRequest;
-use ticket_activities::execute::local::SupervisorCommand;
+use ticket_activities::supervisor::SupervisorCommand;
 use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
 
 fn options() -> anyhow::Result<TemporalDevOptions> {
@@ -56,7 +56,6 @@ fn listens(address: &str) -> bool {
 }
 
 #[tokio::test]
-#[ignore = "needs the Temporal CLI: `make setup`"]
 async fn answers_until_it_is_stopped() {
     let server = TemporalDevServer::start(options().unwrap()).await.unwrap();
     assert_eq!(custom_attributes(&server).await.unwrap(), ["TicketId"]);
@@ -69,7 +68,6 @@ async fn answers_until_it_is_stopped() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Temporal CLI: `make setup`"]
 async fn a_drop_ends_it_too() {
     let server = TemporalDevServer::start(options().unwrap()).await.unwrap();
     let address = server.address().to_owned();
@@ -78,7 +76,6 @@ async fn a_drop_ends_it_too() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Temporal CLI: `make setup`"]
 async fn its_death_is_noticed() {
     let server = TemporalDevServer::start(options().unwrap()).await.unwrap();
     let exited = server.exited();
@@ -88,7 +85,6 @@ async fn its_death_is_noticed() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Temporal CLI: `make setup`"]
 async fn a_database_of_an_earlier_run_gets_new_attributes() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> Option<PathBuf> { Some(folder.path().join(name)) };

@@ -9,6 +9,7 @@
 //!
 //! It runs before any async runtime exists and uses plain threads.
 
+mod client;
 mod tree;
 
 use std::ffi::OsString;
@@ -25,6 +26,8 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+pub use client::{Supervised, SupervisorCommand};
+
 /// How the worker asks for the end of the tree.
 pub const STOP: &[u8] = b"stop\n";
 
@@ -32,6 +35,9 @@ pub const STOP: &[u8] = b"stop\n";
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 /// What a command left behind gets less patience than the command itself.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
+/// So does a tree whose worker died: it must be gone before the server counts the worker as lost (a heartbeat time-out of
+/// ten seconds) and gives the attempt to another.
+const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 /// What the supervisor says, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +67,10 @@ pub enum Notice {
 }
 
 enum Event {
+    /// The worker asks for the end.
     Stop,
+    /// The worker is gone.
+    Orphaned,
     Reaped(Pid, ExitStatus),
     NoneLeft,
 }
@@ -99,9 +108,10 @@ fn supervise(
     let stop = events.clone();
     std::thread::spawn(move || {
         let mut line = String::new();
-        // A line, the end of the file and a broken socket all mean: end it.
-        let _ = BufReader::new(listener).read_line(&mut line);
-        let _ = stop.send(Event::Stop);
+        // The end of the file and a broken socket say the same: nobody is there any more.
+        let asked = BufReader::new(listener).read_line(&mut line).is_ok_and(|read| read > 0);
+        // `watch` may have ended with the tree.
+        let _ = stop.send(if asked { Event::Stop } else { Event::Orphaned });
     });
     std::thread::spawn(move || reap(&events));
 
@@ -138,12 +148,14 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
             Some(_) => inbox.recv_timeout(SWEEP_INTERVAL),
         };
         match event {
-            Ok(Event::Stop) => {
+            Ok(event @ (Event::Stop | Event::Orphaned)) => {
                 stopped |= status.is_none();
                 if kill_at.is_none() {
                     tree::signal_descendants(Signal::SIGTERM);
-                    kill_at = Some(Instant::now() + grace);
                 }
+                let grace = if matches!(event, Event::Orphaned) { grace.min(ORPHAN_GRACE) } else { grace };
+                let until = Instant::now() + grace;
+                kill_at = Some(kill_at.map_or(until, |at| at.min(until)));
             }
             Ok(Event::Reaped(pid, ended)) if pid == command => {
                 status = Some(ended);

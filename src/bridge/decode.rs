@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
-use ticket_schemas::{DecodeError, Frame, TaskType, Ticket, TicketStatus, decode_avro_ticket, decode_json_ticket};
+use ticket_schemas::{
+    DecodeError, Frame, MAX_TICKET_ID_BYTES, TaskType, Ticket, TicketStatus, decode_avro_ticket, decode_json_ticket,
+};
 
 use super::record::Record;
 use crate::registry::{RegistryClient, RegistryError};
@@ -54,11 +56,16 @@ impl From<DecodeError> for Rejection {
         Self {
             code: error.code(),
             error: error.to_string(),
-            ticket_id: error.ticket_id_hint().map(str::to_owned),
-            task_type: error.task_type_hint().map(str::to_owned),
+            ticket_id: error.ticket_id_hint().map(bounded),
+            task_type: error.task_type_hint().map(bounded),
             original: error.original().cloned(),
         }
     }
+}
+
+/// A hint is whatever the record says it is; nobody needs more of it than an id has.
+fn bounded(hint: &str) -> String {
+    hint.chars().take(MAX_TICKET_ID_BYTES).collect()
 }
 
 /// Decodes records.

@@ -105,7 +105,7 @@ impl DevStack {
         let free = |port: u16| if port == 0 { free_port() } else { Ok(port) };
         let temporal = TemporalDevServer::start(TemporalDevOptions {
             cli,
-            supervisor: supervisor()?,
+            supervisor: supervisor(),
             port: free(ports.temporal)?,
             ui_port: free(ports.ui)?,
             namespace: NAMESPACE.to_owned(),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ticket_activities::execute::local::SupervisorCommand;
+use ticket_activities::supervisor::SupervisorCommand;
 
 use child::{Child, Launch};
 use diagnosis::{EarlyEnd, Ports};

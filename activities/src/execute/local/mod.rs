@@ -10,4 +10,4 @@ mod process;
 mod runtime;
 mod working_dir;
 
-pub use runtime::{LocalConfig, LocalParams, LocalRuntime, SupervisorCommand};
+pub use runtime::{LocalConfig, LocalParams, LocalRuntime};

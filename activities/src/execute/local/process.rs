@@ -1,27 +1,18 @@
-//! One supervised process: start, watch, end.
+//! One supervised command: start, watch, end, and its output.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{Captured, Tail, drain};
-use super::runtime::SupervisorCommand;
-use crate::supervisor::{Notice, STOP};
+use crate::supervisor::{Notice, Supervised, SupervisorCommand};
 
-/// What the supervisor may take beyond the grace, to kill and to answer.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// What the streams may take to end after the whole tree has.
 const STREAM_MARGIN: Duration = Duration::from_secs(2);
 
@@ -38,14 +29,10 @@ pub(super) struct Launch<'a> {
 
 /// A process that runs, or has just ended.
 pub(super) struct Process {
-    supervisor: Child,
-    notices: tokio::io::Lines<BufReader<tokio::net::unix::OwnedReadHalf>>,
-    control: tokio::net::unix::OwnedWriteHalf,
+    supervised: Supervised,
     streams: Vec<AbortOnDropHandle<()>>,
     stdout: Arc<Mutex<Tail>>,
     stderr: Arc<Mutex<Tail>>,
-    grace: Duration,
-    pid: i32,
 }
 
 /// How it ended.
@@ -61,61 +48,25 @@ pub(super) struct Ended {
 
 impl Process {
     pub(super) async fn start(launch: Launch<'_>) -> io::Result<Self> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let control = UnixStream::from_std(ours)?;
-        let mut supervisor = Command::new(&launch.supervisor.program)
-            .args(&launch.supervisor.arguments)
-            .arg("--grace-ms")
-            .arg(launch.grace.as_millis().to_string())
-            .arg("--")
-            .arg(launch.binary)
-            .args(launch.arguments)
-            .current_dir(launch.folder)
-            .env_clear()
-            .envs(launch.environment)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C on the worker's terminal reaches the worker alone.
-            .process_group(0)
-            .spawn()?;
-        let stdout = Arc::new(Mutex::new(Tail::new(launch.output_limit)));
-        let stderr = Arc::new(Mutex::new(Tail::new(launch.output_limit)));
-        let mut streams = Vec::new();
-        if let Some(stream) = supervisor.stdout.take() {
-            let tail = Arc::clone(&stdout);
-            streams.push(AbortOnDropHandle::new(tokio::spawn(async move { drain(stream, &tail).await })));
-        }
-        if let Some(stream) = supervisor.stderr.take() {
-            let tail = Arc::clone(&stderr);
-            streams.push(AbortOnDropHandle::new(tokio::spawn(async move { drain(stream, &tail).await })));
-        }
-        let (read, write) = control.into_split();
-        let mut process = Self {
-            supervisor,
-            notices: BufReader::new(read).lines(),
-            control: write,
-            streams,
-            stdout,
-            stderr,
-            grace: launch.grace,
-            pid: 0,
+        let configure = |command: &mut tokio::process::Command| {
+            command
+                .current_dir(launch.folder)
+                .env_clear()
+                .envs(launch.environment)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
         };
-        match process.notice().await {
-            Some(Notice::Started { pid }) => {
-                process.pid = pid;
-                Ok(process)
-            }
-            Some(Notice::NotStarted { error }) => Err(io::Error::other(error)),
-            Some(Notice::Ended { .. }) | None => {
-                Err(io::Error::other(format!("the supervisor {} gave no answer", launch.supervisor.program.display())))
-            }
-        }
+        let mut supervised =
+            Supervised::start(launch.supervisor, launch.grace, launch.binary, launch.arguments, configure).await?;
+        let tail = || Arc::new(Mutex::new(Tail::new(launch.output_limit)));
+        let (stdout, stderr) = (tail(), tail());
+        let (out, err) = supervised.streams();
+        let streams = [out.map(|stream| read(stream, &stdout)), err.map(|stream| read(stream, &stderr))];
+        Ok(Self { supervised, streams: streams.into_iter().flatten().collect(), stdout, stderr })
     }
 
     pub(super) fn pid(&self) -> i32 {
-        self.pid
+        self.supervised.pid()
     }
 
     /// Bytes of standard output and standard error so far.
@@ -124,41 +75,26 @@ impl Process {
         (total(&self.stdout), total(&self.stderr))
     }
 
-    async fn notice(&mut self) -> Option<Notice> {
-        let line = self.notices.next_line().await.ok()??;
-        serde_json::from_str(&line).ok()
-    }
-
-    /// Waits for the end of the whole tree. Cancel-safe: may be dropped and called again.
+    /// Waits for the end of the whole tree. Cancel-safe.
     pub(super) async fn ended(&mut self) -> Option<Notice> {
-        self.notice().await
+        self.supervised.ended().await
     }
 
-    /// Asks for the end of the tree and waits for it: TERM, grace, KILL.
+    /// Asks for the end of the tree and waits for it.
     pub(super) async fn stop(&mut self) -> Option<Notice> {
-        // A supervisor that is gone cannot be asked; `finish` then ends the group itself.
-        let _ = self.control.write_all(STOP).await;
-        tokio::time::timeout(self.grace + ANSWER_MARGIN, self.notice()).await.ok().flatten()
+        self.supervised.stop().await
     }
 
-    /// Collects the supervisor and the streams.
-    pub(super) async fn finish(mut self, notice: Option<Notice>) -> Ended {
-        let confirmed = matches!(notice, Some(Notice::Ended { .. }));
-        if !confirmed {
-            // The supervisor was lost (a command of the same user can kill it): end what it would have ended.
-            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
-            let _ = self.supervisor.start_kill();
-        }
-        if let Err(error) = self.supervisor.wait().await {
-            tracing::warn!(%error, "the supervisor could not be collected");
-        }
+    /// Collects the supervisor and the output.
+    pub(super) async fn finish(self, notice: Option<Notice>) -> Ended {
+        self.supervised.collect(notice.as_ref()).await;
         for stream in self.streams {
             // Nobody is left to write, unless the tree was lost.
             let _ = tokio::time::timeout(STREAM_MARGIN, stream).await;
         }
-        let (exit_code, signal, leftovers) = match notice {
-            Some(Notice::Ended { exit_code, signal, leftovers, .. }) => (exit_code, signal, leftovers),
-            _ => (None, None, 0),
+        let (exit_code, signal, leftovers, confirmed) = match notice {
+            Some(Notice::Ended { exit_code, signal, leftovers, .. }) => (exit_code, signal, leftovers, true),
+            _ => (None, None, 0, false),
         };
         let take =
             |tail: &Mutex<Tail>| std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).finish();
@@ -166,9 +102,7 @@ impl Process {
     }
 }
 
-/// What a binary is called in logs and evidence.
-pub(super) fn name_of(binary: &Path) -> String {
-    binary
-        .file_name()
-        .map_or_else(|| PathBuf::from(binary).display().to_string(), |name| name.to_string_lossy().into_owned())
+fn read(stream: impl tokio::io::AsyncRead + Unpin + Send + 'static, tail: &Arc<Mutex<Tail>>) -> AbortOnDropHandle<()> {
+    let tail = Arc::clone(tail);
+    AbortOnDropHandle::new(tokio::spawn(async move { drain(stream, &tail).await }))
 }

@@ -12,22 +12,13 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Fail
 use super::command::{AllowList, argv};
 use super::environment::environment;
 use super::output::Captured;
-use super::process::{Ended, Launch, Process, name_of};
+use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
 use crate::executor::{Executor, Job, Recognition};
-use crate::supervisor::Notice;
+use crate::supervisor::{Notice, SupervisorCommand};
 
 /// How often the heartbeat's progress is renewed.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How a supervisor is started: `program arguments… --grace-ms N -- COMMAND…`.
-#[derive(Debug, Clone)]
-pub struct SupervisorCommand {
-    /// The program, normally this very binary.
-    pub program: PathBuf,
-    /// What makes it a supervisor, normally `["supervise-process"]`.
-    pub arguments: Vec<OsString>,
-}
 
 /// Settings of the local runtime.
 #[derive(Debug, Clone)]
@@ -204,6 +195,11 @@ struct Run {
 }
 
 impl Run {
+    /// What the program is called in evidence.
+    fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.binary.file_name().unwrap_or(self.binary.as_os_str()).to_string_lossy()
+    }
+
     fn outcome(self, cause: Cause, ended: Ended, output_limit: usize) -> Outcome {
         let answered = match (ended.exit_code, ended.signal) {
             (Some(code), _) => Some(format!("exit code {code}")),
@@ -211,7 +207,7 @@ impl Run {
             (None, None) => None,
         };
         let evidence = answered.as_ref().and_then(|answered| {
-            Evidence::new(format!("local process {} ({})", self.pid, name_of(&self.binary)), answered.clone()).ok()
+            Evidence::new(format!("local process {} ({})", self.pid, self.name()), answered.clone()).ok()
         });
         let state = if ended.confirmed { ExternalState::ConfirmedStopped } else { ExternalState::Unknown };
         let last_line = last_line(&ended.stderr.text);
