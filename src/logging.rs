@@ -11,10 +11,12 @@ use crate::config::LogFormat;
 /// # Errors
 /// When `level` is no filter.
 pub fn install(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level.to_ascii_lowercase())
-        .map_err(|error| anyhow::anyhow!("LOG_LEVEL={level:?} is no log level or filter ({error}); try INFO or info,rdkafka=debug"))?
-        // The server's own retries and the SDK's chatter are debug matters.
-        .add_directive("librdkafka=warn".parse()?);
+    // The SDK's words about its own life are for those who look for them: directives of the setting come later and win.
+    let filter =
+        EnvFilter::try_new(format!("temporalio_sdk_core=warn,temporalio_client=warn,{}", level.to_ascii_lowercase()))
+            .map_err(|error| {
+            anyhow::anyhow!("LOG_LEVEL={level:?} is no log level or filter ({error}); try INFO or info,rdkafka=debug")
+        })?;
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -117,11 +117,20 @@ pub async fn create_search_attributes(client: &Client, missing: &[SearchAttribut
     Ok(())
 }
 
-/// Builds the worker: workflow and executors on one task queue, `MAX_CONCURRENT_TASKS` executor slots, eager starts.
+/// Builds the worker: workflow and executors on one task queue.
 ///
 /// # Errors
 /// When the SDK refuses the options.
 pub fn worker(runtime: &Runtime, client: &Client, config: &Config, activities: &Activities) -> anyhow::Result<Worker> {
+    let mut options = worker_options(config);
+    options.register_activities(activities.clone()).register_workflow::<TicketWorkflow>()?;
+    Ok(Worker::new(runtime, client.clone(), options)?)
+}
+
+/// The worker without its workflow and activities: `MAX_CONCURRENT_TASKS` executor slots, eager starts. A bench holds
+/// its bare worker to the same.
+#[must_use]
+pub fn worker_options(config: &Config) -> WorkerOptions {
     let tasks = config.identity.max_concurrent_tasks;
     let tuner = TunerHolder::builder()
         .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(WORKFLOW_SLOTS))
@@ -129,17 +138,14 @@ pub fn worker(runtime: &Runtime, client: &Client, config: &Config, activities: &
         .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(LOCAL_ACTIVITY_SLOTS))
         .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
         .build();
-    let options = WorkerOptions::new(config.temporal.task_queue.clone())
+    WorkerOptions::new(config.temporal.task_queue.clone())
         .tuner(tuner)
         .max_cached_workflows(config.temporal.max_cached_workflows)
         .max_heartbeat_throttle_interval(MAX_HEARTBEAT_THROTTLE)
         .graceful_shutdown_period(config.http.shutdown_grace)
         .workflow_task_poller_behavior(PollerBehavior::SimpleMaximum(WORKFLOW_POLLERS))
         .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(ACTIVITY_POLLERS.min(tasks)))
-        .register_activities(activities.clone())
-        .register_workflow::<TicketWorkflow>()?
-        .build();
-    Ok(Worker::new(runtime, client.clone(), options)?)
+        .build()
 }
 
 /// Workflow tasks at once. A ticket's workflow task takes a millisecond or two; its report runs within it.

@@ -9,6 +9,7 @@ use rdkafka::message::{Headers as _, OwnedMessage};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::Value;
 use ticket_schemas::{ExecutionResult, Frame, decode_avro_result, decode_json_result};
+use ticket_workflows::Evidence;
 
 use crate::config::KafkaConfig;
 use crate::kafka;
@@ -37,6 +38,13 @@ impl Followed {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         })
+    }
+
+    /// What ran and what it answered, in a line.
+    #[must_use]
+    pub fn evidence(&self) -> Option<String> {
+        let evidence: Evidence = serde_json::from_str(&self.metadata("evidence")?).ok()?;
+        Some(format!("{}: {}", evidence.ran(), evidence.answered()))
     }
 }
 

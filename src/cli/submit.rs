@@ -117,7 +117,7 @@ fn print_result(followed: &Followed, as_json: bool) {
         println!("{line}");
         return;
     }
-    let detail = result.error_message.clone().or_else(|| followed.metadata("evidence")).unwrap_or_default();
+    let detail = result.error_message.clone().or_else(|| followed.evidence()).unwrap_or_default();
     println!("{} {} {} ms {detail}", result.status, result.ticket_id, result.actual_duration_ms.unwrap_or_default());
 }
 

@@ -1,7 +1,5 @@
 //! The demo's table: ticket, status, duration, evidence.
 
-use serde_json::Value;
-
 use super::DeadLetter;
 use crate::cli::Followed;
 use crate::dev::Peers;
@@ -21,11 +19,7 @@ pub(super) struct Row {
 
 /// What ran and what it answered, or the error code.
 pub(super) fn evidence(followed: &Followed, code: Option<&str>) -> String {
-    let said =
-        followed.metadata("evidence").and_then(|text| serde_json::from_str::<Value>(&text).ok()).map(|evidence| {
-            let part = |key: &str| evidence[key].as_str().unwrap_or_default().to_owned();
-            format!("{}: {}", part("ran"), part("answered"))
-        });
+    let said = followed.evidence();
     match (code, said) {
         (Some(code), Some(said)) => format!("{code} · {said}"),
         (Some(code), None) => code.to_owned(),

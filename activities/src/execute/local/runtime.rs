@@ -159,7 +159,7 @@ impl LocalRuntime {
         tracing::info!(pid, binary = %prepared.binary.display(), "process started");
         let (cause, notice) = watch(&mut process, &job, prepared.limit).await;
         let ended = process.finish(notice).await;
-        tracing::info!(pid, exit_code = ?ended.exit_code, signal = ?ended.signal, "process ended");
+        tracing::info!(pid, exit_code = ended.exit_code, signal = ended.signal, "process ended");
         let run =
             Run { pid, binary: prepared.binary, argv: prepared.argv, limit: prepared.limit, took: started.elapsed() };
         run.outcome(cause, ended, self.config.output_limit)

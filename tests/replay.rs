@@ -1,0 +1,71 @@
+//! Invariant: every change to workflow code replays the histories of all released versions.
+//!
+//! `tests/histories/<version>/` holds one history for each way a ticket can go, recorded from a server with
+//! `cargo run --example record_history`. Files are added with each release and never changed.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use temporalio_client::WorkflowHistory;
+use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
+use ticket_workflows::TicketWorkflow;
+
+fn recorded() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root)
+        .expect("histories")
+        .flat_map(|version| std::fs::read_dir(version.expect("version").path()).expect("version folder"))
+        .map(|file| file.expect("file").path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn history(name: &str) -> Value {
+    let file = recorded().into_iter().find(|file| file.ends_with(name)).expect("recorded");
+    serde_json::from_slice(&std::fs::read(file).expect("readable")).expect("JSON")
+}
+
+/// `None`: it replays. Otherwise what the replayer says.
+async fn replay(history: &[u8]) -> Option<String> {
+    let options = WorkflowReplayerOptions::new().register_workflow::<TicketWorkflow>().expect("registered").build();
+    let replayer = WorkflowReplayer::new(options).expect("replayer");
+    let history = WorkflowHistory::from_json(history).expect("a history");
+    replayer.replay_workflow(history).await.err().map(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn every_recorded_history_replays() {
+    let files = recorded();
+    assert!(files.len() >= 8, "histories are missing: {files:?}");
+    for file in files {
+        let failure = replay(&std::fs::read(&file).expect("readable")).await;
+        assert_eq!(failure, None, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn a_history_of_other_code_comes_back_red() {
+    let mut other = history("completed.json");
+    for event in other["events"].as_array_mut().expect("events") {
+        if let Some(attributes) = event["attributes"].get_mut("ActivityTaskScheduledEventAttributes") {
+            attributes["activity_type"]["name"] = json!("something_else");
+        }
+    }
+    assert!(replay(other.to_string().as_bytes()).await.is_some(), "the gate does not see another activity");
+}
+
+#[tokio::test]
+async fn a_decision_that_would_go_the_other_way_comes_back_red() {
+    use base64::Engine as _;
+    let engine = base64::engine::general_purpose::STANDARD;
+    let mut other = history("retried.json");
+    let payload = &mut other["events"][0]["attributes"]["WorkflowExecutionStartedEventAttributes"]["input"]["payloads"]
+        [0]["data"];
+    let mut input: Value =
+        serde_json::from_slice(&engine.decode(payload.as_str().expect("base64")).expect("base64")).expect("JSON");
+    assert_eq!(input["ticket"]["sla"]["max_retries"], 1, "the recorded ticket has one retry");
+    input["ticket"]["sla"]["max_retries"] = json!(0);
+    *payload = json!(engine.encode(input.to_string()));
+    assert!(replay(other.to_string().as_bytes()).await.is_some(), "the gate does not see a retry that is not there");
+}
