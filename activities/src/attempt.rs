@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use temporalio_common::error::ApplicationFailure;
@@ -12,6 +12,7 @@ use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExternalState, Failed, F
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock::now_ms;
 use crate::executor::{Job, Progress, Recognition};
 use crate::ports::AttemptEnd;
 use crate::registry::ErasedExecutor;
@@ -27,7 +28,7 @@ impl Activities {
         ctx: ActivityContext,
         request: ExecuteRequest,
     ) -> Result<ExecuteResponse, ActivityError> {
-        let (started, started_at_ms) = (Instant::now(), epoch_ms());
+        let (started, started_at_ms) = (Instant::now(), now_ms());
         let lost_workers = ctx.info().attempt.saturating_sub(1);
         let ticket = Arc::new(request.ticket);
         let task_type = ticket.task_type.as_str();
@@ -67,7 +68,7 @@ impl Activities {
             outcome: answer?,
             agent_id: self.0.agent_id.clone(),
             started_at_ms,
-            ended_at_ms: epoch_ms(),
+            ended_at_ms: now_ms(),
             lost_workers,
         })
     }
@@ -164,12 +165,4 @@ fn note_lost_workers(mut outcome: Outcome, lost_workers: u32, recognition: Recog
             .push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
     }
     outcome
-}
-
-fn epoch_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_millis()).ok())
-        .unwrap_or_default()
 }

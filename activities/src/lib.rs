@@ -5,6 +5,7 @@
 //! outcome of a ticket: that is workflow logic. `worker-agents` implements the ports and injects them.
 
 mod attempt;
+mod clock;
 mod drain;
 pub mod execute;
 mod executor;
@@ -15,6 +16,7 @@ mod stop;
 pub mod supervisor;
 mod ticket_activities;
 
+pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
 pub use ports::{AttemptEnd, Observer, PublishError, ResultSink};

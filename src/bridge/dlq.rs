@@ -1,10 +1,11 @@
 //! The dead-letter topic: published, and acknowledged, before the source offset is committed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
+use ticket_activities::now_ms;
 use ticket_schemas::{DlqEnvelope, TaskType};
 
 use super::decision::backoff;
@@ -51,7 +52,7 @@ impl DeadLetters {
     }
 
     async fn try_publish(&self, record: &Record, rejection: &Rejection, retry_count: u32) -> Result<(), String> {
-        let now = epoch_ms();
+        let now = now_ms();
         let headers = record.dlq_headers();
         let envelope = DlqEnvelope {
             original: rejection.original.as_ref(),
@@ -82,12 +83,4 @@ impl DeadLetters {
 /// A bounded label: a task type of ours, or `unknown` (INC-92).
 fn task_type_label(hint: Option<&str>) -> &'static str {
     hint.and_then(|hint| hint.parse::<TaskType>().ok()).map_or("unknown", TaskType::as_str)
-}
-
-fn epoch_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_millis()).ok())
-        .unwrap_or_default()
 }

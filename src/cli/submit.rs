@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use ticket_activities::now_ms;
 use ticket_schemas::{ExecutionStatus, Ticket};
 
 use super::{Encoding, Followed, ResultFollower, TicketPublisher, UsageError, complete, parse_tickets, settings};
@@ -54,7 +55,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn read_tickets(files: &[PathBuf]) -> anyhow::Result<Vec<Ticket>> {
-    let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let now_ms = now_ms();
     let mut tickets: Vec<Ticket> = Vec::new();
     for file in files {
         let source = file.display().to_string();

@@ -2,12 +2,17 @@
 //!
 //! Invariant: a ticket is terminal exactly once; from [`State::Reporting`] on, the verdict no longer changes.
 
+mod failures;
+mod ledger;
+
 use serde::{Deserialize, Serialize};
 use ticket_schemas::Ticket;
 
 use crate::execution::ExecuteResponse;
 use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
+use failures::{cancelled, deadline_passed, refusal, timed_out};
+pub use ledger::{AttemptRecord, Ledger};
 
 /// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,45 +125,6 @@ impl Verdict {
             Self::Completed(_) => None,
             Self::Failed(failed) | Self::Cancelled(failed) => Some(failed),
         }
-    }
-}
-
-/// One attempt, as the ledger keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttemptRecord {
-    /// Attempt number, from 1.
-    pub attempt: u32,
-    /// Epoch milliseconds: when it began on the worker, or was scheduled if no worker answered.
-    pub started_at_ms: i64,
-    /// Epoch milliseconds.
-    pub ended_at_ms: i64,
-    /// `completed` or an error code.
-    pub end: String,
-    /// `AGENT_ID` of the worker that answered.
-    pub worker: Option<String>,
-    /// Workers lost while it ran.
-    pub lost_workers: u32,
-}
-
-/// The attempts of a ticket. Bounded: the last [`Ledger::KEPT`] are kept in full.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    /// Attempts in all.
-    pub count: u32,
-    /// The last ones.
-    pub attempts: Vec<AttemptRecord>,
-}
-
-impl Ledger {
-    /// Attempts kept in full.
-    pub const KEPT: usize = 20;
-
-    fn record(&mut self, record: AttemptRecord) {
-        self.count += 1;
-        if self.attempts.len() == Self::KEPT {
-            self.attempts.remove(0);
-        }
-        self.attempts.push(record);
     }
 }
 
@@ -380,60 +346,6 @@ impl Machine {
             lost_workers: response.map_or(0, |response| response.lost_workers),
         });
     }
-}
-
-/// Why a ticket cannot be worked on at all, before anything starts.
-fn refusal(ticket: &Ticket) -> Option<Failed> {
-    if ticket.dependencies.is_empty() {
-        return None;
-    }
-    Some(Failed::permanent(
-        code::DEPENDENCIES_NOT_SUPPORTED,
-        format!(
-            "the ticket depends on {} other ticket(s), and this version does not wait for dependencies; it was not run, \
-             because running it out of order could do harm. publish it again without `dependencies` once they are done",
-            ticket.dependencies.len()
-        ),
-    ))
-}
-
-fn timed_out(attempt: u32, timeout_ms: u64) -> Failed {
-    let mut failed = Failed::new(
-        code::TIMEOUT,
-        FailureClass::Retry { after_ms: None },
-        format!(
-            "attempt {attempt} gave no answer within {timeout_ms} ms and was ended by the server; raise `sla.timeout_ms` or look at the worker's log"
-        ),
-    );
-    failed.external_state = Some(ExternalState::Unknown);
-    failed
-}
-
-fn deadline_passed(deadline_ms: i64, last: Option<Failed>) -> Failed {
-    let Some(mut failed) = last else {
-        return Failed::permanent(
-            code::DEADLINE_EXCEEDED,
-            format!(
-                "sla.deadline {deadline_ms} (epoch ms) had passed before the work could start; publish the ticket again with a later deadline"
-            ),
-        );
-    };
-    failed.message = crate::outcome::bounded(
-        format!(
-            "sla.deadline {deadline_ms} (epoch ms) leaves no time for another attempt; the last one ended with {}: {}",
-            failed.code, failed.message
-        ),
-        Failed::MAX_MESSAGE,
-    );
-    failed.code = code::DEADLINE_EXCEEDED.to_owned();
-    failed
-}
-
-fn cancelled(reason: &str, state: Option<ExternalState>) -> Failed {
-    let mut failed = Failed::permanent(code::CANCELLED, format!("the ticket was cancelled: {reason}"));
-    failed.external_state = state;
-    failed.report.metadata.insert("cancel_reason".to_owned(), crate::outcome::bounded(reason.to_owned(), 512).into());
-    failed
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ use crate::visibility::ERROR_CODE;
 /// What the server adds to an attempt's own time-out before it gives the attempt up. The executor ends its work by
 /// itself at the time-out and then needs time to stop it (10 s grace) and to answer.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Ten years: longer time-outs than any ticket means, short enough for every clock involved.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A worker that has been silent for this long is lost. Heartbeats go out every second.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the report may take inside the workflow task before it becomes an activity of its own.
@@ -114,7 +116,7 @@ async fn execute(ctx: &mut WorkflowContext<TicketWorkflow>, attempt: u32, timeou
     let start_to_close = Duration::from_millis(timeout_ms) + STOP_MARGIN;
     let close_timeouts = match deadline_ms.and_then(|deadline_ms| u64::try_from(deadline_ms - now_ms(ctx)).ok()) {
         Some(left_ms) => ActivityCloseTimeouts::ScheduleAndStartToClose {
-            schedule_to_close: Duration::from_millis(left_ms) + STOP_MARGIN,
+            schedule_to_close: Duration::from_millis(left_ms).min(LONGEST) + STOP_MARGIN,
             start_to_close,
         },
         None => ActivityCloseTimeouts::StartToClose(start_to_close),

@@ -6,10 +6,11 @@ mod table;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::Message as _;
+use ticket_activities::now_ms;
 use ticket_schemas::{DlqRecord, ExecutionStatus};
 
 use super::args::DemoArgs;
@@ -76,8 +77,7 @@ async fn play(kafka: &KafkaConfig, stack: &DevStack) -> anyhow::Result<bool> {
     let results = ResultFollower::from_now(kafka).await?;
     let dead_letters = TopicFollower::from_now(kafka, &kafka.dlq_topic).await?;
     let publisher = TicketPublisher::new(kafka)?;
-    let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-    let cases = plan::cases(now_ms)?;
+    let cases = plan::cases(now_ms())?;
     for case in &cases {
         for publication in &case.publications {
             match publication {
