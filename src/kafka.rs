@@ -70,8 +70,8 @@ pub fn consumer(config: &KafkaConfig) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", config.auto_offset_reset)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", "30000")
-        .set("heartbeat.interval.ms", "3000")
+        .set("session.timeout.ms", config.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", (config.session_timeout_ms / 10).to_string())
         .set("fetch.wait.max.ms", config.fetch_wait_max_ms.to_string())
         // Each partition has a queue of its own; this bounds what waits in it, in KiB.
         .set("queued.max.messages.kbytes", "1024")

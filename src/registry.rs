@@ -57,6 +57,14 @@ struct SchemaAnswer {
 }
 
 #[derive(Deserialize)]
+struct ErrorAnswer {
+    error_code: u32,
+}
+
+/// Subject, version, schema not found (Confluent REST API).
+const NOT_FOUND_CODES: [u32; 3] = [40401, 40402, 40403];
+
+#[derive(Deserialize)]
 struct IdAnswer {
     id: u32,
 }
@@ -151,22 +159,25 @@ impl RegistryClient {
     }
 }
 
-/// The answer as JSON; `None` for 404.
+/// The answer as JSON; `None` when the registry itself says that there is no such thing. A 404 without its error code comes
+/// from something else: a wrong base path, a proxy.
 async fn read<T: for<'de> Deserialize<'de>>(
     response: Result<reqwest::Response, reqwest::Error>,
 ) -> Result<Option<T>, RegistryError> {
     let unavailable = |what: String| RegistryError::Unavailable(what);
     let mut response = response.map_err(|error| unavailable(crate::net::describe(&error)))?;
     let status = response.status();
-    if status == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(crate::net::describe(&error)))? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER_BYTES {
             return Err(unavailable(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
         }
+    }
+    if status == StatusCode::NOT_FOUND
+        && serde_json::from_slice::<ErrorAnswer>(&body).is_ok_and(|answer| NOT_FOUND_CODES.contains(&answer.error_code))
+    {
+        return Ok(None);
     }
     if !status.is_success() {
         let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();

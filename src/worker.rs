@@ -30,6 +30,8 @@ use crate::temporal;
 
 /// The liveness entry of the bridge.
 const BRIDGE_LOOP: &str = "bridge";
+/// The readiness check that a shutdown takes away.
+const DRAIN_CHECK: &str = "not_draining";
 /// Bytes kept of each output stream of a local command.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 /// How long unsent results get at shutdown; the tickets they belong to stay open otherwise.
@@ -69,6 +71,7 @@ impl RunningWorker {
         }
         tracing::info!("shutdown_started");
         self.drain.begin();
+        self.health.not_ready(DRAIN_CHECK, "the worker is shutting down");
         self.stop.cancel();
         let result = main.await;
         tracing::info!("shutdown_finished");
@@ -116,8 +119,8 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let producer = kafka::producer(&config.kafka)?;
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let executors = executors(&config, &options);
-    for task_type in executors.task_types() {
-        metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc();
+    for (task_type, count) in executors.counts() {
+        metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc_by(count);
     }
     let activities = Activities::new(ActivityParts {
         registry: executors,

@@ -146,7 +146,7 @@ fn lost_at_most_once() -> Failed {
         code::LOST_AT_MOST_ONCE,
         FailureClass::Permanent,
         "a worker was lost while the work ran, nobody can say how far it came, and qos.delivery_mode is AT_MOST_ONCE; \
-         look at what the work changed before you publish the ticket again",
+         look at what the work changed before you publish it under a new ticket_id",
     );
     failed.external_state = Some(ExternalState::Unknown);
     failed

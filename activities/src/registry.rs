@@ -73,9 +73,9 @@ impl ExecutorRegistry {
         self
     }
 
-    /// Task types with at least one executor.
-    pub fn task_types(&self) -> impl Iterator<Item = TaskType> + '_ {
-        self.types.iter().filter(|(_, providers)| !providers.by_name.is_empty()).map(|(task_type, _)| *task_type)
+    /// Executors of each task type.
+    pub fn counts(&self) -> impl Iterator<Item = (TaskType, u64)> + '_ {
+        self.types.iter().map(|(task_type, providers)| (*task_type, providers.by_name.len() as u64))
     }
 
     /// The executor of `ticket`, or why there is none. Isolation is never lowered: a provider that is not here is not

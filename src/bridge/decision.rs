@@ -108,6 +108,9 @@ fn refused(code: Code, message: String) -> Decision {
         Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition if too_large(&lower) => {
             Decision::TicketRefused { reason: message }
         }
+        Code::InvalidArgument if ["task queue", "taskqueue", "namespace"].iter().any(|word| lower.contains(word)) => {
+            fault("server", "correct TEMPORAL_TASK_QUEUE or TEMPORAL_NAMESPACE")
+        }
         Code::InvalidArgument => Decision::TicketRefused { reason: message },
         Code::ResourceExhausted if too_large(&lower) => Decision::TicketRefused { reason: message },
         Code::FailedPrecondition | Code::Unimplemented => fault("server", "check the server's version and set-up"),
@@ -185,6 +188,7 @@ mod tests {
                 "Namespace default has no mapping defined for search attribute TicketId",
                 "search_attributes",
             ),
+            (Code::InvalidArgument, "TaskQueue name length exceeds limit.", "server"),
             (Code::Unimplemented, "x", "server"),
         ] {
             let Decision::SetupFault { fault: found, reason } = refused(code, message) else {

@@ -1,9 +1,9 @@
 //! Backpressure: how many tickets may be ready and not finished (INC-16).
 //!
-//! In flight is the server's count of open `ready` tickets, refreshed every [`REFRESH`], plus what this process started
-//! and minus what it saw finish since. Between two refreshes no more is started than the headroom; the estimate never
-//! falls below the tickets that this process started in the last [`VISIBILITY_LAG`] and did not see finish, because
-//! visibility may lag that much.
+//! In flight is the server's count of open `ready` tickets, refreshed every [`REFRESH`] (while consumption pauses, every
+//! [`PAUSED_REFRESH`]), plus what this process started and minus what it saw finish since. Between two refreshes no more
+//! is started than the headroom; the estimate never falls below the tickets that this process started in the last
+//! [`VISIBILITY_LAG`] and did not see finish, because visibility may lag that much.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +22,11 @@ use crate::metrics::Metrics;
 
 /// Between two counts.
 const REFRESH: Duration = Duration::from_secs(2);
-/// How late a start may show up in a count. One second at worst was measured; this is a wide margin.
-const VISIBILITY_LAG: Duration = Duration::from_secs(5);
+/// Between two counts while consumption pauses: what other workers finish is seen only here. A server that finds this too
+/// often (it allows ten counts a second for each namespace by default) is asked at [`REFRESH`] again.
+const PAUSED_REFRESH: Duration = Duration::from_millis(500);
+/// How late a start may show up in a count: one second at worst was measured.
+const VISIBILITY_LAG: Duration = Duration::from_secs(1);
 /// How long a count may take.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -148,13 +151,22 @@ impl Gate {
 
     /// Refreshes the count until told to stop. A count that fails changes nothing: the last one stays in force.
     pub async fn refresh_until(self, client: Client, task_queue: String, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(REFRESH);
+        let mut ticks = tokio::time::interval(PAUSED_REFRESH);
+        let mut not_before = Instant::now();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (started, finished) = self.with(|state| (state.started, state.finished));
+            let (started, finished, paused) =
+                self.with(|state| (state.started, state.finished, state.paused_since.is_some()));
+            if Instant::now() < not_before && !paused {
+                continue;
+            }
+            not_before = Instant::now() + REFRESH;
             match count(&client, &task_queue).await {
                 Ok(counted) => self.with(|state| state.refreshed(counted, started, finished, Instant::now())),
                 Err(status) => {
-                    tracing::warn!(%status, "open tickets could not be counted; the last count stays in force")
+                    tracing::warn!(%status, "open tickets could not be counted; the last count stays in force");
+                    if stop.run_until_cancelled(tokio::time::sleep(REFRESH)).await.is_none() {
+                        return;
+                    }
                 }
             }
         }

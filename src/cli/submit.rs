@@ -13,7 +13,7 @@ use ticket_activities::now_ms;
 use ticket_schemas::{ExecutionStatus, Ticket};
 
 use super::{Encoding, Followed, ResultFollower, TicketPublisher, UsageError, complete, parse_tickets, settings};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, TemporalConfig};
 use crate::logging;
 
 #[derive(Args)]
@@ -50,7 +50,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     }
     match follower {
         None => Ok(ExitCode::SUCCESS),
-        Some(follower) => wait(&follower, &tickets, &args).await,
+        Some(follower) => wait(&follower, &tickets, &args, &config.temporal).await,
     }
 }
 
@@ -81,7 +81,12 @@ fn print_published(ticket: &Ticket, as_json: bool) {
     }
 }
 
-async fn wait(follower: &ResultFollower, tickets: &[Ticket], args: &SubmitArgs) -> anyhow::Result<ExitCode> {
+async fn wait(
+    follower: &ResultFollower,
+    tickets: &[Ticket],
+    args: &SubmitArgs,
+    temporal: &TemporalConfig,
+) -> anyhow::Result<ExitCode> {
     let mut open: BTreeSet<&str> = tickets.iter().map(|ticket| ticket.ticket_id.as_str()).collect();
     let total = open.len();
     let mut failed = 0usize;
@@ -104,6 +109,12 @@ async fn wait(follower: &ResultFollower, tickets: &[Ticket], args: &SubmitArgs) 
         failed += usize::from(result.status != ExecutionStatus::Completed);
         clear_progress();
         print_result(&followed, args.json);
+        if !args.json
+            && result.status != ExecutionStatus::Completed
+            && let Some(url) = temporal.ticket_url(result.ticket_id.as_str())
+        {
+            println!("  {url}");
+        }
         progress(total - open.len(), total);
     }
     clear_progress();

@@ -66,12 +66,18 @@ pub fn parse_tickets(text: &str, source: &str) -> Result<Vec<Map<String, Value>>
 /// # Errors
 /// [`UsageError`] that names what is wrong.
 pub fn complete(mut ticket: Map<String, Value>, number: usize, now_ms: i64) -> Result<Ticket, UsageError> {
-    let uuid = || json!(Uuid::new_v4().to_string());
+    let ticket_id = match ticket.get("ticket_id").and_then(Value::as_str) {
+        Some(given) => given.to_owned(),
+        None => Uuid::new_v4().to_string(),
+    };
+    // Derived from the ticket's id, so that a ticket submitted twice under an id of its own is recognised as a duplicate.
+    let derived =
+        |name: &str| json!(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{name}:{ticket_id}").as_bytes()).to_string());
     for (name, value) in [
-        ("ticket_id", uuid()),
-        ("plan_id", uuid()),
-        ("intent_id", uuid()),
-        ("decision_id", uuid()),
+        ("ticket_id", json!(ticket_id)),
+        ("plan_id", derived("plan")),
+        ("intent_id", derived("intent")),
+        ("decision_id", derived("decision")),
         ("task_id", json!(format!("task-{number}"))),
         ("description", json!("")),
         ("status", json!("PENDING")),
@@ -154,6 +160,8 @@ impl TicketPublisher {
 
 #[cfg(test)]
 mod tests {
+    use ticket_schemas::WorkDigest;
+
     use super::*;
 
     #[test]
@@ -179,6 +187,16 @@ mod tests {
         assert_eq!((sla.deadline, sla.max_retries), (Some(1_773_657_000_000), Some(2)));
         assert_eq!(ticket.task_id.as_str(), "task-1");
         assert!(Uuid::parse_str(ticket.ticket_id.as_str()).is_ok());
+    }
+
+    #[test]
+    fn a_ticket_typed_twice_under_one_id_is_the_same_work() {
+        let digest = |now_ms| {
+            let typed =
+                parse_tickets(r#"{"ticket_id":"mine","task_id":"a","task_type":"EXECUTE","parameters":{}}"#, "t");
+            WorkDigest::of(&complete(typed.expect("parsed").remove(0), 1, now_ms).expect("complete"))
+        };
+        assert_eq!(digest(1_773_653_400_000), digest(1_773_653_499_999));
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl HttpConfig {
                 .unwrap_or(LogFormat::Auto),
             shutdown_grace: reader.seconds(
                 "SHUTDOWN_GRACE_SECONDS",
-                20.0,
+                10.0,
                 "time running work gets at shutdown; keep it below the pod's grace period; added by this product",
             ),
         }

@@ -12,10 +12,6 @@ use super::reader::Reader;
 pub struct IdentityConfig {
     /// `AGENT_ID`: the worker's own identity in results; a new random UUID unless set.
     pub agent_id: String,
-    /// `SERVICE_VERSION`.
-    pub service_version: String,
-    /// `ENVIRONMENT`.
-    pub environment: String,
     /// `SUPPORTED_TASK_TYPES`: others go to the DLQ.
     pub supported_task_types: BTreeSet<TaskType>,
     /// `MAX_CONCURRENT_TASKS`: attempts that run at once on this worker.
@@ -30,8 +26,6 @@ impl IdentityConfig {
         }
         Self {
             agent_id,
-            service_version: reader.text("SERVICE_VERSION", env!("CARGO_PKG_VERSION"), "version shown to peers"),
-            environment: reader.text("ENVIRONMENT", "production", "production, staging or a development name"),
             supported_task_types: task_types(reader),
             max_concurrent_tasks: usize::try_from(reader.number(
                 "MAX_CONCURRENT_TASKS",

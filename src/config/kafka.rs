@@ -54,6 +54,8 @@ pub struct KafkaConfig {
     pub group_id: String,
     /// `KAFKA_AUTO_OFFSET_RESET`.
     pub auto_offset_reset: &'static str,
+    /// `KAFKA_SESSION_TIMEOUT_MS`: how long the group waits for a member that says nothing.
+    pub session_timeout_ms: u64,
     /// `KAFKA_FETCH_WAIT_MAX_MS`: how long a broker may hold a fetch that finds nothing.
     pub fetch_wait_max_ms: u64,
     /// `KAFKA_SECURITY_PROTOCOL` and what belongs to it.
@@ -96,6 +98,12 @@ impl KafkaConfig {
                     "where a new group starts",
                 )
                 .unwrap_or("earliest"),
+            session_timeout_ms: reader.number(
+                "KAFKA_SESSION_TIMEOUT_MS",
+                30_000,
+                1_000,
+                "how long the consumer group waits for a silent member; added by this product",
+            ),
             fetch_wait_max_ms: reader.number(
                 "KAFKA_FETCH_WAIT_MAX_MS",
                 500,

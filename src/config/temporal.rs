@@ -19,6 +19,14 @@ pub struct TemporalConfig {
 }
 
 impl TemporalConfig {
+    /// A ticket's page in the Temporal UI, when `TEMPORAL_UI_URL` is set.
+    #[must_use]
+    pub fn ticket_url(&self, ticket_id: &str) -> Option<String> {
+        let base = self.ui_url.as_deref()?.trim_end_matches('/');
+        let namespace = self.namespace.as_deref().unwrap_or("default");
+        Some(format!("{base}/namespaces/{namespace}/workflows/{}", ticket_workflows::workflow_id(ticket_id)))
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let address = reader.optional("TEMPORAL_ADDRESS", "host:port of the Temporal frontend");
         let host = reader.optional("TEMPORAL_HOST", "host of the Temporal frontend, when TEMPORAL_ADDRESS is not set");

@@ -55,19 +55,6 @@ pub struct Peers {
     pub temporal_ui_url: String,
 }
 
-impl Peers {
-    /// A ticket's page in the Temporal UI.
-    #[must_use]
-    pub fn ticket_url(&self, ticket_id: &str) -> String {
-        format!(
-            "{}/namespaces/{}/workflows/{}",
-            self.temporal_ui_url,
-            self.temporal_namespace,
-            ticket_workflows::workflow_id(ticket_id)
-        )
-    }
-}
-
 /// The running peers.
 pub struct DevStack {
     // Dropped last: its thread ends with it.
@@ -184,11 +171,12 @@ impl DevStack {
 /// Defaults of a development worker; what the environment sets stands.
 pub(super) fn defaults(mut source: MapSource) -> MapSource {
     for (name, value) in [
-        ("ENVIRONMENT", "development"),
         ("HTTP_BIND", "127.0.0.1"),
         ("SHUTDOWN_GRACE_SECONDS", "1"),
         ("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "1"),
-        // The embedded broker does not wake a fetch that waits.
+        // The embedded broker lets every rebalance take a session time-out.
+        ("KAFKA_SESSION_TIMEOUT_MS", "4000"),
+        // It does not wake a fetch that waits.
         ("KAFKA_FETCH_WAIT_MAX_MS", "10"),
     ] {
         if source.get(name).is_none() {

@@ -16,7 +16,7 @@ use ticket_schemas::{DlqRecord, ExecutionStatus};
 use super::args::DemoArgs;
 use super::stack::{DevStack, Ports};
 use crate::cli::{Followed, ResultFollower, TicketPublisher, TopicFollower, shutdown_signal};
-use crate::config::{Config, KafkaConfig, LogFormat, MapSource};
+use crate::config::{Config, KafkaConfig, LogFormat, MapSource, TemporalConfig};
 use crate::logging;
 use crate::worker::{self, WorkerOptions};
 use plan::{Case, Expected, Publication};
@@ -32,7 +32,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stack = DevStack::start(&ports).await?;
     let base = MapSource::process().context(".env cannot be read")?;
     let config = Config::read(&stack.source(base, &ports))?;
-    let kafka = config.kafka.clone();
+    let (kafka, temporal) = (config.kafka.clone(), config.temporal.clone());
     let worker = worker::start(config, WorkerOptions { noop_runtime: true }).await?;
     let health = worker.health.clone();
     let http = worker.http;
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut passed = None;
     let plan = async {
         health.wait_ready().await;
-        let result = play(&kafka, &stack).await;
+        let result = play(&kafka, &temporal).await;
         match &result {
             Ok(ok) if args.keep => {
                 let peers = stack.peers();
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Publishes the plan, follows results and dead letters, prints the table; whether every outcome was the expected one.
-async fn play(kafka: &KafkaConfig, stack: &DevStack) -> anyhow::Result<bool> {
+async fn play(kafka: &KafkaConfig, temporal: &TemporalConfig) -> anyhow::Result<bool> {
     let results = ResultFollower::from_now(kafka).await?;
     let dead_letters = TopicFollower::from_now(kafka, &kafka.dlq_topic).await?;
     let publisher = TicketPublisher::new(kafka)?;
@@ -97,7 +97,7 @@ async fn play(kafka: &KafkaConfig, stack: &DevStack) -> anyhow::Result<bool> {
         eprintln!("not every outcome came within {} s", PATIENCE.as_secs());
     }
     let rows: Vec<Row> = cases.iter().map(|case| outcomes.row(case)).collect();
-    table::print(&rows, stack.peers(), &outcomes.dead_letters);
+    table::print(&rows, temporal, &outcomes.dead_letters);
     Ok(rows.iter().all(|row| row.expected) && outcomes.surplus.is_empty())
 }
 

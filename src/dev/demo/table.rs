@@ -2,7 +2,7 @@
 
 use super::DeadLetter;
 use crate::cli::Followed;
-use crate::dev::Peers;
+use crate::config::TemporalConfig;
 
 /// Longest text in a column, in characters.
 const MAX_COLUMN: usize = 72;
@@ -27,15 +27,15 @@ pub(super) fn evidence(followed: &Followed, code: Option<&str>) -> String {
     }
 }
 
-pub(super) fn print(rows: &[Row], peers: &Peers, dead_letters: &[DeadLetter]) {
+pub(super) fn print(rows: &[Row], temporal: &TemporalConfig, dead_letters: &[DeadLetter]) {
     println!();
     println!("  {:<38} {:<12} {:>9}  evidence", "ticket", "status", "duration");
     for row in rows {
         let duration = row.duration_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms} ms"));
         let mark = if row.expected { "✓" } else { "✗ NOT AS EXPECTED" };
         println!("{mark} {:<38} {:<12} {duration:>9}  {}", row.name, row.status, short(&row.evidence));
-        if let Some(ticket_id) = &row.ticket_id {
-            println!("    {}", peers.ticket_url(ticket_id));
+        if let Some(url) = row.ticket_id.as_deref().and_then(|ticket_id| temporal.ticket_url(ticket_id)) {
+            println!("    {url}");
         }
     }
     println!("\n  in the dead-letter topic:");

@@ -13,7 +13,7 @@ pub(super) fn refusal(ticket: &Ticket) -> Option<Failed> {
         code::DEPENDENCIES_NOT_SUPPORTED,
         format!(
             "the ticket depends on {} other ticket(s), and this version does not wait for dependencies; it was not run, \
-             because running it out of order could do harm. publish it again without `dependencies` once they are done",
+             because running it out of order could do harm. publish it under a new ticket_id without `dependencies` once they are done",
             ticket.dependencies.len()
         ),
     ))
@@ -36,7 +36,7 @@ pub(super) fn deadline_passed(deadline_ms: i64, last: Option<Failed>) -> Failed 
         return Failed::permanent(
             code::DEADLINE_EXCEEDED,
             format!(
-                "sla.deadline {deadline_ms} (epoch ms) had passed before the work could start; publish the ticket again with a later deadline"
+                "sla.deadline {deadline_ms} (epoch ms) had passed before the work could start; publish it under a new ticket_id with a later deadline"
             ),
         );
     };
