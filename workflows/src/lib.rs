@@ -21,7 +21,7 @@ mod workflow;
 pub use declarations::{ExecuteTask, PublishReport, TicketActivities};
 pub use execution::{ExecuteRequest, ExecuteResponse};
 pub use input::{RecordPosition, TicketInput};
-pub use machine::{AttemptRecord, Command, Event, Ledger, Machine, State, Verdict};
+pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, State, Verdict};
 pub use outcome::{
     Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, MissingEvidence, Outcome, code,
 };

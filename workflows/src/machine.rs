@@ -128,12 +128,25 @@ impl Verdict {
     }
 }
 
+/// When a ticket ended.
+///
+/// A workflow task that is lost runs again at another time. A time that stands in the history already is the same then,
+/// any other is not: a result made of it must go through the history itself before it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concluded {
+    /// Epoch milliseconds.
+    pub at_ms: i64,
+    /// Whether the history holds this time already.
+    pub recorded: bool,
+}
+
 /// The machine: state, limits, ledger and, in the end, the verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     state: State,
     ledger: Ledger,
     verdict: Option<Verdict>,
+    concluded: Option<Concluded>,
     refusal: Option<Failed>,
     policy: TicketPolicy,
     attempt_timeout_ms: u64,
@@ -151,6 +164,7 @@ impl Machine {
             state: State::Received,
             ledger: Ledger::default(),
             verdict: None,
+            concluded: None,
             refusal: refusal(ticket),
             attempt_timeout_ms: policy.attempt_timeout_ms(sla.and_then(|sla| sla.timeout_ms)),
             max_attempts: retries.unwrap_or(policy.default_max_retries).saturating_add(1),
@@ -177,6 +191,12 @@ impl Machine {
         self.verdict.as_ref()
     }
 
+    /// When it ended; `None` while it is open.
+    #[must_use]
+    pub fn concluded(&self) -> Option<Concluded> {
+        self.concluded
+    }
+
     /// `sla.deadline`, epoch milliseconds.
     #[must_use]
     pub fn deadline_ms(&self) -> Option<i64> {
@@ -195,9 +215,23 @@ impl Machine {
         self.max_attempts
     }
 
-    /// The transition function. `now_ms` is workflow time; `jitter` draws from the workflow's random source, 0.0..1.0.
+    /// The transition function. `now_ms` is workflow time, and for [`Event::Admitted`] the workflow's start; `jitter` draws from the workflow's random source, 0.0..1.0.
     pub fn apply(&mut self, now_ms: i64, event: Event, jitter: impl FnOnce() -> f64) -> Command {
         let state = self.state.clone();
+        let recorded_at_ms = match &event {
+            Event::Admitted => Some(now_ms),
+            Event::Answered(response) => Some(response.ended_at_ms),
+            _ => None,
+        };
+        let command = self.transition(state, event, now_ms, jitter);
+        if command == Command::Publish {
+            let recorded = recorded_at_ms.is_some();
+            self.concluded = Some(Concluded { at_ms: recorded_at_ms.unwrap_or(now_ms), recorded });
+        }
+        command
+    }
+
+    fn transition(&mut self, state: State, event: Event, now_ms: i64, jitter: impl FnOnce() -> f64) -> Command {
         match (state, event) {
             (State::Received, Event::Admitted) => match self.refusal.take() {
                 Some(refusal) => self.conclude(now_ms, Verdict::Failed(refusal)),

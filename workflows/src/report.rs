@@ -35,22 +35,17 @@ pub fn result_id(ticket_id: &str, run_id: &str) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Builds the report of a machine that has concluded. `started_ms` and `now_ms` are workflow times.
-pub(crate) fn report(
-    input: &TicketInput,
-    machine: &Machine,
-    run_id: &str,
-    started_ms: i64,
-    now_ms: i64,
-) -> Option<Report> {
+/// Builds the report of a machine that has concluded. `started_ms` is the workflow's start.
+pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, started_ms: i64) -> Option<Report> {
     let ticket = &input.ticket;
     let verdict = machine.verdict()?;
+    let ended_ms = machine.concluded()?.at_ms;
     let (status, body) = match verdict {
         Verdict::Completed(completed) => (ExecutionStatus::Completed, completed.report.clone()),
         Verdict::Failed(failed) | Verdict::Cancelled(failed) => (ExecutionStatus::Failed, failed.report.clone()),
     };
     let result_id = result_id(ticket.ticket_id.as_str(), run_id);
-    let duration_ms = (now_ms - started_ms).max(0);
+    let duration_ms = (ended_ms - started_ms).max(0);
     let ledger = machine.ledger();
     let agent_id =
         ledger.attempts.last().and_then(|last| last.worker.clone()).unwrap_or_else(|| input.agent_id.clone());
@@ -79,7 +74,7 @@ pub(crate) fn report(
             set("external_state", json!(state.as_str()));
         }
     }
-    if machine.deadline_ms().is_some_and(|deadline_ms| now_ms > deadline_ms) {
+    if machine.deadline_ms().is_some_and(|deadline_ms| ended_ms > deadline_ms) {
         set("late", json!(true));
     }
 
@@ -96,7 +91,7 @@ pub(crate) fn report(
             error_message: verdict.failure().map(|failed| failed.message.clone()),
             actual_duration_ms: Some(duration_ms),
             agent_id,
-            timestamp: now_ms,
+            timestamp: ended_ms,
             schema_version: 1,
         },
         extra: extra_keys(input, ledger.count, duration_ms),

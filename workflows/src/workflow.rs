@@ -7,7 +7,7 @@
     reason = "the macro expands to undocumented public marker types"
 )]
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use temporalio_common::error::{ActivityExecutionError, ApplicationFailure, TimeoutType};
 use temporalio_common::{ActivityCloseTimeouts, RetryPolicy};
@@ -59,21 +59,22 @@ impl TicketWorkflow {
     /// cancelled one as *cancelled*, so that the UI's own status filter is the first forensic tool.
     #[run(name = "TicketWorkflow")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
-        let started_ms = now_ms(ctx);
+        let started_ms = ctx.info().start_time().map_or_else(|| now_ms(ctx), epoch_ms);
         let first = if ctx.cancellation_token().is_cancelled() {
             cancel_event(ctx.cancellation_token().reason())
         } else {
             Event::Admitted
         };
-        let mut command = step(ctx, first);
+        let mut command = step_at(ctx, started_ms, first);
         loop {
             let event = match command {
                 Command::Execute { attempt, timeout_ms } => execute(ctx, attempt, timeout_ms).await,
                 Command::Wait { for_ms } => wait(ctx, Duration::from_millis(for_ms)).await,
                 Command::Publish => {
-                    let report = ctx.state(|s| report(&s.input, &s.machine, ctx.run_id(), started_ms, now_ms(ctx)));
+                    let report = ctx.state(|s| report(&s.input, &s.machine, ctx.run_id(), started_ms));
+                    let recorded = ctx.state(|s| s.machine.concluded().is_some_and(|concluded| concluded.recorded));
                     match report {
-                        Some(report) => publish(ctx, report).await,
+                        Some(report) => publish(ctx, report, recorded).await,
                         None => Event::Published,
                     }
                 }
@@ -98,7 +99,10 @@ impl TicketWorkflow {
 
 /// Feeds one event to the machine and shows the new state.
 fn step(ctx: &WorkflowContext<TicketWorkflow>, event: Event) -> Command {
-    let now = now_ms(ctx);
+    step_at(ctx, now_ms(ctx), event)
+}
+
+fn step_at(ctx: &WorkflowContext<TicketWorkflow>, now: i64, event: Event) -> Command {
     let (command, details) = ctx.state_mut(|s| {
         let command = s.machine.apply(now, event, || ctx.random::<f64>());
         (command, current_details(&s.machine))
@@ -176,15 +180,17 @@ fn cancel_event(reason: Option<String>) -> Event {
 }
 
 /// Publishes the result: first within the workflow task, then, if a peer is away, as an activity of its own that is
-/// tried until it succeeds. A cancel request does not reach it.
-async fn publish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report) -> Event {
+/// tried until it succeeds. A result whose time is not `recorded` in the history yet goes the second way at once: the
+/// activity's input records it, so that copies have equal bytes even when a workflow task is lost. A cancel request does
+/// not reach it.
+async fn publish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) -> Event {
     let local = LocalActivityOptions::builder()
         .start_to_close_timeout(LOCAL_REPORT_TIMEOUT)
         .schedule_to_close_timeout(LOCAL_REPORT_TIMEOUT)
         .retry_policy(RetryPolicy::builder().maximum_attempts(1).build())
         .cancellation_token(WorkflowCancellationToken::new())
         .build();
-    if ctx.execute_local_activity(TicketActivities::report, report.clone(), local).await.is_ok() {
+    if recorded && ctx.execute_local_activity(TicketActivities::report, report.clone(), local).await.is_ok() {
         return Event::Published;
     }
     let options = ActivityOptions::with_start_to_close_timeout(REPORT_TIMEOUT)
@@ -219,8 +225,10 @@ fn close(ctx: &WorkflowContext<TicketWorkflow>) -> WorkflowResult<String> {
 }
 
 fn now_ms(ctx: &WorkflowContext<TicketWorkflow>) -> i64 {
-    ctx.workflow_time()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .and_then(|since| i64::try_from(since.as_millis()).ok())
-        .unwrap_or_default()
+    ctx.workflow_time().map_or(0, epoch_ms)
+}
+
+fn epoch_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

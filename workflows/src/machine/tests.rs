@@ -207,3 +207,23 @@ fn a_broken_executor_fails_the_ticket_as_internal() {
     run(&mut machine, [(0, Event::Admitted), (5, Event::Broken("panicked".to_owned()))]);
     assert_eq!(machine.verdict().and_then(Verdict::failure).map(|f| f.code.as_str()), Some(code::INTERNAL));
 }
+
+#[test]
+fn a_result_is_made_of_times_that_the_history_holds_or_goes_through_the_history_first() {
+    let cancel = || Event::CancelRequested("x".to_owned());
+    let mut answered = machine(FOREVER);
+    run(&mut answered, [(0, Event::Admitted), (500, completed())]);
+    assert_eq!(answered.concluded(), Some(Concluded { at_ms: T0 + 2, recorded: true }), "the executor's own end");
+    let mut refused = Machine::new(&ticket(FOREVER, r#"["other"]"#), &TicketPolicy::default());
+    run(&mut refused, [(0, Event::Admitted)]);
+    assert_eq!(refused.concluded(), Some(Concluded { at_ms: T0, recorded: true }));
+    for events in [
+        vec![(0, Event::Admitted), (5, failed(RETRY)), (700, cancel())],
+        vec![(0, Event::Admitted), (5, cancel()), (700, Event::Stopped)],
+        vec![(0, Event::Admitted), (700, Event::Broken("x".to_owned()))],
+    ] {
+        let mut unrecorded = machine(FOREVER);
+        run(&mut unrecorded, events);
+        assert_eq!(unrecorded.concluded(), Some(Concluded { at_ms: T0 + 700, recorded: false }));
+    }
+}

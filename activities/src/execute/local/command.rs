@@ -91,10 +91,9 @@ pub(super) fn shown(word: &str) -> String {
 /// One argv from `command` (a word or a list) and `args`.
 pub(super) fn argv(command: Option<&Value>, args: Vec<String>) -> Result<Vec<String>, Failed> {
     let refuse = |message: String| Failed::permanent(code::INVALID_PARAMETERS, message);
-    let command = command.and_then(ticket_schemas::canonical);
-    let mut argv = match command {
+    let mut argv = match command.and_then(|given| Some((given, ticket_schemas::canonical(given)?))) {
         None => return Err(refuse("parameter \"command\" is missing; name the program to run".to_owned())),
-        Some(Value::Array(words)) => words
+        Some((_, Value::Array(words))) => words
             .into_iter()
             .map(|word| match word {
                 Value::String(word) => Ok(word),
@@ -102,7 +101,8 @@ pub(super) fn argv(command: Option<&Value>, args: Vec<String>) -> Result<Vec<Str
                 _ => Err(refuse("parameter \"command\" must be a word or a list of words".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?,
-        Some(Value::String(word)) => vec![word],
+        // As it was written: `true` is a program too.
+        Some((Value::String(word), _)) => vec![word.clone()],
         Some(_) => return Err(refuse("parameter \"command\" must be a word or a list of words".to_owned())),
     };
     argv.extend(args);
@@ -164,6 +164,9 @@ mod tests {
         assert_eq!(argv(Some(&json!(["echo", 1])), vec![]).expect("list"), ["echo", "1"]);
         assert_eq!(argv(Some(&json!(r#"["echo","x y"]"#)), vec![]).expect("JSON text"), ["echo", "x y"]);
         assert_eq!(argv(Some(&json!("echo; rm -rf /")), vec![]).expect("one word"), ["echo; rm -rf /"]);
+        for word in ["true", "False", "7", "{}"] {
+            assert_eq!(argv(Some(&json!(word)), vec![]).expect("a word, whatever else it spells"), [word]);
+        }
         for (command, args) in [
             (None, vec![]),
             (Some(json!(null)), vec![]),

@@ -1,0 +1,16 @@
+//! The worker as a process, against an in-process Kafka, an in-process registry and a real Temporal dev server.
+//!
+//! Each test has a Kafka, a registry, a task queue and ticket ids of its own; they share one Temporal server. What
+//! happened is read from the topics and from the server's histories, not asked of the worker.
+#![cfg(feature = "dev-stack")]
+
+mod backpressure;
+mod bad_input;
+mod cost;
+mod kills;
+mod memory;
+mod outages;
+mod shutdown;
+mod start_protocol;
+mod surface;
+mod world;

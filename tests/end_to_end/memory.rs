@@ -1,0 +1,32 @@
+//! Memory: little when idle, no more after a thousand tickets.
+
+use serde_json::json;
+
+use crate::world::{World, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_idles_small_and_a_thousand_tickets_leave_nothing_behind() {
+    const TICKETS: usize = 1000;
+    let world = World::new().await;
+    let worker = world.worker(&[("MAX_CONCURRENT_TASKS", "20"), ("MAX_CONCURRENT_TICKETS", "200")]).await;
+    worker.wait_ready().await;
+    let idle = worker.resident_mib();
+    for n in 0..TICKETS {
+        let mut ticket = world.ticket(&n.to_string(), "true");
+        if n % 5 != 0 {
+            // Everything but the process: a type without executor.
+            ticket["task_type"] = json!("BUILD");
+        }
+        world.publish(&ticket).await;
+    }
+    let mut highest = idle;
+    eventually("a thousand results", || {
+        highest = highest.max(worker.resident_mib());
+        (world.results().len() == TICKETS).then_some(())
+    })
+    .await;
+    let after = worker.resident_mib();
+    println!("resident: {idle:.1} MiB idle, {after:.1} MiB after {TICKETS} tickets, {highest:.1} MiB at most");
+    assert!(idle < 60.0, "{idle:.1} MiB idle");
+    assert!(after - idle < 30.0, "{idle:.1} MiB idle, {after:.1} MiB afterwards");
+}

@@ -1,0 +1,75 @@
+//! Peers that are away: nothing goes to the dead letters, everything completes afterwards.
+
+use std::time::Duration;
+
+use worker_agents::dev::temporal::TemporalDevServer;
+
+use crate::world::{World, eventually, temporal_options};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_away_delays_avro_tickets_and_never_condemns_them() {
+    let world = World::new().await;
+    let worker = world.worker(&[("RESULT_ENCODING", "auto")]).await;
+    world.schema_id("execution.tickets-value", ticket_schemas::TICKET_SCHEMA_JSON).await;
+    let ticket = world.ticket("avro", "echo avro");
+    let encoded = ticket_schemas::decode_json_ticket(ticket.to_string().as_bytes()).expect("ticket");
+    world.registry.set_unavailable(true);
+    world.publish_raw("key", Some(&ticket_schemas::encode_avro_ticket(&encoded, 1).expect("encoded"))).await;
+    // INC-07: meanwhile JSON tickets run, and their results fall back to JSON.
+    world.publish_raw("other", Some(world.ticket("json", "echo json").to_string().as_bytes())).await;
+    assert_eq!(world.result("json").await["status"], "COMPLETED");
+    eventually("the Avro ticket waits", || worker.log().contains("peer_unavailable").then_some(())).await;
+    world.registry.set_unavailable(false);
+    let published = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
+    while worker.metric(published).await < 2.0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.runs("avro"), 1);
+    assert!(world.dead_letters().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_delays_results_and_loses_none() {
+    let world = World::new().await;
+    let worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    for n in 0..6 {
+        world.publish(&world.ticket(&n.to_string(), "sleep 1; echo x")).await;
+    }
+    let started = r#"worker_agent_tickets_processing_total{task_type="EXECUTE"}"#;
+    while worker.metric(started).await < 6.0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.kafka.broker_down().expect("down");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.kafka.broker_up().expect("up");
+    for n in 0..6 {
+        assert_eq!(world.result(&n.to_string()).await["status"], "COMPLETED");
+        assert_eq!(world.runs(&n.to_string()), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporal_that_does_not_answer_delays_tickets_and_never_condemns_them() {
+    let server = TemporalDevServer::start(temporal_options(0)).await.expect("Temporal");
+    let world = World::with_temporal(server.address().to_owned()).await;
+    let worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    let signal = |signal: &str| {
+        let status =
+            std::process::Command::new("kill").args([signal, &server.pid().to_string()]).status().expect("kill");
+        assert!(status.success());
+    };
+    signal("-STOP");
+    for n in 0..4 {
+        world.publish(&world.ticket(&n.to_string(), "echo x")).await;
+    }
+    eventually("a start goes unanswered", || worker.log().contains("peer_unavailable").then_some(())).await;
+    signal("-CONT");
+    for n in 0..4 {
+        assert_eq!(world.result(&n.to_string()).await["status"], "COMPLETED");
+        assert_eq!(world.runs(&n.to_string()), 1);
+    }
+    assert!(world.dead_letters().is_empty());
+    server.stop().await;
+}

@@ -1,0 +1,394 @@
+//! What a test needs: peers, workers as processes, and oracles that read topics and histories.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use ticket_activities::supervisor::SupervisorCommand;
+use ticket_schemas::{decode_json_ticket, encode_avro_ticket};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use worker_agents::dev::kafka::MockKafka;
+use worker_agents::dev::registry::SchemaRegistry;
+use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
+
+pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_worker-agents");
+/// Generous: machines are slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `probe` answers; fails with `what` when it never does.
+pub(crate) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen within {} s", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub(crate) fn cli() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    // What is on PATH is not looked at: set-up links a fitting one into its folder.
+    find_cli(std::ffi::OsStr::new(""), &tools).expect("the Temporal CLI: run `make setup`")
+}
+
+pub(crate) fn temporal_options(port: u16) -> TemporalDevOptions {
+    TemporalDevOptions {
+        cli: cli(),
+        supervisor: SupervisorCommand { program: WORKER.into(), arguments: vec!["supervise-process".into()] },
+        port,
+        ui_port: 0,
+        namespace: "default".to_owned(),
+        db_file: None,
+        log_file: None,
+        search_attributes: ticket_workflows::search_attributes()
+            .into_iter()
+            .map(|attribute| (attribute.name.to_owned(), attribute.kind.to_owned()))
+            .collect(),
+        grace: Duration::from_secs(2),
+    }
+}
+
+/// Address of the server that the tests share. It ends with this process.
+pub(crate) fn shared_temporal() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("runtime");
+            runtime.block_on(async {
+                let server = TemporalDevServer::start(temporal_options(0)).await.expect("Temporal");
+                tell.send(server.address().to_owned()).expect("told");
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().expect("the address")
+    })
+}
+
+/// Peers of one test.
+pub(crate) struct World {
+    pub(crate) kafka: MockKafka,
+    pub(crate) registry: SchemaRegistry,
+    pub(crate) temporal: String,
+    pub(crate) id: String,
+    registry_url: String,
+    producer: FutureProducer,
+    folder: tempfile::TempDir,
+    stop: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let temporal = tokio::task::spawn_blocking(shared_temporal).await.expect("Temporal").to_owned();
+        Self::with_temporal(temporal).await
+    }
+
+    pub(crate) async fn with_temporal(temporal: String) -> Self {
+        let topics = [("execution.tickets", 2), ("execution.results", 2), ("execution.tickets.dlq", 1)];
+        let kafka = tokio::task::spawn_blocking(move || MockKafka::start(&topics)).await.expect("join").expect("Kafka");
+        let registry = SchemaRegistry::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let registry_url = format!("http://{}", listener.local_addr().expect("address"));
+        let stop = CancellationToken::new();
+        tokio::spawn(registry.serve(listener, stop.clone()));
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", kafka.bootstrap_servers())
+            .set("message.max.bytes", "4000000")
+            .create()
+            .expect("producer");
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let folder = tempfile::tempdir().expect("folder");
+        Self { kafka, registry, temporal, id, registry_url, producer, folder, stop }
+    }
+
+    /// A ticket id of this test.
+    pub(crate) fn ticket_id(&self, name: &str) -> String {
+        format!("{}-{name}", self.id)
+    }
+
+    /// An EXECUTE ticket that runs `script`.
+    pub(crate) fn ticket(&self, name: &str, script: &str) -> Value {
+        let now = ticket_activities::now_ms();
+        json!({
+            "ticket_id": self.ticket_id(name), "plan_id": "plan", "intent_id": "intent", "decision_id": "decision",
+            "task_id": name, "task_type": "EXECUTE", "description": name, "dependencies": [], "status": "PENDING",
+            "priority": "NORMAL", "risk_band": "low", "security_level": "INTERNAL",
+            "sla": { "deadline": now + 600_000, "timeout_ms": 60_000, "max_retries": 0 },
+            "parameters": { "command": "sh", "args": ["-c", script] },
+            "created_at": now,
+        })
+    }
+
+    pub(crate) async fn publish(&self, ticket: &Value) {
+        self.publish_raw("key", Some(ticket.to_string().as_bytes())).await;
+    }
+
+    pub(crate) async fn publish_avro(&self, ticket: &Value) {
+        let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
+        let id = self.schema_id("execution.tickets-value", ticket_schemas::TICKET_SCHEMA_JSON).await;
+        let value = encode_avro_ticket(&ticket, id).expect("encoded");
+        self.publish_raw("key", Some(&value)).await;
+    }
+
+    pub(crate) async fn schema_id(&self, subject: &str, schema: &str) -> u32 {
+        let url = format!("{}/subjects/{subject}/versions", self.registry_url);
+        worker_agents::net::install_crypto();
+        let client = reqwest::Client::builder().build().expect("client");
+        let answer = client.post(url).json(&json!({ "schema": schema })).send().await.expect("registry");
+        let answer: Value = answer.json().await.expect("JSON");
+        u32::try_from(answer["id"].as_u64().expect("id")).expect("u32")
+    }
+
+    pub(crate) async fn publish_raw(&self, key: &str, value: Option<&[u8]>) {
+        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to("execution.tickets").key(key);
+        record.payload = value;
+        self.producer
+            .send(record, Timeout::After(Duration::from_secs(30)))
+            .await
+            .map_err(|(error, _)| error)
+            .expect("published");
+    }
+
+    /// Starts a worker process with these settings over the usual ones.
+    pub(crate) async fn worker(&self, settings: &[(&str, &str)]) -> Worker {
+        let worker = self.spawn(settings);
+        worker.addresses().await;
+        worker
+    }
+
+    pub(crate) fn spawn(&self, settings: &[(&str, &str)]) -> Worker {
+        let log = self.folder.path().join(format!("worker-{}.log", uuid::Uuid::new_v4().simple()));
+        let working_dir = self.folder.path().join("work");
+        let usual = [
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers()),
+            ("KAFKA_SCHEMA_REGISTRY_URL", &self.registry_url),
+            // Above the embedded broker's three seconds for a first assignment, or no member lives to see it.
+            ("KAFKA_SESSION_TIMEOUT_MS", "4000"),
+            ("KAFKA_FETCH_WAIT_MAX_MS", "10"),
+            ("RESULT_ENCODING", "json"),
+            ("TEMPORAL_ADDRESS", &self.temporal),
+            ("TEMPORAL_TASK_QUEUE", &self.id),
+            ("HTTP_BIND", "127.0.0.1"),
+            ("HTTP_PORT", "0"),
+            ("PROMETHEUS_PORT", "0"),
+            ("LOG_FORMAT", "json"),
+            ("SHUTDOWN_GRACE_SECONDS", "1"),
+            ("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "1"),
+            ("LOCAL_RUNTIME_ALLOWED_COMMANDS", "sh,true"),
+        ];
+        let mut command = Command::new(WORKER);
+        command
+            .arg("run")
+            .env_clear()
+            .envs(usual)
+            .env("LOCAL_RUNTIME_WORKING_DIR", &working_dir)
+            .envs(settings.iter().copied());
+        let child = command
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("log"))
+            .spawn()
+            .expect("worker");
+        Worker { child, log }
+    }
+
+    /// Everything in a topic, in partition order.
+    pub(crate) fn topic(&self, topic: &str) -> Vec<Record> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.kafka.bootstrap_servers())
+            .set("group.id", format!("oracle-{}", uuid::Uuid::new_v4()))
+            .set("fetch.wait.max.ms", "10")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("consumer");
+        let timeout = Duration::from_secs(20);
+        let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return Vec::new() };
+        let mut offsets = TopicPartitionList::new();
+        let mut expected = 0;
+        for partition in metadata.topics()[0].partitions() {
+            let Ok((low, high)) = consumer.fetch_watermarks(topic, partition.id(), timeout) else { return Vec::new() };
+            expected += high - low;
+            offsets.add_partition_offset(topic, partition.id(), Offset::Beginning).expect("offset");
+        }
+        consumer.assign(&offsets).expect("assigned");
+        let mut records = Vec::new();
+        let deadline = Instant::now() + timeout;
+        while (records.len() as i64) < expected && Instant::now() < deadline {
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else { continue };
+            records.push(Record {
+                key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                value: message.payload().map(<[u8]>::to_vec).unwrap_or_default(),
+            });
+        }
+        records
+    }
+
+    /// Results by ticket id. All workers of these tests publish JSON.
+    pub(crate) fn results(&self) -> BTreeMap<String, Vec<Value>> {
+        let mut results: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for record in self.topic("execution.results") {
+            let result: Value = serde_json::from_slice(&record.value).expect("a JSON result");
+            assert_eq!(record.key.as_deref(), result["ticket_id"].as_str(), "results are keyed by their ticket");
+            results.entry(result["ticket_id"].as_str().expect("id").to_owned()).or_default().push(result);
+        }
+        results
+    }
+
+    /// The one result of a ticket, once it is there. Copies must be equal.
+    pub(crate) async fn result(&self, name: &str) -> Value {
+        let id = self.ticket_id(name);
+        let copies = eventually(&format!("a result of {name}"), || self.results().remove(&id)).await;
+        for copy in &copies[1..] {
+            assert_eq!(copy, &copies[0], "two different results of {name}");
+        }
+        copies[0].clone()
+    }
+
+    pub(crate) fn dead_letters(&self) -> Vec<Value> {
+        self.topic("execution.tickets.dlq")
+            .iter()
+            .map(|record| serde_json::from_slice(&record.value).expect("JSON"))
+            .collect()
+    }
+
+    /// What the Temporal CLI says, as JSON.
+    pub(crate) fn temporal_cli(&self, arguments: &[&str]) -> Value {
+        let output = Command::new(cli())
+            .args(arguments)
+            .args(["--address", &self.temporal, "--output", "json"])
+            .env_clear()
+            .output()
+            .expect("the CLI runs");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    pub(crate) fn history(&self, name: &str) -> Vec<Value> {
+        let workflow = format!("ticket-{}", self.ticket_id(name));
+        let history = self.temporal_cli(&["workflow", "show", "--workflow-id", &workflow]);
+        history["events"].as_array().expect("events").clone()
+    }
+
+    /// Runs that a ticket ever had.
+    pub(crate) fn runs(&self, name: &str) -> usize {
+        let query = format!("WorkflowId = 'ticket-{}'", self.ticket_id(name));
+        self.temporal_cli(&["workflow", "list", "--query", &query]).as_array().map_or(0, Vec::len)
+    }
+}
+
+/// A record, as the oracle reads it.
+pub(crate) struct Record {
+    pub(crate) key: Option<String>,
+    pub(crate) value: Vec<u8>,
+}
+
+/// A worker process; killed when dropped.
+pub(crate) struct Worker {
+    pub(crate) child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the worker's log:\n{}", self.log());
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Addresses of the HTTP port and of the metrics port, once the worker has told them.
+    pub(crate) async fn addresses(&self) -> (String, String) {
+        let log = &self.log;
+        eventually("the worker starts", || {
+            let text = std::fs::read_to_string(log).ok()?;
+            let started = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let started = started.into_iter().find(|line| line["message"] == "worker_started");
+            let Some(started) = started else {
+                assert!(!text.contains("worker-agents: "), "{text}");
+                return None;
+            };
+            Some((started["http"].as_str()?.to_owned(), started["metrics"].as_str()?.to_owned()))
+        })
+        .await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let (http, _) = self.addresses().await;
+        get(&format!("http://{http}{path}")).await
+    }
+
+    pub(crate) async fn wait_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.get("/ready").await.0 != 200 {
+            assert!(Instant::now() < deadline, "not ready: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The value of a metric line that starts with `series`.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().expect("kill");
+        assert!(status.success());
+    }
+
+    pub(crate) fn kill_9(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("collected");
+    }
+
+    /// Resident memory in MiB.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("number") / 1024.0
+    }
+}
+
+pub(crate) async fn get(url: &str) -> (u16, String) {
+    worker_agents::net::install_crypto();
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client");
+    let response = client.get(url).send().await.expect("an answer");
+    (response.status().as_u16(), response.text().await.expect("text"))
+}
+
+/// Processes whose command line holds `marker`.
+pub(crate) fn processes(marker: &str) -> usize {
+    std::fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .filter(|line| String::from_utf8_lossy(line).contains(marker))
+        .count()
+}
