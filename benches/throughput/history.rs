@@ -1,0 +1,65 @@
+//! What a workflow left in the server: how many events, and how large its payloads are.
+
+use anyhow::Context as _;
+use temporalio_client::{Client, NamespacedClient as _};
+use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
+use temporalio_common::protos::temporal::api::workflowservice::v1::GetWorkflowExecutionHistoryRequest;
+use tonic::Request;
+
+/// Sizes of a workflow's payloads, in bytes. The bare loop sends as much.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PayloadSizes {
+    pub(crate) input: usize,
+    pub(crate) activity_input: usize,
+    pub(crate) activity_result: usize,
+    pub(crate) result: usize,
+}
+
+impl PayloadSizes {
+    /// The sizes in a history.
+    pub(crate) fn of(history: &[HistoryEvent]) -> Self {
+        let mut sizes = Self::default();
+        for attributes in history.iter().filter_map(|event| event.attributes.as_ref()) {
+            match attributes {
+                Attributes::WorkflowExecutionStartedEventAttributes(started) => {
+                    sizes.input = bytes(started.input.as_ref());
+                }
+                Attributes::ActivityTaskScheduledEventAttributes(scheduled) => {
+                    sizes.activity_input = bytes(scheduled.input.as_ref());
+                }
+                Attributes::ActivityTaskCompletedEventAttributes(completed) => {
+                    sizes.activity_result = bytes(completed.result.as_ref());
+                }
+                Attributes::WorkflowExecutionCompletedEventAttributes(completed) => {
+                    sizes.result = bytes(completed.result.as_ref());
+                }
+                _ => {}
+            }
+        }
+        sizes
+    }
+}
+
+fn bytes(payloads: Option<&Payloads>) -> usize {
+    payloads.map_or(0, |payloads| payloads.payloads.iter().map(|payload| payload.data.len()).sum())
+}
+
+/// The whole history of a workflow, once it has closed.
+pub(crate) async fn of_closed(client: &Client, workflow_id: &str) -> anyhow::Result<Vec<HistoryEvent>> {
+    let request = |closing: bool| {
+        Request::new(GetWorkflowExecutionHistoryRequest {
+            namespace: client.namespace(),
+            execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: String::new() }),
+            wait_new_event: closing,
+            history_event_filter_type: if closing { 2 } else { 1 },
+            ..GetWorkflowExecutionHistoryRequest::default()
+        })
+    };
+    let mut service = client.connection().workflow_service();
+    // Waits for the closing event.
+    service.get_workflow_execution_history(request(true)).await?;
+    let answer = service.get_workflow_execution_history(request(false)).await?.into_inner();
+    Ok(answer.history.with_context(|| format!("workflow {workflow_id} has no history"))?.events)
+}

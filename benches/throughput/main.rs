@@ -1,0 +1,282 @@
+//! `make bench`: the product against a bare loop of the same SDK, on one server, in one run.
+//!
+//! Both loops run in this process, with one connection each, the same slots, pollers, cache and payload sizes, workflow
+//! and activity on one task queue, and eager activity starts. Absolute figures are the machine's; the ratios are the
+//! product's.
+
+mod bare;
+mod compare;
+mod decode;
+mod history;
+mod load;
+mod ours;
+mod report;
+mod stack;
+
+use std::fs::File;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+use temporalio_client::Client;
+use tracing_subscriber::EnvFilter;
+use worker_agents::config::Config;
+use worker_agents::temporal;
+use worker_agents::worker::{self, WorkerOptions};
+
+use bare::BareStarter;
+use compare::rounds;
+use history::PayloadSizes;
+use load::Load;
+use report::{Better, Reporter, rounded};
+use stack::{PARTITIONS, Stack, server_name};
+
+/// Tickets open at once, in both loops: `MAX_CONCURRENT_TICKETS`.
+const OPEN: usize = 64;
+/// Activity slots, in both loops: `MAX_CONCURRENT_TASKS`.
+const TASKS: usize = 64;
+/// Records of one partition in flight: the bridge's window.
+const WINDOW: usize = 8;
+/// Starts in flight while starts are measured: the windows of all partitions.
+const STARTING: usize = WINDOW * PARTITIONS as usize;
+/// Tickets of one end-to-end run.
+const END_TO_END: usize = 400;
+/// Tickets of one run of starts.
+const STARTS: usize = 600;
+/// Start calls of one run of latencies.
+const CALLS: usize = 400;
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` runs this too.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    log_to_nowhere()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stack = Stack::start().await?;
+        let measured = measure(&stack).await;
+        stack.stop().await;
+        measured
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Log lines are written as in production, and go nowhere: what they cost is the product's cost.
+fn log_to_nowhere() -> anyhow::Result<()> {
+    let nowhere = File::options().write(true).open("/dev/null").context("/dev/null cannot be opened")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("info,librdkafka=warn"))
+        .with_writer(Mutex::new(nowhere))
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("no log subscriber: {error}"))
+}
+
+async fn measure(stack: &Stack) -> anyhow::Result<()> {
+    let (open, tasks) = (OPEN.to_string(), TASKS.to_string());
+    let config = stack.config(&[
+        ("MAX_CONCURRENT_TICKETS", &open),
+        ("CONSUMER_PAUSE_THRESHOLD", "1"),
+        ("CONSUMER_RESUME_THRESHOLD", "1"),
+        ("MAX_CONCURRENT_TASKS", &tasks),
+        ("TEMPORAL_TASK_QUEUE", "bench"),
+    ])?;
+    let client = temporal::connect(&config).await?;
+    let load = Load::new(&config.kafka).await?;
+    let reporter = Reporter::new(server_name(&client).await?);
+    let running = worker::start(config.clone(), WorkerOptions { noop_runtime: true }).await?;
+    let health = running.health.clone();
+    let mut sizes = Err(anyhow::anyhow!("the worker ended before anything was measured"));
+    running
+        .run_until(async {
+            health.wait_ready().await;
+            sizes = with_worker(&config, &client, &load, &reporter).await;
+        })
+        .await?;
+    let sizes = sizes?;
+    bridge_starts(stack, &client, &load, sizes, &reporter).await?;
+    start_latency(stack, &client, sizes, &reporter).await?;
+    decode_rate(&reporter).await
+}
+
+/// The figures that need a running worker.
+async fn with_worker(
+    config: &Config,
+    client: &Client,
+    load: &Load,
+    reporter: &Reporter,
+) -> anyhow::Result<PayloadSizes> {
+    let (events, sizes) = one_ticket(config, client, load).await?;
+    reporter.limits(&limits(sizes));
+
+    let mut bare_config = config.clone();
+    "bench-bare".clone_into(&mut bare_config.temporal.task_queue);
+    let runtime = temporal::runtime(None)?;
+    let mut worker = bare::worker(&runtime, client, &bare_config, sizes)?;
+    let starter = BareStarter::new(client.clone(), "bench-bare", sizes);
+    let shutdown = worker.shutdown_handle();
+    let measured = async {
+        let measured = end_to_end(config, client, load, &starter, events, reporter).await;
+        shutdown();
+        measured
+    };
+    let (ran, measured) = tokio::join!(worker.run(), measured);
+    measured?;
+    ran?;
+    Ok(sizes)
+}
+
+/// Runs one ticket: its number of history events, and its payload sizes.
+async fn one_ticket(config: &Config, client: &Client, load: &Load) -> anyhow::Result<(usize, PayloadSizes)> {
+    let records = load.records(1)?;
+    let (ticket_id, _) = records.first().context("no ticket")?;
+    ours::run_to_results(config, load, &records).await?;
+    let history = history::of_closed(client, &ticket_workflows::workflow_id(ticket_id)).await?;
+    Ok((history.len(), PayloadSizes::of(&history)))
+}
+
+fn limits(sizes: PayloadSizes) -> serde_json::Value {
+    json!({
+        "MAX_CONCURRENT_TICKETS": OPEN,
+        "MAX_CONCURRENT_TASKS": TASKS,
+        "partitions": PARTITIONS,
+        "window_per_partition": WINDOW,
+        "open_end_to_end": OPEN,
+        "starts_in_flight": STARTING,
+        "start_calls_in_flight": WINDOW,
+        "connections": 1,
+        "payload_bytes": {
+            "input": sizes.input,
+            "activity_input": sizes.activity_input,
+            "activity_result": sizes.activity_result,
+            "result": sizes.result,
+        },
+        "queue_split": "none: workflow and activity on one task queue",
+        "eager_activity_start": true,
+        "eager_workflow_start": false,
+        "log": "INFO, JSON, to /dev/null",
+        "rounds": "bare, ours, bare; median of 3",
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+    })
+}
+
+async fn end_to_end(
+    config: &Config,
+    client: &Client,
+    load: &Load,
+    starter: &BareStarter,
+    events: usize,
+    reporter: &Reporter,
+) -> anyhow::Result<()> {
+    // Caches of server, workers and Kafka get warm.
+    bare::end_to_end(starter, OPEN).await?;
+    ours::end_to_end(config, load, OPEN).await?;
+    let bare_events = bare_events(client, starter).await?;
+    reporter.figure("history_events_simple_ticket", "events", Better::Lower, &(events, bare_events).into(), json!({}));
+
+    let comparison = rounds(
+        "ticket_end_to_end",
+        async |_| bare::end_to_end(starter, END_TO_END).await,
+        async |_| ours::end_to_end(config, load, END_TO_END).await,
+    )
+    .await?;
+    reporter.figure("ticket_end_to_end", "tickets/s", Better::Higher, &comparison, json!({}));
+    Ok(())
+}
+
+async fn bare_events(client: &Client, starter: &BareStarter) -> anyhow::Result<usize> {
+    let workflow_id = format!("bare-{}", uuid::Uuid::new_v4());
+    bare::one(starter, &workflow_id).await?;
+    Ok(history::of_closed(client, &workflow_id).await?.len())
+}
+
+async fn bridge_starts(
+    stack: &Stack,
+    client: &Client,
+    load: &Load,
+    sizes: PayloadSizes,
+    reporter: &Reporter,
+) -> anyhow::Result<()> {
+    let comparison = rounds(
+        "bridge_starts",
+        async |number| {
+            let starter = BareStarter::new(client.clone(), &format!("nobody-bare-{number}"), sizes);
+            let clock = std::time::Instant::now();
+            starter.starts(STARTS, STARTING).await?;
+            Ok(STARTS as f64 / clock.elapsed().as_secs_f64())
+        },
+        async |number| {
+            let topic = format!("bench.starts.{number}");
+            stack.kafka().create_topic(&topic, PARTITIONS)?;
+            load.publish(&topic, &load.records(STARTS)?).await?;
+            let config = stack.config(&[
+                ("KAFKA_TICKETS_TOPIC", &topic),
+                ("KAFKA_CONSUMER_GROUP_ID", &topic),
+                ("TEMPORAL_TASK_QUEUE", &format!("nobody-{number}")),
+                ("MAX_CONCURRENT_TICKETS", "100000"),
+            ])?;
+            ours::bridge_starts(&config, client, STARTS).await
+        },
+    )
+    .await?;
+    reporter.figure("bridge_starts", "starts/s", Better::Higher, &comparison, json!({}));
+    Ok(())
+}
+
+async fn start_latency(stack: &Stack, client: &Client, sizes: PayloadSizes, reporter: &Reporter) -> anyhow::Result<()> {
+    let (mut bare_tail, mut tail) = (0.0_f64, 0.0_f64);
+    let comparison = rounds(
+        "start_latency_ms",
+        async |number| {
+            let starter = BareStarter::new(client.clone(), &format!("nobody-bare-call-{number}"), sizes);
+            let (p50, p99) = percentiles(starter.starts(CALLS, WINDOW).await?);
+            bare_tail = bare_tail.max(p99);
+            Ok(p50)
+        },
+        async |number| {
+            let queue = format!("nobody-call-{number}");
+            let topic = format!("bench.calls.{number}");
+            let config = stack.config(&[("TEMPORAL_TASK_QUEUE", &queue), ("KAFKA_TICKETS_TOPIC", &topic)])?;
+            let (p50, p99) = percentiles(ours::start_calls(&config, client, CALLS, WINDOW).await?);
+            tail = tail.max(p99);
+            Ok(p50)
+        },
+    )
+    .await?;
+    // Median of the p50 of each run; worst p99 of all runs.
+    let more = json!({ "p50": rounded(comparison.ours), "p99": rounded(tail), "bare_p99": rounded(bare_tail) });
+    reporter.figure("start_latency_ms", "ms", Better::Lower, &comparison, more);
+    Ok(())
+}
+
+/// p50 and p99, in milliseconds.
+fn percentiles(mut durations: Vec<Duration>) -> (f64, f64) {
+    durations.sort_unstable();
+    let at = |fraction: usize| durations.get(durations.len() * fraction / 100).map_or(0.0, Duration::as_secs_f64);
+    (at(50) * 1000.0, at(99) * 1000.0)
+}
+
+async fn decode_rate(reporter: &Reporter) -> anyhow::Result<()> {
+    let samples = decode::Samples::new()?;
+    let comparison = rounds("decode_rate", async |_| samples.bare(), async |_| samples.ours()).await?;
+    let more = json!({ "avro_bytes": samples.avro_bytes(), "json_bytes": samples.json_bytes() });
+    reporter.figure("decode_rate", "tickets/s", Better::Higher, &comparison, more);
+    Ok(())
+}

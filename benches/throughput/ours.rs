@@ -1,0 +1,113 @@
+//! The product's own code, in this process.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use rdkafka::Message as _;
+use temporalio_client::Client;
+use ticket_workflows::RecordPosition;
+use tokio_util::sync::CancellationToken;
+use worker_agents::bridge::decision::Decision;
+use worker_agents::bridge::{self, BridgeParts, Gate, Starter};
+use worker_agents::cli::TopicFollower;
+use worker_agents::config::Config;
+use worker_agents::health::Health;
+use worker_agents::kafka;
+use worker_agents::metrics::Metrics;
+use worker_agents::registry::RegistryClient;
+
+use crate::load::{Load, Record, ticket};
+
+/// Longest time one run may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tickets a second, from the first record's publication to the last result record.
+pub(crate) async fn end_to_end(config: &Config, load: &Load, count: usize) -> anyhow::Result<f64> {
+    let took = run_to_results(config, load, &load.records(count)?).await?;
+    Ok(count as f64 / took.as_secs_f64())
+}
+
+/// Publishes tickets and waits until each has its result.
+pub(crate) async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> anyhow::Result<Duration> {
+    let follower = TopicFollower::from_now(&config.kafka, &config.kafka.results_topic).await?;
+    let mut open: HashSet<Vec<u8>> = records.iter().map(|(key, _)| key.clone().into_bytes()).collect();
+    // A task of its own: this one runs both workers.
+    let results = tokio::spawn(async move {
+        while !open.is_empty() {
+            let message = follower.next().await?;
+            open.remove(message.key().unwrap_or_default());
+        }
+        anyhow::Ok(())
+    });
+    let clock = Instant::now();
+    load.publish(&config.kafka.tickets_topic, records).await?;
+    tokio::time::timeout(PATIENCE, results).await.context("not every result came")???;
+    Ok(clock.elapsed())
+}
+
+/// Starts a second of a whole bridge that finds `count` tickets in its topic, from its assignment to the last start.
+/// Nobody polls the task queue.
+pub(crate) async fn bridge_starts(config: &Config, client: &Client, count: usize) -> anyhow::Result<f64> {
+    let metrics = Arc::new(Metrics::new()?);
+    let health = Health::default();
+    let stop = CancellationToken::new();
+    let url = config.kafka.schema_registry_url.as_deref().context("no registry is configured")?;
+    let parts = BridgeParts {
+        client: client.clone(),
+        producer: kafka::producer(&config.kafka)?,
+        registry: Some(Arc::new(RegistryClient::new(url)?)),
+        gate: Gate::new(&config.bridge, Arc::clone(&metrics)),
+        metrics: Arc::clone(&metrics),
+        health: health.clone(),
+    };
+    let measured = async {
+        // The consumer's membership is the bridge's only check.
+        health.wait_ready().await;
+        let clock = Instant::now();
+        let started = metrics.records.with_label_values(&["started"]);
+        while started.get() < count as u64 && clock.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let took = clock.elapsed();
+        stop.cancel();
+        anyhow::ensure!(started.get() == count as u64, "{} of {count} tickets were started", started.get());
+        Ok(count as f64 / took.as_secs_f64())
+    };
+    let (ran, measured) = tokio::join!(bridge::run(config, parts, stop.clone()), measured);
+    ran?;
+    measured
+}
+
+/// Durations of `count` start calls of the bridge, `in_flight` at once.
+pub(crate) async fn start_calls(
+    config: &Config,
+    client: &Client,
+    count: usize,
+    in_flight: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let starter = Arc::new(Starter::new(
+        client.clone(),
+        config.temporal.task_queue.clone(),
+        config.identity.agent_id.clone(),
+        config.bridge.policy.clone(),
+    ));
+    let tickets = (0..count).map(ticket).collect::<anyhow::Result<Vec<_>>>()?;
+    stream::iter(tickets.into_iter().enumerate())
+        .map(|(number, ticket)| {
+            let (starter, topic) = (Arc::clone(&starter), config.kafka.tickets_topic.clone());
+            let task = tokio::spawn(async move {
+                let position = RecordPosition { topic, partition: 0, offset: i64::try_from(number)? };
+                let asked = Instant::now();
+                let decision = starter.start(&ticket, &position).await;
+                anyhow::ensure!(matches!(decision, Decision::Started { .. }), "{decision:?}");
+                Ok(asked.elapsed())
+            });
+            async { task.await? }
+        })
+        .buffer_unordered(in_flight)
+        .try_collect()
+        .await
+}

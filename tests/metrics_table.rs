@@ -1,0 +1,101 @@
+//! Every metric that exists: name, type, labels, buckets. The first part is the platform's contract
+//! (`contracts/observability.md §2`), the second is ours.
+
+use std::collections::BTreeSet;
+
+use prometheus::proto::{MetricFamily, MetricType};
+use worker_agents::metrics::Metrics;
+
+type Row = (&'static str, MetricType, &'static [&'static str], &'static [f64]);
+
+const TASK: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const PAUSE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const DLQ: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
+const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+const TABLE: &[Row] = &[
+    ("worker_agent_startup_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_tickets_consumed_total", MetricType::COUNTER, &["task_type"], &[]),
+    ("worker_agent_tickets_processing_total", MetricType::COUNTER, &["task_type"], &[]),
+    ("worker_agent_tickets_completed_total", MetricType::COUNTER, &["task_type"], &[]),
+    ("worker_agent_tickets_failed_total", MetricType::COUNTER, &["task_type", "error_type"], &[]),
+    ("worker_agent_active_tasks", MetricType::GAUGE, &[], &[]),
+    ("worker_agent_tickets_in_flight", MetricType::GAUGE, &[], &[]),
+    ("worker_agent_max_concurrent_tickets", MetricType::GAUGE, &[], &[]),
+    ("worker_agent_consumer_paused_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_consumer_resumed_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_consumer_pause_duration_seconds", MetricType::HISTOGRAM, &[], PAUSE),
+    ("worker_agent_task_duration_seconds", MetricType::HISTOGRAM, &["task_type"], TASK),
+    ("worker_agent_duplicates_detected_total", MetricType::COUNTER, &["component"], &[]),
+    ("worker_agent_kafka_consumer_initialized_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_kafka_producer_initialized_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_kafka_consumer_errors_total", MetricType::COUNTER, &["error_type"], &[]),
+    ("worker_agent_results_published_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_kafka_producer_errors_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_dlq_messages_total", MetricType::COUNTER, &["reason", "task_type"], &[]),
+    ("worker_agent_dlq_publish_duration_seconds", MetricType::HISTOGRAM, &[], DLQ),
+    ("worker_agent_dlq_publish_errors_total", MetricType::COUNTER, &["error_type"], &[]),
+    ("worker_agent_executors_registered_total", MetricType::COUNTER, &["task_type"], &[]),
+    ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
+    ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
+    ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
+    ("worker_agent_setup_faults_total", MetricType::COUNTER, &["fault"], &[]),
+];
+
+/// A metric with labels exists for a scrape only once it was touched.
+fn touched() -> Vec<MetricFamily> {
+    let metrics = Metrics::new().expect("metrics");
+    for one in [
+        &metrics.tickets_consumed,
+        &metrics.tickets_processing,
+        &metrics.tickets_completed,
+        &metrics.duplicates_detected,
+        &metrics.kafka_consumer_errors,
+        &metrics.results_published,
+        &metrics.dlq_publish_errors,
+        &metrics.executors_registered,
+        &metrics.records,
+        &metrics.result_encodings,
+        &metrics.setup_faults,
+    ] {
+        one.with_label_values(&["x"]).inc();
+    }
+    metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
+    metrics.dlq_messages.with_label_values(&["x", "y"]).inc();
+    metrics.task_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.gather()
+}
+
+#[test]
+fn every_metric_has_the_contracts_name_type_labels_and_buckets() {
+    let families = touched();
+    let existing: BTreeSet<&str> = families.iter().map(MetricFamily::name).collect();
+    let listed: BTreeSet<&str> = TABLE.iter().map(|row| row.0).collect();
+    assert_eq!(existing, listed);
+    for (name, kind, labels, buckets) in TABLE {
+        let family = families.iter().find(|family| family.name() == *name).expect("exists");
+        assert_eq!(family.get_field_type(), *kind, "{name}");
+        let metric = &family.get_metric()[0];
+        let found: BTreeSet<&str> = metric.get_label().iter().map(|label| label.name()).collect();
+        assert_eq!(found, labels.iter().copied().collect(), "{name}");
+        if *kind == MetricType::HISTOGRAM {
+            let bounds: Vec<f64> =
+                metric.get_histogram().get_bucket().iter().map(|bucket| bucket.upper_bound()).collect();
+            assert_eq!(bounds, *buckets, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_operators_page_lists_every_metric() {
+    let page = include_str!("../docs/operations/metrics.md");
+    for (name, _, labels, _) in TABLE {
+        let row = page
+            .lines()
+            .find(|line| line.contains(&format!("`{name}`")))
+            .unwrap_or_else(|| panic!("{name} is missing"));
+        for label in *labels {
+            assert!(row.contains(&format!("`{label}`")), "{name}: label {label} is missing in {row}");
+        }
+    }
+}
