@@ -11,12 +11,7 @@ use crate::config::LogFormat;
 /// # Errors
 /// When `level` is no filter.
 pub fn install(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    // The SDK's words about its own life are for those who look for them: directives of the setting come later and win.
-    let filter =
-        EnvFilter::try_new(format!("temporalio_sdk_core=warn,temporalio_client=warn,{}", level.to_ascii_lowercase()))
-            .map_err(|error| {
-            anyhow::anyhow!("LOG_LEVEL={level:?} is no log level or filter ({error}); try INFO or info,rdkafka=debug")
-        })?;
+    let filter = filter(level)?;
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -32,4 +27,16 @@ pub fn install(level: &str, format: LogFormat) -> anyhow::Result<()> {
         tracing::debug!("a log subscriber is installed already");
     }
     Ok(())
+}
+
+/// What is logged at `level`. The SDK's words about its own life are for those who look for them, and its spans cost
+/// more than our own lines; directives of the setting come later and win.
+///
+/// # Errors
+/// When `level` is no filter.
+pub fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    let directives = format!("temporalio_sdk_core=warn,temporalio_client=warn,{}", level.to_ascii_lowercase());
+    EnvFilter::try_new(directives).map_err(|error| {
+        anyhow::anyhow!("LOG_LEVEL={level:?} is no log level or filter ({error}); try INFO or info,rdkafka=debug")
+    })
 }

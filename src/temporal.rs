@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use temporalio_client::envconfig::LoadClientConfigProfileOptions;
-use temporalio_client::{Client, ClientOptions, Connection, NamespacedClient as _, Url};
+use temporalio_client::{Client, ClientOptions, Connection, GrpcCompression, NamespacedClient as _, Url};
 use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
@@ -59,6 +59,8 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
     }
     connection.identity = format!("worker-agents@{}", config.identity.agent_id);
     connection.connect_timeout = Some(CONNECT_TIMEOUT);
+    connection.grpc_compression =
+        if config.temporal.compressed { GrpcCompression::Gzip } else { GrpcCompression::None };
     let address = connection.target.clone();
     let connected = tokio::time::timeout(CONNECT_TIMEOUT * 2, Connection::connect(connection)).await;
     let connected = connected.map_err(anyhow::Error::from).and_then(|result| result.map_err(anyhow::Error::from));

@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use temporalio_client::{Client, NamespacedClient as _};
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowType};
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
 use temporalio_macros::{activities, workflow, workflow_methods};
@@ -27,10 +28,12 @@ use uuid::Uuid;
 use worker_agents::config::Config;
 use worker_agents::temporal;
 
-use crate::history::PayloadSizes;
+use crate::history::{self, PayloadSizes};
 
 /// The name that the macro gives the workflow.
-const WORKFLOW_TYPE: &str = "Bare";
+const WORKFLOW_TYPE: &str = "BareWorkflow";
+/// Its task queue.
+const TASK_QUEUE: &str = "bench-bare";
 
 /// Longest time one run may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +56,7 @@ impl Progress {
     }
 }
 
+/// The activity of the bare workflow.
 pub struct BareActivities {
     answer: String,
 }
@@ -69,12 +73,13 @@ impl BareActivities {
     }
 }
 
+/// The bare workflow. Its name is its workflow type.
 #[workflow]
 #[derive(Default)]
-pub struct Bare;
+pub struct BareWorkflow;
 
 #[workflow_methods]
-impl Bare {
+impl BareWorkflow {
     #[run]
     pub async fn run(ctx: &mut WorkflowContext<Self>, mut input: String) -> WorkflowResult<String> {
         let sizes = PROGRESS.get().map(|progress| progress.sizes).unwrap_or_default();
@@ -136,7 +141,7 @@ impl BareStarter {
         stream::iter(0..count)
             .map(|_| {
                 let starter = self.clone();
-                let task = tokio::spawn(async move { starter.start(format!("bare-{}", Uuid::new_v4())).await });
+                let task = tokio::spawn(async move { starter.start(new_id()).await });
                 async { task.await? }
             })
             .buffer_unordered(in_flight)
@@ -145,56 +150,91 @@ impl BareStarter {
     }
 }
 
-/// The bare worker: the product's pollers, slots and cache.
-pub(crate) fn worker(
-    runtime: &Runtime,
-    client: &Client,
-    config: &Config,
-    sizes: PayloadSizes,
-) -> anyhow::Result<Worker> {
-    let in_flight = usize::try_from(config.bridge.max_concurrent_tickets)?;
-    let progress =
-        Progress { sizes, free: Semaphore::new(in_flight), ended: AtomicUsize::new(0), changed: Notify::new() };
-    anyhow::ensure!(PROGRESS.set(progress).is_ok(), "there is one bare worker");
-    let answer = "x".repeat(text_of(sizes.activity_result));
-    let mut options = temporal::worker_options(config);
-    options.register_activities(BareActivities { answer }).register_workflow::<Bare>()?;
-    Ok(Worker::new(runtime, client.clone(), options)?)
+/// The bare loop: a worker and its starter.
+pub(crate) struct Bare {
+    client: Client,
+    config: Config,
+    runtime: Runtime,
+    starter: BareStarter,
+    progress: &'static Progress,
 }
 
-/// One workflow, outside of any measurement; returns when it was started.
-pub(crate) async fn one(starter: &BareStarter, workflow_id: &str) -> anyhow::Result<()> {
-    let progress = PROGRESS.get().context("the bare worker does not run")?;
-    // Given back by its end.
-    progress.free.acquire().await?.forget();
-    starter.start(workflow_id.to_owned()).await?;
-    Ok(())
-}
-
-/// Workflows a second, from the first start to the last workflow's end.
-pub(crate) async fn end_to_end(starter: &BareStarter, count: usize) -> anyhow::Result<f64> {
-    let progress = PROGRESS.get().context("the bare worker does not run")?;
-    let before = progress.ended.load(Ordering::SeqCst);
-    let mut starts = tokio::task::JoinSet::new();
-    let clock = Instant::now();
-    for _ in 0..count {
-        progress.free.acquire().await?.forget();
-        let starter = starter.clone();
-        starts.spawn(async move { starter.start(format!("bare-{}", Uuid::new_v4())).await });
-        while let Some(started) = starts.try_join_next() {
-            started??;
-        }
+impl Bare {
+    /// A loop held to the product's pollers, slots, cache and payload sizes. There is one in a process.
+    pub(crate) fn new(config: &Config, client: &Client, sizes: PayloadSizes) -> anyhow::Result<Self> {
+        let mut config = config.clone();
+        TASK_QUEUE.clone_into(&mut config.temporal.task_queue);
+        let progress = Progress { sizes, free: Semaphore::new(0), ended: AtomicUsize::new(0), changed: Notify::new() };
+        Ok(Self {
+            client: client.clone(),
+            config,
+            // Without metrics.
+            runtime: temporal::runtime(None)?,
+            starter: BareStarter::new(client.clone(), TASK_QUEUE, sizes),
+            progress: PROGRESS.get_or_init(|| progress),
+        })
     }
-    tokio::time::timeout(PATIENCE, async {
+
+    /// Workflows a second, `open` at once, from the first start to the last workflow's end. `open` others go before.
+    pub(crate) async fn end_to_end(&self, open: usize, count: usize) -> anyhow::Result<f64> {
+        self.with_worker(async {
+            self.run(open, open).await?;
+            let took = self.run(open, count).await?;
+            Ok(count as f64 / took.as_secs_f64())
+        })
+        .await
+    }
+
+    /// The history of one workflow.
+    pub(crate) async fn one_history(&self) -> anyhow::Result<Vec<HistoryEvent>> {
+        let workflow_id = new_id();
+        self.with_worker(async {
+            self.starter.start(workflow_id.clone()).await?;
+            history::of_closed(&self.client, &workflow_id).await
+        })
+        .await
+    }
+
+    /// Runs a worker beside `work`.
+    async fn with_worker<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let answer = "x".repeat(text_of(self.progress.sizes.activity_result));
+        let mut options = temporal::worker_options(&self.config);
+        options.register_activities(BareActivities { answer }).register_workflow::<BareWorkflow>()?;
+        let mut worker = Worker::new(&self.runtime, self.client.clone(), options)?;
+        let shutdown = worker.shutdown_handle();
+        let work = async {
+            let done = tokio::time::timeout(PATIENCE, work).await;
+            shutdown();
+            done.context("not every workflow ended")?
+        };
+        let (ran, done) = tokio::join!(worker.run(), work);
+        ran?;
+        done
+    }
+
+    async fn run(&self, open: usize, count: usize) -> anyhow::Result<Duration> {
+        let progress = self.progress;
+        progress.free.forget_permits(usize::MAX);
+        progress.free.add_permits(open);
+        let before = progress.ended.load(Ordering::SeqCst);
+        let mut starts = tokio::task::JoinSet::new();
+        let clock = Instant::now();
+        for _ in 0..count {
+            progress.free.acquire().await?.forget();
+            let starter = self.starter.clone();
+            starts.spawn(async move { starter.start(new_id()).await });
+        }
         while progress.ended.load(Ordering::SeqCst) < before + count {
             progress.changed.notified().await;
         }
-    })
-    .await
-    .context("not every workflow ended")?;
-    let took = clock.elapsed();
-    while let Some(started) = starts.join_next().await {
-        started??;
+        let took = clock.elapsed();
+        for started in starts.join_all().await {
+            started?;
+        }
+        Ok(took)
     }
-    Ok(count as f64 / took.as_secs_f64())
+}
+
+fn new_id() -> String {
+    format!("bare-{}", Uuid::new_v4())
 }

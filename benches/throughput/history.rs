@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use temporalio_client::{Client, NamespacedClient as _};
 use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::enums::v1::HistoryEventFilterType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 use temporalio_common::protos::temporal::api::workflowservice::v1::GetWorkflowExecutionHistoryRequest;
@@ -49,11 +50,12 @@ fn bytes(payloads: Option<&Payloads>) -> usize {
 /// The whole history of a workflow, once it has closed.
 pub(crate) async fn of_closed(client: &Client, workflow_id: &str) -> anyhow::Result<Vec<HistoryEvent>> {
     let request = |closing: bool| {
+        let filter = if closing { HistoryEventFilterType::CloseEvent } else { HistoryEventFilterType::AllEvent };
         Request::new(GetWorkflowExecutionHistoryRequest {
             namespace: client.namespace(),
             execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: String::new() }),
             wait_new_event: closing,
-            history_event_filter_type: if closing { 2 } else { 1 },
+            history_event_filter_type: filter.into(),
             ..GetWorkflowExecutionHistoryRequest::default()
         })
     };

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rdkafka::Message as _;
 use temporalio_client::Client;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use ticket_workflows::RecordPosition;
 use tokio_util::sync::CancellationToken;
 use worker_agents::bridge::decision::Decision;
@@ -18,20 +19,52 @@ use worker_agents::health::Health;
 use worker_agents::kafka;
 use worker_agents::metrics::Metrics;
 use worker_agents::registry::RegistryClient;
+use worker_agents::worker::{self, WorkerOptions};
 
+use crate::history;
 use crate::load::{Load, Record, ticket};
 
 /// Longest time one run may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tickets a second, from the first record's publication to the last result record.
-pub(crate) async fn end_to_end(config: &Config, load: &Load, count: usize) -> anyhow::Result<f64> {
-    let took = run_to_results(config, load, &load.records(count)?).await?;
-    Ok(count as f64 / took.as_secs_f64())
+/// Tickets a second, from the first record's publication to the last result record, by a worker of its own. `first`
+/// others go before.
+pub(crate) async fn end_to_end(config: &Config, load: &Load, first: usize, count: usize) -> anyhow::Result<f64> {
+    with_worker(config, async {
+        run_to_results(config, load, &load.records(first)?).await?;
+        let took = run_to_results(config, load, &load.records(count)?).await?;
+        Ok(count as f64 / took.as_secs_f64())
+    })
+    .await
+}
+
+/// The history of one ticket.
+pub(crate) async fn one_history(config: &Config, client: &Client, load: &Load) -> anyhow::Result<Vec<HistoryEvent>> {
+    with_worker(config, async {
+        let records = load.records(1)?;
+        let (ticket_id, _) = records.first().context("no ticket")?;
+        run_to_results(config, load, &records).await?;
+        history::of_closed(client, &ticket_workflows::workflow_id(ticket_id)).await
+    })
+    .await
+}
+
+/// Runs the whole worker beside `work`.
+async fn with_worker<T>(config: &Config, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let worker = worker::start(config.clone(), WorkerOptions { noop_runtime: true }).await?;
+    let health = worker.health.clone();
+    let mut done = None;
+    worker
+        .run_until(async {
+            health.wait_ready().await;
+            done = Some(work.await);
+        })
+        .await?;
+    done.context("the worker ended by itself")?
 }
 
 /// Publishes tickets and waits until each has its result.
-pub(crate) async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> anyhow::Result<Duration> {
+async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> anyhow::Result<Duration> {
     let follower = TopicFollower::from_now(&config.kafka, &config.kafka.results_topic).await?;
     let mut open: HashSet<Vec<u8>> = records.iter().map(|(key, _)| key.clone().into_bytes()).collect();
     // A task of its own: this one runs both workers.
