@@ -224,6 +224,7 @@ fn submit_refuses_what_is_no_ticket_before_it_sends_anything() {
         (vec!["submit", "-"], ""),
         (vec!["submit", "-"], r#"{"task_type":"DANCE"}"#),
         (vec!["submit", "-"], r#"{"task_type":"EXECUTE","ticket_id":"a b"}"#),
+        (vec!["submit", "-"], r#"[{"ticket_id":"a","task_type":"EXECUTE"},{"ticket_id":"a","task_type":"EXECUTE"}]"#),
         (vec!["submit", "/no/such/file"], ""),
         (vec!["submit"], ""),
         (vec!["submit", "--encoding", "xml", "-"], "{}"),

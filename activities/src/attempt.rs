@@ -19,6 +19,9 @@ use crate::registry::ErasedExecutor;
 use crate::stop::stop_is_wanted;
 use crate::ticket_activities::Activities;
 
+/// Workers that one attempt may lose, roll-outs included. Work that ends its worker each time (it runs as the same user)
+/// would otherwise take down one worker after the other for as long as its deadline is away.
+const MAX_LOST_WORKERS: u32 = 20;
 /// How often a running attempt tells the server that it lives; a cancel request arrives on the answer.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,7 @@ impl Activities {
         let answer = match self.0.registry.find(&ticket) {
             Err(failed) => Ok(failed.into()),
             Ok(executor) if lost_workers > 0 && !may_run_again(executor, &ticket) => Ok(lost_at_most_once().into()),
+            Ok(_) if lost_workers > MAX_LOST_WORKERS => Ok(too_many_lost(lost_workers).into()),
             Ok(executor) => self
                 .watch(&ctx, executor, job)
                 .await
@@ -147,6 +151,18 @@ fn lost_at_most_once() -> Failed {
         FailureClass::Permanent,
         "a worker was lost while the work ran, nobody can say how far it came, and qos.delivery_mode is AT_MOST_ONCE; \
          look at what the work changed before you publish it under a new ticket_id",
+    );
+    failed.external_state = Some(ExternalState::Unknown);
+    failed
+}
+
+fn too_many_lost(lost_workers: u32) -> Failed {
+    let mut failed = Failed::permanent(
+        code::INFRASTRUCTURE,
+        format!(
+            "{lost_workers} workers were lost while this attempt ran, which the work itself may have caused; it is not run again. \
+             look at the workers' logs before you publish it under a new ticket_id"
+        ),
     );
     failed.external_state = Some(ExternalState::Unknown);
     failed

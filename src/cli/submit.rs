@@ -57,6 +57,7 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 fn read_tickets(files: &[PathBuf]) -> anyhow::Result<Vec<Ticket>> {
     let now_ms = now_ms();
     let mut tickets: Vec<Ticket> = Vec::new();
+    let mut ids = BTreeSet::new();
     for file in files {
         let source = file.display().to_string();
         let text = if source == "-" {
@@ -67,7 +68,11 @@ fn read_tickets(files: &[PathBuf]) -> anyhow::Result<Vec<Ticket>> {
             std::fs::read_to_string(file).map_err(|error| UsageError(format!("{source}: {error}")))?
         };
         for ticket in parse_tickets(&text, &source)? {
-            tickets.push(complete(ticket, tickets.len() + 1, now_ms)?);
+            let ticket = complete(ticket, tickets.len() + 1, now_ms)?;
+            if !ids.insert(ticket.ticket_id.clone()) {
+                return Err(UsageError(format!("{source}: ticket id {} stands there twice", ticket.ticket_id)).into());
+            }
+            tickets.push(ticket);
         }
     }
     Ok(tickets)

@@ -11,7 +11,7 @@ use ticket_schemas::Ticket;
 use crate::execution::ExecuteResponse;
 use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
-use failures::{cancelled, deadline_passed, refusal, timed_out};
+use failures::{cancelled, deadline_passed, history_full, refusal, timed_out};
 pub use ledger::{AttemptRecord, Ledger};
 
 /// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
@@ -152,7 +152,14 @@ pub struct Machine {
     attempt_timeout_ms: u64,
     max_attempts: u32,
     deadline_ms: Option<i64>,
+    /// Bytes that one more attempt puts into the history, and those that attempts have put there.
+    request_bytes: usize,
+    history_bytes: usize,
 }
+
+/// Most bytes that attempts may put into a history. The server ends a workflow at 50 MiB, and its ticket would then have
+/// no outcome at all; this leaves room for everything else.
+const HISTORY_BUDGET: usize = 30 * 1024 * 1024;
 
 impl Machine {
     /// The machine of a ticket that has just been received.
@@ -169,6 +176,8 @@ impl Machine {
             attempt_timeout_ms: policy.attempt_timeout_ms(sla.and_then(|sla| sla.timeout_ms)),
             max_attempts: retries.unwrap_or(policy.default_max_retries).saturating_add(1),
             deadline_ms: sla.and_then(|sla| sla.deadline),
+            request_bytes: encoded_bytes(ticket),
+            history_bytes: 0,
             policy: policy.clone(),
         }
     }
@@ -243,7 +252,10 @@ impl Machine {
                 self.note(attempt, since_ms, now_ms, Some(&response), None);
                 match response.outcome {
                     Outcome::Completed(completed) => self.conclude(now_ms, Verdict::Completed(completed)),
-                    Outcome::Failed(failed) => self.failed_attempt(now_ms, attempt, failed, jitter),
+                    Outcome::Failed(failed) => {
+                        self.history_bytes += encoded_bytes(&failed);
+                        self.failed_attempt(now_ms, attempt, failed, jitter)
+                    }
                 }
             }
             (State::Executing { attempt, since_ms }, Event::TimedOut) => {
@@ -319,6 +331,10 @@ impl Machine {
             FailureClass::Permanent => return self.conclude(now_ms, Verdict::Failed(failed)),
             FailureClass::Retry { after_ms } | FailureClass::Unavailable { after_ms } => after_ms,
         };
+        self.history_bytes += self.request_bytes;
+        if self.history_bytes + self.request_bytes > HISTORY_BUDGET {
+            return self.conclude(now_ms, Verdict::Failed(history_full(attempt, failed)));
+        }
         if attempt >= self.max_attempts {
             if attempt > 1 {
                 failed.message = crate::outcome::bounded(
@@ -380,6 +396,11 @@ impl Machine {
             lost_workers: response.map_or(0, |response| response.lost_workers),
         });
     }
+}
+
+/// Size of a value as it stands in a history.
+fn encoded_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
 }
 
 #[cfg(test)]

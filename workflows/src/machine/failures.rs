@@ -57,3 +57,16 @@ pub(super) fn cancelled(reason: &str, state: Option<ExternalState>) -> Failed {
     failed.report.metadata.insert("cancel_reason".to_owned(), bounded(reason.to_owned(), 512).into());
     failed
 }
+
+/// The attempts so far fill the history; another could make the server end the workflow without an outcome.
+pub(super) fn history_full(attempt: u32, mut last: Failed) -> Failed {
+    last.message = bounded(
+        format!(
+            "attempt {attempt} was the last one, because the ticket and its output fill the workflow's history; pass data by \
+             reference. it ended with: {}",
+            last.message
+        ),
+        Failed::MAX_MESSAGE,
+    );
+    last
+}

@@ -227,3 +227,21 @@ fn a_result_is_made_of_times_that_the_history_holds_or_goes_through_the_history_
         assert_eq!(unrecorded.concluded(), Some(Concluded { at_ms: T0 + 700, recorded: false }));
     }
 }
+
+#[test]
+fn attempts_never_fill_the_history_until_the_server_ends_the_workflow() {
+    let mut large = ticket(r#"{"timeout_ms":1000,"max_retries":1000}"#, "[]");
+    large.parameters.insert("data".to_owned(), "x".repeat(1_000_000).into());
+    let mut machine = Machine::new(&large, &TicketPolicy::default());
+    run(&mut machine, [(0, Event::Admitted)]);
+    let mut attempts = 0;
+    while machine.verdict().is_none() {
+        attempts += 1;
+        assert!(attempts < 50, "50 MiB are full");
+        run(&mut machine, [(attempts, failed(RETRY)), (attempts, Event::WaitOver)]);
+    }
+    assert!(attempts > 20, "{attempts}");
+    let failure = machine.verdict().and_then(Verdict::failure).expect("failed");
+    assert_eq!(failure.code, code::EXECUTION_FAILED);
+    assert!(failure.message.contains("history"), "{}", failure.message);
+}
