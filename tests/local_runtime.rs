@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ticket_activities::execute::local::{LocalConfig, LocalParams, LocalRuntime};
 use ticket_activities::supervisor::SupervisorCommand;
-use ticket_activities::{Executor as _, ExternalState, Failed, Job, Outcome, Progress, code};
+use ticket_activities::{Executor as _, ExternalState, Failed, FailureClass, Job, Outcome, Progress, code};
 use ticket_schemas::{ParameterView, Ticket, decode_json_ticket};
 use tokio_util::sync::CancellationToken;
 
@@ -202,9 +202,32 @@ async fn a_stop_ends_the_tree_and_confirms_it() {
 #[tokio::test]
 async fn a_command_that_kills_its_supervisor_does_not_get_away() {
     let marker = "22.36067977";
-    let failed = failed(World::new().sh(&format!("kill -9 $PPID; sleep {marker}")).await);
-    assert_eq!((failed.code.as_str(), failed.external_state), (code::INFRASTRUCTURE, Some(ExternalState::Unknown)));
-    eventually("the command is gone", || processes(marker).is_empty()).await;
+    let world = World::new();
+    // At once, when nobody knows of the command yet, and later; with a child in a session of its own, and without.
+    for script in ["kill -9 $PPID", "sleep 0.05; kill -9 $PPID", "setsid sleep 22.36067977 & sleep 0.1; kill -9 $PPID"]
+    {
+        for _ in 0..5 {
+            let failed = failed(world.sh(&format!("{script}; sleep {marker}")).await);
+            let found = (failed.code.as_str(), failed.class, failed.external_state);
+            let expected = (code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, Some(ExternalState::Unknown));
+            assert_eq!(found, expected, "{script}");
+            assert_eq!(processes(marker), Vec::<i32>::new(), "{script}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_told_to_end_by_somebody_else_ends_the_tree_and_says_so() {
+    let marker = "37.41657387";
+    for signal in ["TERM", "INT", "HUP"] {
+        let script = format!("trap '' TERM; sleep 0.1; kill -{signal} $PPID; sleep {marker}");
+        let failed = failed(World::new().sh(&script).await);
+        let found = (failed.code.as_str(), failed.class, failed.external_state);
+        let expected =
+            (code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, Some(ExternalState::ConfirmedStopped));
+        assert_eq!(found, expected, "{signal}: {}", failed.message);
+        assert_eq!(processes(marker), Vec::<i32>::new(), "{signal}");
+    }
 }
 
 #[tokio::test]

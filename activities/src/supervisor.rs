@@ -2,10 +2,13 @@
 //! tree ends when it should, even when the worker is killed.
 //!
 //! The worker starts `worker-agents supervise-process --grace-ms N -- PROGRAM ARGS…` with one end of a socket as
-//! standard input. The supervisor becomes the reaper of all its descendants (a daemon that leaves its process group
-//! or session cannot leave the tree), runs the command in a new process group, and ends the tree (TERM, grace, KILL)
-//! when it is told to, when the command has ended and left something behind, or when the socket closes because the
-//! worker died. It answers on the socket with two lines of JSON: [`Notice::Started`] and [`Notice::Ended`].
+//! standard input. The supervisor opens a session of its own, becomes the reaper of all its descendants (a daemon that
+//! leaves its process group or session cannot leave the tree), runs the command in a new process group, and ends the
+//! tree (TERM, grace, KILL) when it is told to (on the socket, or by TERM, INT or HUP), when the command has ended and
+//! left something behind, or when the socket closes because the worker died. It answers on the socket with two lines of
+//! JSON: [`Notice::Started`] and [`Notice::Ended`].
+//!
+//! A command can kill its supervisor, as any program of the same user can. Then the worker ends the session.
 //!
 //! It runs before any async runtime exists and uses plain threads.
 
@@ -21,12 +24,12 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-pub use client::{Supervised, SupervisorCommand};
+pub use client::{StartError, Supervised, SupervisorCommand};
 
 /// How the worker asks for the end of the tree.
 pub const STOP: &[u8] = b"stop\n";
@@ -67,7 +70,7 @@ pub enum Notice {
 }
 
 enum Event {
-    /// The worker asks for the end.
+    /// The worker asks for the end, or somebody else does by a signal.
     Stop,
     /// The worker is gone.
     Orphaned,
@@ -98,12 +101,19 @@ fn supervise(
     program: OsString,
     arguments: Vec<OsString>,
 ) -> std::io::Result<()> {
+    // Ctrl-C on the terminal reaches the worker alone, which then decides the order; and the tree can be found by it.
+    nix::unistd::setsid()?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let child = Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn()?;
     let command = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
+    // Only now, because the command would inherit the mask, as the threads below shall.
+    let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    ends.thread_block()?;
     say(control, &Notice::Started { pid: command.as_raw() });
 
     let (events, inbox) = mpsc::channel();
+    let told = events.clone();
+    std::thread::spawn(move || while ends.wait().is_ok() && told.send(Event::Stop).is_ok() {});
     let listener = control.try_clone()?;
     let stop = events.clone();
     std::thread::spawn(move || {
@@ -151,7 +161,7 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
             Ok(event @ (Event::Stop | Event::Orphaned)) => {
                 stopped |= status.is_none();
                 if kill_at.is_none() {
-                    tree::signal_descendants(Signal::SIGTERM);
+                    tree::signal_all(&tree::descendants(), Signal::SIGTERM);
                 }
                 let grace = if matches!(event, Event::Orphaned) { grace.min(ORPHAN_GRACE) } else { grace };
                 let until = Instant::now() + grace;
@@ -161,7 +171,7 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
                 status = Some(ended);
                 leftovers = tree::descendants().len();
                 if leftovers > 0 {
-                    tree::signal_descendants(Signal::SIGTERM);
+                    tree::signal_all(&tree::descendants(), Signal::SIGTERM);
                     let until = Instant::now() + LEFTOVER_GRACE.min(grace);
                     kill_at = Some(kill_at.map_or(until, |at| at.min(until)));
                 }
@@ -170,7 +180,7 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
             Ok(Event::NoneLeft) | Err(RecvTimeoutError::Disconnected) => break,
         }
         if kill_at.is_some_and(|at| Instant::now() >= at) {
-            tree::signal_descendants(Signal::SIGKILL);
+            tree::signal_all(&tree::descendants(), Signal::SIGKILL);
         }
     }
     Notice::Ended {

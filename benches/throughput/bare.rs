@@ -1,5 +1,6 @@
 //! The bare loop of the same SDK: a workflow with one activity, started by raw gRPC. It decodes nothing, reports
-//! nothing, writes no log line and no search attribute; its payloads are as large as the product's.
+//! nothing and writes no log line. Its start carries as many bytes and the same search attributes as the product's:
+//! what they cost is the server's, whoever sends them. A figure's `bare_without_search_attributes` says how much.
 
 #![allow(
     missing_docs,
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use temporalio_client::{Client, NamespacedClient as _};
-use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowType};
+use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, SearchAttributes, WorkflowType};
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
@@ -29,6 +30,7 @@ use worker_agents::config::Config;
 use worker_agents::temporal;
 
 use crate::history::{self, PayloadSizes};
+use crate::meter::{Meter, Sample};
 
 /// The name that the macro gives the workflow.
 const WORKFLOW_TYPE: &str = "BareWorkflow";
@@ -106,12 +108,19 @@ pub(crate) struct BareStarter {
     client: Client,
     task_queue: String,
     input: Vec<u8>,
+    search_attributes: Option<SearchAttributes>,
 }
 
 impl BareStarter {
     pub(crate) fn new(client: Client, task_queue: &str, sizes: PayloadSizes) -> Self {
         let input = format!("\"{}\"", "x".repeat(text_of(sizes.input))).into_bytes();
-        Self { client, task_queue: task_queue.to_owned(), input }
+        Self { client, task_queue: task_queue.to_owned(), input, search_attributes: None }
+    }
+
+    /// Starts with these search attributes.
+    pub(crate) fn with(mut self, search_attributes: Option<&SearchAttributes>) -> Self {
+        self.search_attributes = search_attributes.cloned();
+        self
     }
 
     /// One start; its duration.
@@ -130,6 +139,7 @@ impl BareStarter {
             input: Some(Payloads { payloads: vec![input] }),
             identity: self.client.identity(),
             request_id: Uuid::new_v4().to_string(),
+            search_attributes: self.search_attributes.clone(),
             ..StartWorkflowExecutionRequest::default()
         };
         self.client.connection().workflow_service().start_workflow_execution(Request::new(request)).await?;
@@ -155,7 +165,7 @@ pub(crate) struct Bare {
     client: Client,
     config: Config,
     runtime: Runtime,
-    starter: BareStarter,
+    sizes: PayloadSizes,
     progress: &'static Progress,
 }
 
@@ -170,17 +180,27 @@ impl Bare {
             config,
             // Without metrics.
             runtime: temporal::runtime(None)?,
-            starter: BareStarter::new(client.clone(), TASK_QUEUE, sizes),
+            sizes,
             progress: PROGRESS.get_or_init(|| progress),
         })
     }
 
+    /// A starter of its workflows.
+    pub(crate) fn starter(&self) -> BareStarter {
+        BareStarter::new(self.client.clone(), TASK_QUEUE, self.sizes)
+    }
+
     /// Workflows a second, `open` at once, from the first start to the last workflow's end. `open` others go before.
-    pub(crate) async fn end_to_end(&self, open: usize, count: usize) -> anyhow::Result<f64> {
+    pub(crate) async fn end_to_end(
+        &self,
+        starter: &BareStarter,
+        meter: &Meter,
+        open: usize,
+        count: usize,
+    ) -> anyhow::Result<Sample> {
         self.with_worker(async {
-            self.run(open, open).await?;
-            let took = self.run(open, count).await?;
-            Ok(count as f64 / took.as_secs_f64())
+            self.run(starter, open, open).await?;
+            meter.rate(count, self.run(starter, open, count)).await
         })
         .await
     }
@@ -189,7 +209,7 @@ impl Bare {
     pub(crate) async fn one_history(&self) -> anyhow::Result<Vec<HistoryEvent>> {
         let workflow_id = new_id();
         self.with_worker(async {
-            self.starter.start(workflow_id.clone()).await?;
+            self.starter().start(workflow_id.clone()).await?;
             history::of_closed(&self.client, &workflow_id).await
         })
         .await
@@ -197,7 +217,7 @@ impl Bare {
 
     /// Runs a worker beside `work`.
     async fn with_worker<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let answer = "x".repeat(text_of(self.progress.sizes.activity_result));
+        let answer = "x".repeat(text_of(self.sizes.activity_result));
         let mut options = temporal::worker_options(&self.config);
         options.register_activities(BareActivities { answer }).register_workflow::<BareWorkflow>()?;
         let mut worker = Worker::new(&self.runtime, self.client.clone(), options)?;
@@ -212,26 +232,24 @@ impl Bare {
         done
     }
 
-    async fn run(&self, open: usize, count: usize) -> anyhow::Result<Duration> {
+    async fn run(&self, starter: &BareStarter, open: usize, count: usize) -> anyhow::Result<()> {
         let progress = self.progress;
         progress.free.forget_permits(usize::MAX);
         progress.free.add_permits(open);
         let before = progress.ended.load(Ordering::SeqCst);
         let mut starts = tokio::task::JoinSet::new();
-        let clock = Instant::now();
         for _ in 0..count {
             progress.free.acquire().await?.forget();
-            let starter = self.starter.clone();
+            let starter = starter.clone();
             starts.spawn(async move { starter.start(new_id()).await });
         }
         while progress.ended.load(Ordering::SeqCst) < before + count {
             progress.changed.notified().await;
         }
-        let took = clock.elapsed();
         for started in starts.join_all().await {
             started?;
         }
-        Ok(took)
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use temporalio_client::{Client, NamespacedClient as _};
-use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::common::v1::{Payloads, SearchAttributes, WorkflowExecution};
 use temporalio_common::protos::temporal::api::enums::v1::HistoryEventFilterType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
@@ -41,6 +41,14 @@ impl PayloadSizes {
         }
         sizes
     }
+}
+
+/// The search attributes of a workflow's start.
+pub(crate) fn search_attributes(history: &[HistoryEvent]) -> Option<SearchAttributes> {
+    history.iter().find_map(|event| match event.attributes.as_ref()? {
+        Attributes::WorkflowExecutionStartedEventAttributes(started) => started.search_attributes.clone(),
+        _ => None,
+    })
 }
 
 fn bytes(payloads: Option<&Payloads>) -> usize {

@@ -12,6 +12,8 @@ use worker_agents::config::KafkaConfig;
 use worker_agents::kafka;
 use worker_agents::registry::RegistryClient;
 
+use crate::stack::PARTITIONS;
+
 /// Publishes tickets.
 pub(crate) struct Load {
     producer: FutureProducer,
@@ -44,10 +46,10 @@ impl Load {
             .collect()
     }
 
-    /// Publishes all records; returns when all are acknowledged.
+    /// Publishes all records, as many to each partition; returns when all are acknowledged.
     pub(crate) async fn publish(&self, topic: &str, records: &[Record]) -> anyhow::Result<()> {
-        let sent = records.iter().map(async |(key, value)| {
-            let record = FutureRecord::to(topic).key(key).payload(value);
+        let sent = records.iter().zip((0..PARTITIONS).cycle()).map(async |((key, value), partition)| {
+            let record = FutureRecord::to(topic).partition(partition).key(key).payload(value);
             self.producer.send(record, Timeout::After(Duration::from_secs(10))).await.map_err(|(error, _)| error)
         });
         try_join_all(sent).await?;

@@ -9,6 +9,7 @@ mod compare;
 mod decode;
 mod history;
 mod load;
+mod meter;
 mod ours;
 mod report;
 mod stack;
@@ -16,11 +17,12 @@ mod stack;
 use std::fs::File;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
 use temporalio_client::Client;
+use temporalio_common::protos::temporal::api::common::v1::SearchAttributes;
 use worker_agents::config::Config;
 use worker_agents::{logging, temporal};
 
@@ -28,6 +30,7 @@ use bare::{Bare, BareStarter};
 use compare::{median, rounds};
 use history::PayloadSizes;
 use load::Load;
+use meter::{Meter, Sample};
 use report::{Better, Reporter, rounded};
 use stack::{PARTITIONS, Stack, server_name};
 
@@ -102,19 +105,22 @@ async fn measure(stack: &Stack) -> anyhow::Result<()> {
 
     let history = ours::one_history(&config, &client, &load).await?;
     let sizes = PayloadSizes::of(&history);
-    reporter.limits(&limits(&config, sizes));
+    let attributes = history::search_attributes(&history);
+    let attributes = attributes.as_ref();
+    reporter.limits(&limits(&config, sizes, attributes));
     let bare = Bare::new(&config, &client, sizes)?;
     let bare_history = bare.one_history().await?;
     let events = (history.len(), bare_history.len()).into();
     reporter.figure("history_events_simple_ticket", "events", Better::Lower, &events, json!({}));
 
-    end_to_end(&config, &load, &bare, &reporter).await?;
-    bridge_starts(stack, &client, &load, sizes, &reporter).await?;
-    start_latency(stack, &client, sizes, &reporter).await?;
+    let starter = |queue: &str| BareStarter::new(client.clone(), queue, sizes).with(attributes);
+    end_to_end(&config, &load, &bare, attributes, &stack.meter(), &reporter).await?;
+    bridge_starts(stack, &client, &load, starter, &reporter).await?;
+    start_latency(stack, &client, starter, &reporter).await?;
     decode_rate(&reporter).await
 }
 
-fn limits(config: &Config, sizes: PayloadSizes) -> serde_json::Value {
+fn limits(config: &Config, sizes: PayloadSizes, attributes: Option<&SearchAttributes>) -> serde_json::Value {
     json!({
         "MAX_CONCURRENT_TICKETS": OPEN,
         "MAX_CONCURRENT_TASKS": TASKS,
@@ -131,6 +137,7 @@ fn limits(config: &Config, sizes: PayloadSizes) -> serde_json::Value {
             "activity_result": sizes.activity_result,
             "result": sizes.result,
         },
+        "search_attributes": attributes.map_or(0, |attributes| attributes.indexed_fields.len()),
         "queue_split": "none: workflow and activity on one task queue",
         "eager_activity_start": true,
         "eager_workflow_start": false,
@@ -140,14 +147,28 @@ fn limits(config: &Config, sizes: PayloadSizes) -> serde_json::Value {
     })
 }
 
-async fn end_to_end(config: &Config, load: &Load, bare: &Bare, reporter: &Reporter) -> anyhow::Result<()> {
+async fn end_to_end(
+    config: &Config,
+    load: &Load,
+    bare: &Bare,
+    attributes: Option<&SearchAttributes>,
+    meter: &Meter,
+    reporter: &Reporter,
+) -> anyhow::Result<()> {
+    let (starter, plain_starter) = (bare.starter().with(attributes), bare.starter());
+    let mut plain = Vec::new();
     let comparison = rounds(
         "ticket_end_to_end",
-        async |_| bare.end_to_end(OPEN, END_TO_END).await,
-        async |_| ours::end_to_end(config, load, OPEN, END_TO_END).await,
+        async |_| bare.end_to_end(&starter, meter, OPEN, END_TO_END).await,
+        async |_| {
+            let sample = ours::end_to_end(config, load, meter, OPEN, END_TO_END).await?;
+            plain.push(bare.end_to_end(&plain_starter, meter, OPEN, END_TO_END).await?.value);
+            Ok(sample)
+        },
     )
     .await?;
-    reporter.figure("ticket_end_to_end", "tickets/s", Better::Higher, &comparison, json!({}));
+    let more = json!({ "bare_without_search_attributes": rounded(median(plain)) });
+    reporter.figure("ticket_end_to_end", "tickets/s", Better::Higher, &comparison, more);
     Ok(())
 }
 
@@ -155,17 +176,16 @@ async fn bridge_starts(
     stack: &Stack,
     client: &Client,
     load: &Load,
-    sizes: PayloadSizes,
+    starter: impl Fn(&str) -> BareStarter,
     reporter: &Reporter,
 ) -> anyhow::Result<()> {
-    let mut calls_alone = Vec::new();
+    let meter = stack.meter();
+    let (mut plain, mut calls_alone) = (Vec::new(), Vec::new());
     let comparison = rounds(
         "bridge_starts",
         async |number| {
-            let starter = BareStarter::new(client.clone(), &format!("nobody-bare-{number}"), sizes);
-            let clock = Instant::now();
-            starter.starts(STARTS, STARTING).await?;
-            Ok(STARTS as f64 / clock.elapsed().as_secs_f64())
+            let starter = starter(&format!("nobody-bare-{number}"));
+            meter.rate(STARTS, async { starter.starts(STARTS, STARTING).await.map(drop) }).await
         },
         async |number| {
             let topic = format!("bench.starts.{number}");
@@ -176,30 +196,42 @@ async fn bridge_starts(
                 ("KAFKA_CONSUMER_GROUP_ID", &topic),
                 ("TEMPORAL_TASK_QUEUE", &format!("nobody-{number}")),
                 ("MAX_CONCURRENT_TICKETS", "100000"),
+                // Every record is there before the bridge comes.
+                ("KAFKA_FETCH_WAIT_MAX_MS", "100"),
             ])?;
-            let rate = ours::bridge_starts(&config, client, STARTS).await?;
-            let clock = Instant::now();
-            ours::start_calls(&config, client, STARTS, STARTING).await?;
-            calls_alone.push(STARTS as f64 / clock.elapsed().as_secs_f64());
-            Ok(rate)
+            let sample = ours::bridge_starts(&config, client, &meter, STARTS).await?;
+            let calls = async { ours::start_calls(&config, client, STARTS, STARTING).await.map(drop) };
+            calls_alone.push(meter.rate(STARTS, calls).await?.value);
+            let starter = starter(&format!("nobody-plain-{number}")).with(None);
+            let starts = async { starter.starts(STARTS, STARTING).await.map(drop) };
+            plain.push(meter.rate(STARTS, starts).await?.value);
+            Ok(sample)
         },
     )
     .await?;
-    // The same requests without Kafka, gate and commits: what is between this and bare is what the requests hold.
-    let more = json!({ "start_calls_alone": rounded(median(calls_alone)) });
+    // `start_calls_alone`: the bridge's requests without Kafka, gate and commits.
+    let more = json!({
+        "start_calls_alone": rounded(median(calls_alone)),
+        "bare_without_search_attributes": rounded(median(plain)),
+    });
     reporter.figure("bridge_starts", "starts/s", Better::Higher, &comparison, more);
     Ok(())
 }
 
-async fn start_latency(stack: &Stack, client: &Client, sizes: PayloadSizes, reporter: &Reporter) -> anyhow::Result<()> {
+async fn start_latency(
+    stack: &Stack,
+    client: &Client,
+    starter: impl Fn(&str) -> BareStarter,
+    reporter: &Reporter,
+) -> anyhow::Result<()> {
     let (mut bare_tail, mut tail) = (0.0_f64, 0.0_f64);
     let comparison = rounds(
         "start_latency_ms",
         async |number| {
-            let starter = BareStarter::new(client.clone(), &format!("nobody-bare-call-{number}"), sizes);
+            let starter = starter(&format!("nobody-bare-call-{number}"));
             let (p50, p99) = percentiles(starter.starts(CALLS, WINDOW).await?);
             bare_tail = bare_tail.max(p99);
-            Ok(p50)
+            Ok(Sample { value: p50, cpu: None })
         },
         async |number| {
             let queue = format!("nobody-call-{number}");
@@ -207,7 +239,7 @@ async fn start_latency(stack: &Stack, client: &Client, sizes: PayloadSizes, repo
             let config = stack.config(&[("TEMPORAL_TASK_QUEUE", &queue), ("KAFKA_TICKETS_TOPIC", &topic)])?;
             let (p50, p99) = percentiles(ours::start_calls(&config, client, CALLS, WINDOW).await?);
             tail = tail.max(p99);
-            Ok(p50)
+            Ok(Sample { value: p50, cpu: None })
         },
     )
     .await?;
@@ -225,8 +257,9 @@ fn percentiles(mut durations: Vec<Duration>) -> (f64, f64) {
 }
 
 async fn decode_rate(reporter: &Reporter) -> anyhow::Result<()> {
+    let of = |value| Ok(Sample { value, cpu: None });
     let samples = decode::Samples::new()?;
-    let comparison = rounds("decode_rate", async |_| samples.bare(), async |_| samples.ours()).await?;
+    let comparison = rounds("decode_rate", async |_| of(samples.bare()?), async |_| of(samples.ours()?)).await?;
     let more = json!({ "avro_bytes": samples.avro_bytes(), "json_bytes": samples.json_bytes() });
     reporter.figure("decode_rate", "tickets/s", Better::Higher, &comparison, more);
     Ok(())

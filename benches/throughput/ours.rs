@@ -23,17 +23,24 @@ use worker_agents::worker::{self, WorkerOptions};
 
 use crate::history;
 use crate::load::{Load, Record, ticket};
+use crate::meter::{Meter, Sample};
 
 /// Longest time one run may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tickets a second, from the first record's publication to the last result record, by a worker of its own. `first`
 /// others go before.
-pub(crate) async fn end_to_end(config: &Config, load: &Load, first: usize, count: usize) -> anyhow::Result<f64> {
+pub(crate) async fn end_to_end(
+    config: &Config,
+    load: &Load,
+    meter: &Meter,
+    first: usize,
+    count: usize,
+) -> anyhow::Result<Sample> {
     with_worker(config, async {
         run_to_results(config, load, &load.records(first)?).await?;
-        let took = run_to_results(config, load, &load.records(count)?).await?;
-        Ok(count as f64 / took.as_secs_f64())
+        let records = load.records(count)?;
+        meter.rate(count, run_to_results(config, load, &records)).await
     })
     .await
 }
@@ -64,7 +71,7 @@ async fn with_worker<T>(config: &Config, work: impl Future<Output = anyhow::Resu
 }
 
 /// Publishes tickets and waits until each has its result.
-async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> anyhow::Result<Duration> {
+async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> anyhow::Result<()> {
     let follower = TopicFollower::from_now(&config.kafka, &config.kafka.results_topic).await?;
     let mut open: HashSet<Vec<u8>> = records.iter().map(|(key, _)| key.clone().into_bytes()).collect();
     // A task of its own: this one runs both workers.
@@ -75,15 +82,18 @@ async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> any
         }
         anyhow::Ok(())
     });
-    let clock = Instant::now();
     load.publish(&config.kafka.tickets_topic, records).await?;
-    tokio::time::timeout(PATIENCE, results).await.context("not every result came")???;
-    Ok(clock.elapsed())
+    tokio::time::timeout(PATIENCE, results).await.context("not every result came")??
 }
 
 /// Starts a second of a whole bridge that finds `count` tickets in its topic, from its assignment to the last start.
 /// Nobody polls the task queue.
-pub(crate) async fn bridge_starts(config: &Config, client: &Client, count: usize) -> anyhow::Result<f64> {
+pub(crate) async fn bridge_starts(
+    config: &Config,
+    client: &Client,
+    meter: &Meter,
+    count: usize,
+) -> anyhow::Result<Sample> {
     let metrics = Arc::new(Metrics::new()?);
     let health = Health::default();
     let stop = CancellationToken::new();
@@ -96,18 +106,20 @@ pub(crate) async fn bridge_starts(config: &Config, client: &Client, count: usize
         metrics: Arc::clone(&metrics),
         health: health.clone(),
     };
+    let started = metrics.records.with_label_values(&["started"]);
+    let all_started = async {
+        while started.get() < count as u64 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
     let measured = async {
         // The consumer's membership is the bridge's only check.
         health.wait_ready().await;
-        let clock = Instant::now();
-        let started = metrics.records.with_label_values(&["started"]);
-        while started.get() < count as u64 && clock.elapsed() < PATIENCE {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let took = clock.elapsed();
+        let in_time =
+            async { tokio::time::timeout(PATIENCE, all_started).await.context("not every ticket was started") };
+        let measured = meter.rate(count, in_time).await;
         stop.cancel();
-        anyhow::ensure!(started.get() == count as u64, "{} of {count} tickets were started", started.get());
-        Ok(count as f64 / took.as_secs_f64())
+        measured
     };
     let (ran, measured) = tokio::join!(bridge::run(config, parts, stop.clone()), measured);
     ran?;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::compare::Comparison;
+use crate::meter::Cpu;
 
 /// Above this, the bare loop was held back by something and is no measure.
 const IMPLAUSIBLE: f64 = 1.1;
@@ -46,11 +47,20 @@ impl Reporter {
             "server": self.server,
             "load": load(),
         });
+        if let Some((ours, bare)) = comparison.cpu {
+            line["cpu_ms"] = cpu(ours);
+            line["bare_cpu_ms"] = cpu(bare);
+            line["cpu_ratio"] = rounded((bare.server + bare.client) / (ours.server + ours.client)).into();
+        }
         if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
             line.extend(more);
         }
         println!("{line}");
     }
+}
+
+fn cpu(cpu: Cpu) -> Value {
+    json!({ "server": rounded(cpu.server), "client": rounded(cpu.client) })
 }
 
 /// Three digits after the point are more than any figure deserves.

@@ -17,6 +17,8 @@ use worker_agents::dev::kafka::MockKafka;
 use worker_agents::dev::registry::SchemaRegistry;
 use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
 
+use crate::meter::Meter;
+
 /// Partitions of the tickets topic.
 pub(crate) const PARTITIONS: i32 = 4;
 const TICKETS: &str = "execution.tickets";
@@ -70,6 +72,10 @@ impl Stack {
 
     pub(crate) fn kafka(&self) -> &MockKafka {
         &self.kafka
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        Meter::new(self.temporal.pid())
     }
 
     pub(crate) async fn stop(self) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::kafka::MockKafka;
 use super::proxy;
 use super::registry::SchemaRegistry;
-use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli, free_port};
+use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
 use crate::config::{MapSource, Origin, Source as _};
 use crate::http;
 use crate::worker::supervisor;
@@ -89,12 +89,12 @@ impl DevStack {
         let schema_registry_url = format!("http://{}", registry_listener.local_addr()?);
         tokio::spawn(registry.serve(registry_listener, stop.clone()));
 
-        let free = |port: u16| if port == 0 { free_port() } else { Ok(port) };
         let temporal = TemporalDevServer::start(TemporalDevOptions {
             cli,
             supervisor: supervisor(),
-            port: free(ports.temporal)?,
-            ui_port: free(ports.ui)?,
+            // 0 goes on as it is: a free port that somebody else takes meanwhile is then chosen anew.
+            port: ports.temporal,
+            ui_port: ports.ui,
             namespace: NAMESPACE.to_owned(),
             db_file: None,
             log_file: None,

@@ -101,9 +101,7 @@ async fn a_different_ticket_under_a_used_id_is_a_collision_and_is_not_run() {
     again["sla"] = Value::Null;
     world.publish(&again).await;
     let duplicates = r#"worker_agent_duplicates_detected_total{component="bridge"}"#;
-    while worker.metric(duplicates).await < 1.0 {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    worker.reaches(duplicates, 1.0).await;
     assert_eq!(world.runs("used"), 1);
     assert_eq!(world.results().len(), 1);
     assert_eq!(world.dead_letters().len(), 1);
@@ -141,13 +139,13 @@ async fn extreme_but_legal_numbers_do_not_wedge_a_ticket() {
     let world = World::new().await;
     let _worker = world.worker(&[]).await;
     let ten_years = 315_360_000_000i64;
-    for (name, sla) in [
-        ("far", json!({ "deadline": 253_402_300_799_000i64, "timeout_ms": ten_years, "max_retries": 1000 })),
-        ("tiny", json!({ "deadline": 253_402_300_799_000i64, "timeout_ms": 1, "max_retries": 0 })),
-        ("absent", Value::Null),
-        ("past", json!({ "deadline": 1, "timeout_ms": 1000, "max_retries": 0 })),
+    for (name, script, sla) in [
+        ("far", "echo ok", json!({ "deadline": 253_402_300_799_000i64, "timeout_ms": ten_years, "max_retries": 1000 })),
+        ("tiny", "sleep 5", json!({ "deadline": 253_402_300_799_000i64, "timeout_ms": 1, "max_retries": 0 })),
+        ("absent", "echo ok", Value::Null),
+        ("past", "echo ok", json!({ "deadline": 1, "timeout_ms": 1000, "max_retries": 0 })),
     ] {
-        world.publish_raw("key", Some(&with(world.ticket(name, "echo ok"), "sla", sla))).await;
+        world.publish_raw("key", Some(&with(world.ticket(name, script), "sla", sla))).await;
     }
     assert_eq!(world.result("far").await["status"], "COMPLETED");
     assert_eq!(world.result("absent").await["status"], "COMPLETED");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{World, eventually, processes};
+use crate::world::{World, command_lines, eventually, processes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_loses_nothing_and_doubles_nothing() {
@@ -32,6 +32,21 @@ async fn a_killed_worker_loses_nothing_and_doubles_nothing() {
     assert_eq!(rerun["result"]["metadata"]["attempt_count"], "1", "a lost worker uses up no attempt");
     assert!(worker.metric(r#"worker_agent_records_total{disposition="dead_lettered"}"#).await < 0.5);
     assert!(world.dead_letters().is_empty());
+}
+
+/// What `pkill` by name or a service manager does: everybody is told to end at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn supervisors_that_are_told_to_end_while_their_worker_is_killed_end_their_commands() {
+    let world = World::new().await;
+    let mut worker = world.worker(&[]).await;
+    let marker = format!("70.7{}", u32::from_str_radix(&world.id[..6], 16).expect("hex"));
+    world.publish(&world.ticket("running", &format!("trap '' TERM; sleep {marker}; sleep {marker}"))).await;
+    eventually("the command runs", || (processes(&marker) >= 3).then_some(())).await;
+    let (supervisor, _) =
+        command_lines(&marker).into_iter().find(|(_, line)| line.contains("supervise-process")).expect("a supervisor");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGTERM).expect("told");
+    worker.kill_9();
+    eventually("the command is gone", || (processes(&marker) == 0).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

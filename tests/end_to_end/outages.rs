@@ -21,9 +21,7 @@ async fn a_registry_that_is_away_delays_avro_tickets_and_never_condemns_them() {
     eventually("the Avro ticket waits", || worker.log().contains("peer_unavailable").then_some(())).await;
     world.registry.set_unavailable(false);
     let published = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
-    while worker.metric(published).await < 2.0 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    worker.reaches(published, 2.0).await;
     assert_eq!(world.runs("avro"), 1);
     assert!(world.dead_letters().is_empty());
 }
@@ -37,9 +35,7 @@ async fn a_broker_that_is_away_delays_results_and_loses_none() {
         world.publish(&world.ticket(&n.to_string(), "sleep 1; echo x")).await;
     }
     let started = r#"worker_agent_tickets_processing_total{task_type="EXECUTE"}"#;
-    while worker.metric(started).await < 6.0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    worker.reaches(started, 6.0).await;
     world.kafka.broker_down().expect("down");
     tokio::time::sleep(Duration::from_secs(5)).await;
     world.kafka.broker_up().expect("up");

@@ -17,6 +17,8 @@ async fn a_worker_that_is_told_to_stop_hands_its_attempt_back() {
     eventually("the command runs", || (processes(&marker) > 0).then_some(())).await;
     let told = Instant::now();
     worker.signal("-TERM");
+    eventually("the worker says that it drains", || worker.log().contains("shutdown_started").then_some(())).await;
+    assert_eq!(worker.get("/ready").await.0, 503, "readiness goes when the drain begins");
     let status = tokio::task::spawn_blocking(move || worker.child.wait().expect("ended")).await.expect("join");
     assert!(status.success(), "{status}");
     assert!(told.elapsed() < Duration::from_secs(15), "it took {:?}", told.elapsed());
@@ -50,6 +52,8 @@ async fn a_cancel_stops_the_work_and_says_so() {
     assert_eq!(metadata["external_state"], "confirmed_stopped");
     assert_eq!(result["result"]["output"]["stdout"], "begun\n");
     assert_eq!(processes(&marker), 0);
-    let closed = eventually("the workflow is closed", || world.history("cancelled").pop()).await;
-    assert_eq!(closed["eventType"], "EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED");
+    eventually("the workflow is closed as cancelled", || {
+        world.history("cancelled").pop().filter(|last| last["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED")
+    })
+    .await;
 }

@@ -358,6 +358,15 @@ impl Worker {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
 
+    /// Waits until a metric has reached `least`.
+    pub(crate) async fn reaches(&self, series: &str, least: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(series).await < least {
+            assert!(Instant::now() < deadline, "{series} does not reach {least}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().expect("kill");
         assert!(status.success());
@@ -383,12 +392,17 @@ pub(crate) async fn get(url: &str) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("text"))
 }
 
-/// Processes whose command line holds `marker`.
+/// Processes whose command line holds `marker`: id and command line.
+pub(crate) fn command_lines(marker: &str) -> Vec<(i32, String)> {
+    let line = |entry: std::fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, String::from_utf8_lossy(&std::fs::read(entry.path().join("cmdline")).ok()?).into_owned()))
+    };
+    let all = std::fs::read_dir("/proc").expect("proc").flatten().filter_map(line);
+    all.filter(|(_, line)| line.contains(marker)).collect()
+}
+
+/// How many processes' command lines hold `marker`.
 pub(crate) fn processes(marker: &str) -> usize {
-    std::fs::read_dir("/proc")
-        .expect("proc")
-        .flatten()
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .filter(|line| String::from_utf8_lossy(line).contains(marker))
-        .count()
+    command_lines(marker).len()
 }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::{Notice, STOP};
+use super::{Notice, STOP, SWEEP_INTERVAL, tree};
 
 /// What the supervisor may take beyond the grace, to kill and to answer.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
@@ -35,7 +35,20 @@ pub struct Supervised {
     notices: Lines<BufReader<OwnedReadHalf>>,
     control: OwnedWriteHalf,
     grace: Duration,
+    /// The supervisor, whose session the tree is.
+    session: Pid,
     pid: Pid,
+}
+
+/// Why a program does not run under supervision.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It was never started.
+    #[error(transparent)]
+    NotStarted(#[from] io::Error),
+    /// The supervisor was lost before it said anything. Whatever it had started has been killed.
+    #[error("supervisor {0} was lost before it gave an answer")]
+    Lost(String),
 }
 
 impl Supervised {
@@ -43,14 +56,14 @@ impl Supervised {
     /// the supervisor's, and the program's is empty.
     ///
     /// # Errors
-    /// When the supervisor or the program cannot be started.
+    /// When the supervisor or the program cannot be started, or the supervisor is lost at once.
     pub async fn start<A: AsRef<OsStr>>(
         command: &SupervisorCommand,
         grace: Duration,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
         configure: impl FnOnce(&mut Command),
-    ) -> io::Result<Self> {
+    ) -> Result<Self, StartError> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (notices, control) = UnixStream::from_std(ours)?.into_split();
@@ -63,24 +76,27 @@ impl Supervised {
             .arg(program)
             .args(arguments);
         configure(&mut process);
-        let supervisor = process
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // A group of its own: Ctrl-C on the terminal reaches this process alone, which then decides the order.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("supervisor {}: {error}", command.program.display())))?;
+        let supervisor = process.stdin(Stdio::from(OwnedFd::from(theirs))).spawn().map_err(|error| {
+            io::Error::new(error.kind(), format!("supervisor {}: {error}", command.program.display()))
+        })?;
         // The command holds the other end of the socket; only the supervisor may keep it open.
         drop(process);
+        let session = supervisor.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw);
+        let session = session.ok_or_else(|| io::Error::other("a supervisor without a process id"))?;
         let notices = BufReader::new(notices).lines();
-        let mut supervised = Self { supervisor, notices, control, grace, pid: Pid::from_raw(0) };
+        let mut supervised = Self { supervisor, notices, control, grace, session, pid: Pid::from_raw(0) };
         match supervised.ended().await {
             Some(Notice::Started { pid }) => {
                 supervised.pid = Pid::from_raw(pid);
                 Ok(supervised)
             }
-            Some(Notice::NotStarted { error }) => Err(io::Error::other(error)),
+            Some(Notice::NotStarted { error }) => {
+                supervised.wait().await;
+                Err(io::Error::other(error).into())
+            }
             Some(Notice::Ended { .. }) | None => {
-                Err(io::Error::other(format!("supervisor {} gave no answer", command.program.display())))
+                supervised.collect(None).await;
+                Err(StartError::Lost(command.program.display().to_string()))
             }
         }
     }
@@ -113,10 +129,32 @@ impl Supervised {
     /// this ends what it would have ended.
     pub async fn collect(mut self, notice: Option<&Notice>) {
         if !matches!(notice, Some(Notice::Ended { .. })) {
-            // Whatever of it is gone already is no error.
-            let _ = killpg(self.pid, Signal::SIGKILL);
-            let _ = self.supervisor.start_kill();
+            self.end_session().await;
         }
+        self.wait().await;
+    }
+
+    /// Kills the supervisor and everything of its session. The supervisor is not collected before that: its process id,
+    /// and so the session's, would be free for somebody else.
+    async fn end_session(&mut self) {
+        // One that is gone already is no error.
+        let _ = self.supervisor.start_kill();
+        let patience = tokio::time::Instant::now() + ANSWER_MARGIN;
+        loop {
+            let left = tree::session(self.session);
+            if left.is_empty() {
+                return;
+            }
+            if tokio::time::Instant::now() > patience {
+                tracing::error!(left = left.len(), "processes of a lost supervisor cannot be killed");
+                return;
+            }
+            tree::signal_all(&left, Signal::SIGKILL);
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+        }
+    }
+
+    async fn wait(&mut self) {
         if let Err(error) = self.supervisor.wait().await {
             tracing::warn!(%error, "a supervisor could not be collected");
         }

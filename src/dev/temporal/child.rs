@@ -38,7 +38,9 @@ impl Child {
             command.env_clear().stdout(streams.0).stderr(streams.1);
         };
         let supervised =
-            Supervised::start(launch.supervisor, launch.grace, launch.program, launch.arguments, configure).await?;
+            Supervised::start(launch.supervisor, launch.grace, launch.program, launch.arguments, configure)
+                .await
+                .map_err(io::Error::other)?;
         let pid = supervised.pid();
         let stop = CancellationToken::new();
         let (tell, ended) = watch::channel(None);

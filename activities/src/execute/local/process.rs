@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{Captured, Tail, drain};
-use crate::supervisor::{Notice, Supervised, SupervisorCommand};
+use crate::supervisor::{Notice, StartError, Supervised, SupervisorCommand};
 
 /// What the streams may take to end after the whole tree has.
 const STREAM_MARGIN: Duration = Duration::from_secs(2);
@@ -40,6 +39,8 @@ pub(super) struct Ended {
     pub(super) exit_code: Option<i32>,
     pub(super) signal: Option<i32>,
     pub(super) leftovers: usize,
+    /// Whether the supervisor was told to end it.
+    pub(super) stopped: bool,
     /// Whether the supervisor confirmed that nothing of the tree is left.
     pub(super) confirmed: bool,
     pub(super) stdout: Captured,
@@ -47,7 +48,7 @@ pub(super) struct Ended {
 }
 
 impl Process {
-    pub(super) async fn start(launch: Launch<'_>) -> io::Result<Self> {
+    pub(super) async fn start(launch: Launch<'_>) -> Result<Self, StartError> {
         let configure = |command: &mut tokio::process::Command| {
             command
                 .current_dir(launch.folder)
@@ -92,13 +93,16 @@ impl Process {
             // Nobody is left to write, unless the tree was lost.
             let _ = tokio::time::timeout(STREAM_MARGIN, stream).await;
         }
-        let (exit_code, signal, leftovers, confirmed) = match notice {
-            Some(Notice::Ended { exit_code, signal, leftovers, .. }) => (exit_code, signal, leftovers, true),
-            _ => (None, None, 0, false),
+        let (exit_code, signal, leftovers, stopped, confirmed) = match notice {
+            Some(Notice::Ended { exit_code, signal, leftovers, stopped }) => {
+                (exit_code, signal, leftovers, stopped, true)
+            }
+            _ => (None, None, 0, false, false),
         };
         let take =
             |tail: &Mutex<Tail>| std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).finish();
-        Ended { exit_code, signal, leftovers, confirmed, stdout: take(&self.stdout), stderr: take(&self.stderr) }
+        let (stdout, stderr) = (take(&self.stdout), take(&self.stderr));
+        Ended { exit_code, signal, leftovers, stopped, confirmed, stdout, stderr }
     }
 }
 

@@ -15,7 +15,7 @@ use super::output::Captured;
 use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
 use crate::executor::{Executor, Job, Recognition};
-use crate::supervisor::{Notice, SupervisorCommand};
+use crate::supervisor::{Notice, StartError, SupervisorCommand};
 
 /// How often the heartbeat's progress is renewed.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -146,18 +146,15 @@ impl LocalRuntime {
         };
         let mut process = match Process::start(launch).await {
             Ok(process) => process,
-            Err(error) => {
-                return Failed::new(
-                    code::INFRASTRUCTURE,
-                    FailureClass::Unavailable { after_ms: None },
-                    format!("the process could not be started: {error}"),
-                )
-                .into();
+            Err(StartError::NotStarted(error)) => {
+                let message = format!("the process could not be started: {error}");
+                return Failed::new(code::INFRASTRUCTURE, FailureClass::Unavailable { after_ms: None }, message).into();
             }
+            Err(StartError::Lost(_)) => return supervisor_lost().into(),
         };
         let pid = process.pid();
         tracing::info!(pid, binary = %prepared.binary.display(), "process started");
-        let (cause, notice) = watch(&mut process, &job, prepared.limit).await;
+        let (cause, notice) = watch(&mut process, &job, prepared.limit.saturating_sub(started.elapsed())).await;
         let ended = process.finish(notice).await;
         tracing::info!(pid, exit_code = ended.exit_code, signal = ended.signal, "process ended");
         let run =
@@ -183,6 +180,17 @@ async fn watch(process: &mut Process, job: &Job, limit: Duration) -> (Cause, Opt
         }
     };
     (cause, process.stop().await)
+}
+
+/// The command ran, or may have; nobody can say how it ended.
+fn supervisor_lost() -> Failed {
+    let mut failed = Failed::new(
+        code::INFRASTRUCTURE,
+        FailureClass::Retry { after_ms: None },
+        "the process supervisor was lost, and with it the command's answer",
+    );
+    failed.external_state = Some(ExternalState::Unknown);
+    failed
 }
 
 /// A command that has run.
@@ -232,6 +240,12 @@ impl Run {
             (Cause::Stop, _) => {
                 fail(code::CANCELLED, FailureClass::Permanent, "the command was stopped".to_owned(), Some(state))
             }
+            (Cause::Itself, _) if ended.stopped => fail(
+                code::INFRASTRUCTURE,
+                FailureClass::Retry { after_ms: None },
+                "somebody told the process supervisor to end, and it has ended the command".to_owned(),
+                Some(state),
+            ),
             (Cause::Itself, Some(0)) => match evidence.clone() {
                 Some(evidence) => Outcome::Completed(Completed { evidence, report }),
                 None => {
@@ -245,12 +259,7 @@ impl Run {
                     format!("the command ended with {answered}{last_line}"),
                     None,
                 ),
-                None => fail(
-                    code::INFRASTRUCTURE,
-                    FailureClass::Retry { after_ms: None },
-                    "the process supervisor was lost, and with it the command's answer".to_owned(),
-                    Some(ExternalState::Unknown),
-                ),
+                None => Failed { report: report.clone(), ..supervisor_lost() }.into(),
             },
         }
     }
