@@ -47,6 +47,29 @@ impl Event for TicketStarted<'_> {
     }
 }
 
+/// A ticket that had failed, or was ended by an operator, runs again.
+pub struct TicketRedriven<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// Its type.
+    pub task_type: &'static str,
+    /// The record that asked for it.
+    pub position: &'a RecordPosition,
+    /// The new run.
+    pub run_id: &'a str,
+    /// Request id of the record that started the run before.
+    pub previous: &'a str,
+}
+
+impl Event for TicketRedriven<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        info!(ticket_id = self.ticket_id, task_type = self.task_type, position = %self.position, run_id = self.run_id, previous = self.previous, "ticket_redriven");
+        metrics.tickets_consumed.with_label_values(&[self.task_type]).inc();
+        metrics.tickets_processing.with_label_values(&[self.task_type]).inc();
+        metrics.records.with_label_values(&["redriven"]).inc();
+    }
+}
+
 /// The same ticket was published again.
 pub struct DuplicateRecognised<'a> {
     /// The ticket.
@@ -247,6 +270,21 @@ impl Event for ConsumerError<'_> {
     fn emit(&self, metrics: &Metrics) {
         warn!(code = self.code, error = self.error, "kafka_consumer_error");
         metrics.kafka_consumer_errors.with_label_values(&[&self.code]).inc();
+    }
+}
+
+/// The consumer broke; another replaces it.
+pub struct ConsumerLost<'a> {
+    /// Why.
+    pub error: &'a str,
+    /// When.
+    pub retry_in: Duration,
+}
+
+impl Event for ConsumerLost<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        error!(error = self.error, retry_in_ms = self.retry_in.as_millis() as u64, "kafka_consumer_lost");
+        metrics.kafka_consumer_errors.with_label_values(&["consumer_lost"]).inc();
     }
 }
 

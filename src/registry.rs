@@ -111,6 +111,12 @@ impl RegistryClient {
         Ok(schema)
     }
 
+    /// Whether the answer for this id is known.
+    #[must_use]
+    pub fn knows(&self, id: u32) -> bool {
+        self.cached(id).is_some()
+    }
+
     /// The id of `schema` under `subject`, registering it when the registry does not have it yet.
     ///
     /// # Errors

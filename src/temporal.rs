@@ -8,6 +8,7 @@ use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
 };
+use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeNamespaceRequest;
 use temporalio_common::telemetry::TelemetryOptions;
 use temporalio_sdk::runtime::worker_tuner::{FixedSizeSlotSupplier, TunerHolder};
 use temporalio_sdk::runtime::{PollerBehavior, RuntimeOptions};
@@ -96,6 +97,19 @@ pub async fn missing_search_attributes(client: &Client) -> anyhow::Result<Vec<Se
     })?;
     let existing = existing.into_inner().custom_attributes;
     Ok(search_attributes().into_iter().filter(|wanted| !existing.contains_key(wanted.name)).collect())
+}
+
+/// How long the namespace remembers closed workflows.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn retention(client: &Client) -> anyhow::Result<Option<Duration>> {
+    let request = DescribeNamespaceRequest { namespace: client.namespace(), ..DescribeNamespaceRequest::default() };
+    let mut request = Request::new(request);
+    request.set_timeout(CALL_TIMEOUT);
+    let answer = client.connection().workflow_service().describe_namespace(request).await?.into_inner();
+    let retention = answer.config.and_then(|config| config.workflow_execution_retention_ttl);
+    Ok(retention.and_then(|retention| retention.try_into().ok()))
 }
 
 /// Creates search attributes.

@@ -113,6 +113,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let runtime = temporal::runtime(Some(&sdk_metrics))?;
     let client = temporal::connect(&config).await?;
     check_search_attributes(&client).await?;
+    let retention = temporal::retention(&client).await.context("the namespace cannot be described")?;
     health.ready(SETUP_CHECK);
 
     let registry = registry(&config)?;
@@ -134,6 +135,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     });
     let parts = BridgeParts {
         client: client.clone(),
+        retention,
         producer: producer.clone(),
         registry,
         gate,

@@ -12,7 +12,7 @@ use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use ticket_workflows::RecordPosition;
 use tokio_util::sync::CancellationToken;
 use worker_agents::bridge::decision::Decision;
-use worker_agents::bridge::{self, BridgeParts, Gate, Starter};
+use worker_agents::bridge::{self, BridgeParts, Gate, Provenance, Starter};
 use worker_agents::cli::TopicFollower;
 use worker_agents::config::Config;
 use worker_agents::health::Health;
@@ -100,6 +100,7 @@ pub(crate) async fn bridge_starts(
     let url = config.kafka.schema_registry_url.as_deref().context("no registry is configured")?;
     let parts = BridgeParts {
         client: client.clone(),
+        retention: None,
         producer: kafka::producer(&config.kafka)?,
         registry: Some(Arc::new(RegistryClient::new(url)?)),
         gate: Gate::new(&config.bridge, Arc::clone(&metrics)),
@@ -145,8 +146,9 @@ pub(crate) async fn start_calls(
             let (starter, topic) = (Arc::clone(&starter), config.kafka.tickets_topic.clone());
             let task = tokio::spawn(async move {
                 let position = RecordPosition { topic, partition: 0, offset: i64::try_from(number)? };
+                let provenance = Provenance { position, written_at_ms: None, redrive: false };
                 let asked = Instant::now();
-                let decision = starter.start(&ticket, &position).await;
+                let decision = starter.start(&ticket, &provenance).await;
                 anyhow::ensure!(matches!(decision, Decision::Started { .. }), "{decision:?}");
                 Ok(asked.elapsed())
             });

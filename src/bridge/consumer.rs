@@ -2,10 +2,14 @@
 //!
 //! Invariant: the main consumer is polled for ever, by one task; rebalance callbacks run nowhere else. A partition is
 //! paused between its assignment and the split of its queue, so that no record goes past its task.
+//!
+//! A consumer that breaks (a fatal error of librdkafka, a partition task that panics) is given up and replaced by a new
+//! one: what it had not committed is read again. Meanwhile `/health` is red (INC-17).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
@@ -16,8 +20,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::intake::Intake;
+use super::pace::pause;
 use super::partition::Partition;
-use crate::events::ConsumerError;
+use crate::events::{ConsumerError, ConsumerLost};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -26,6 +31,10 @@ pub(crate) type BridgeConsumer = StreamConsumer<Rebalances>;
 
 /// The readiness check of group membership.
 pub(crate) const CONSUMER_CHECK: &str = "kafka_consumer";
+/// The liveness entry of the consumer.
+pub(crate) const CONSUMER_LOOP: &str = "kafka_consumer";
+/// A consumer that has lived so long breaks for a new reason.
+const STABLE: Duration = Duration::from_secs(60);
 /// Rebalances waiting for the main task; there are never more than one or two.
 const QUEUED: usize = 64;
 /// How long a revoked partition's task gets in all, commit included.
@@ -42,6 +51,7 @@ enum Change {
 pub(crate) struct Rebalances {
     changes: mpsc::Sender<Change>,
     metrics: Arc<Metrics>,
+    refused_commits: Arc<AtomicU64>,
 }
 
 impl ClientContext for Rebalances {
@@ -84,6 +94,8 @@ impl ConsumerContext for Rebalances {
 
     fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
         if let Err(error) = result {
+            // The partitions send their last commit again.
+            self.refused_commits.fetch_add(1, Ordering::Release);
             tracing::warn!(%error, "offset_commit_failed");
         }
     }
@@ -100,62 +112,85 @@ pub(crate) struct Consumption {
 
 impl Consumption {
     /// Subscribes and consumes; returns once every partition is drained, committed and left.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.session(&stop).await else { return };
+            failures = if began.elapsed() > STABLE { 1 } else { failures + 1 };
+            let retry_in = pause(failures, fastrand::f64());
+            let error = format!("{error:#}");
+            self.health.not_ready(CONSUMER_CHECK, error.clone());
+            self.metrics.emit(ConsumerLost { error: &error, retry_in });
+            self.health.dead(CONSUMER_LOOP, error);
+            if stop.run_until_cancelled(tokio::time::sleep(retry_in)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The life of one consumer.
     ///
     /// # Errors
-    /// When the consumer cannot be created.
-    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// When it breaks and another is needed.
+    async fn session(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         let (changes, inbox) = mpsc::channel(QUEUED);
-        let context = Rebalances { changes, metrics: Arc::clone(&self.metrics) };
+        let refused_commits = Arc::new(AtomicU64::default());
+        let context =
+            Rebalances { changes, metrics: Arc::clone(&self.metrics), refused_commits: Arc::clone(&refused_commits) };
         let consumer: Arc<BridgeConsumer> = Arc::new(self.consumer.create_with_context(context)?);
         consumer.subscribe(&[&self.topic])?;
         self.metrics.kafka_consumer_initialized.inc();
-        let poll = poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics), stop.clone());
-        let owner =
-            Owner { consumer: Arc::clone(&consumer), intake: self.intake, health: self.health, tasks: BTreeMap::new() };
-        let owned = tokio::spawn(owner.run(inbox, stop));
-        let polled = poll.await;
+        let (ending, broken) = (CancellationToken::new(), CancellationToken::new());
+        let owner = Owner {
+            consumer: Arc::clone(&consumer),
+            intake: Arc::clone(&self.intake),
+            health: self.health.clone(),
+            refused_commits,
+            broken: broken.clone(),
+            tasks: BTreeMap::new(),
+        };
+        let owned = tokio::spawn(owner.run(inbox, ending.clone()));
+        // A task of its own: `block_in_place` in a callback must not block this one.
+        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics)));
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            () = broken.cancelled() => Err(anyhow::anyhow!("a partition's task broke")),
+            lost = &mut polled => Err(lost.unwrap_or_else(|error| anyhow::anyhow!("the poll loop broke: {error}"))),
+        };
+        ending.cancel();
+        // Polled until the partitions are given up: their commits are answered meanwhile.
         owned.await?;
-        polled?;
+        polled.abort();
+        // Waits for a callback that is under way; being aborted is how it ends.
+        let _ = polled.await;
         // Leaving the group hands the partitions over at once instead of after the session time-out.
         consumer.unsubscribe();
-        Ok(())
+        ended
     }
 }
 
-/// Polls the main consumer. Records come through partition queues, so this yields only errors, and callbacks.
-async fn poll_for_ever(
-    consumer: Arc<BridgeConsumer>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    // A task of its own: `block_in_place` in a callback must not block the caller's.
-    let mut task = tokio::spawn(async move {
-        loop {
-            match consumer.recv().await {
-                Ok(message) => {
-                    tracing::error!(
-                        offset = rdkafka::Message::offset(&message),
-                        "a record came past its partition's task; it is read again after a restart"
-                    );
-                }
-                Err(error) => {
-                    let code =
-                        error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                    metrics.emit(ConsumerError { code, error: &error.to_string() });
-                    // librdkafka reconnects by itself; this only bounds the log.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
+/// Polls the main consumer until it breaks. Records come through partition queues, so this yields only errors, and
+/// callbacks.
+async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>) -> anyhow::Error {
+    loop {
+        match consumer.recv().await {
+            Ok(message) => {
+                tracing::error!(
+                    offset = rdkafka::Message::offset(&message),
+                    "a record came past its partition's task; it is read again after a restart"
+                );
+            }
+            Err(KafkaError::MessageConsumptionFatal(code)) => {
+                return anyhow::anyhow!("librdkafka gave up with a fatal error: {code}");
+            }
+            Err(error) => {
+                let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+                metrics.emit(ConsumerError { code, error: &error.to_string() });
+                // librdkafka reconnects by itself; this only bounds the log.
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
-    });
-    tokio::select! {
-        () = stop.cancelled() => {
-            task.abort();
-            // Waits for a callback that is under way; being aborted is how it ends.
-            let _ = task.await;
-            Ok(())
-        }
-        Err(error) = &mut task => Err(anyhow::anyhow!("the consumer's poll loop broke: {error}")),
     }
 }
 
@@ -164,6 +199,9 @@ struct Owner {
     consumer: Arc<BridgeConsumer>,
     intake: Arc<Intake>,
     health: Health,
+    refused_commits: Arc<AtomicU64>,
+    /// Told by a partition's task that ends although nobody stopped it.
+    broken: CancellationToken,
     tasks: BTreeMap<(String, i32), (CancellationToken, JoinHandle<()>)>,
 }
 
@@ -196,15 +234,22 @@ impl Owner {
                 queue,
                 consumer: Arc::clone(&self.consumer),
                 intake: Arc::clone(&self.intake),
+                refused_commits: Arc::clone(&self.refused_commits),
                 stop: stop.clone(),
             };
             tracing::info!(topic, partition = number, "partition_assigned");
-            self.tasks.insert((topic, number), (stop, tokio::spawn(partition.run())));
+            let alarm = self.broken.clone().drop_guard();
+            let task = tokio::spawn(async move {
+                partition.run().await;
+                alarm.disarm();
+            });
+            self.tasks.insert((topic, number), (stop, task));
         }
         if let Err(error) = self.consumer.resume(partitions) {
             tracing::error!(%error, "assigned partitions could not be resumed");
         }
         self.health.ready(CONSUMER_CHECK);
+        self.health.alive(CONSUMER_LOOP);
     }
 
     async fn give_up(&mut self, mut which: impl FnMut(&(String, i32)) -> bool) {

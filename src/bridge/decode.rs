@@ -7,7 +7,9 @@ use serde_json::Value;
 use ticket_schemas::{
     DecodeError, Frame, MAX_TICKET_ID_BYTES, TaskType, Ticket, TicketStatus, decode_avro_ticket, decode_json_ticket,
 };
+use ticket_workflows::RecordPosition;
 
+use super::decision::Refusal;
 use super::record::Record;
 use crate::registry::{RegistryClient, RegistryError};
 
@@ -36,7 +38,7 @@ pub(crate) struct Rejection {
 
 impl Rejection {
     /// The rejection of a ticket that decoded.
-    pub(crate) fn of_ticket(code: &'static str, error: String, ticket: &Ticket) -> Self {
+    fn of_ticket(code: &'static str, error: String, ticket: &Ticket) -> Self {
         Self {
             code,
             error,
@@ -44,6 +46,31 @@ impl Rejection {
             ticket_id: Some(ticket.ticket_id.as_str().to_owned()),
             task_type: Some(ticket.task_type.as_str().to_owned()),
         }
+    }
+
+    /// The rejection of a ticket that is not to be started.
+    pub(crate) fn of_refusal(refusal: &Refusal, ticket: &Ticket, position: &RecordPosition) -> Self {
+        let ticket_id = &ticket.ticket_id;
+        let (code, error) = match refusal {
+            Refusal::Collision { first } => (
+                "ticket_id_collision",
+                format!(
+                    "ticket id {ticket_id} was started before by {first:?} with different work; this record at {position} was not run. \
+                     give the ticket an id of its own"
+                ),
+            ),
+            Refusal::TooOld { age, retention } => (
+                "record_older_than_retention",
+                format!(
+                    "the record is {} h old and Temporal remembers tickets for {} h: whether it ran before is not known, so it was not run. \
+                     look for its result and re-drive it if there is none; raise the namespace's retention above the topic's",
+                    age.as_secs() / 3600,
+                    retention.as_secs() / 3600
+                ),
+            ),
+            Refusal::Ticket { reason } => ("ticket_refused", format!("the server refused the ticket: {reason}")),
+        };
+        Self::of_ticket(code, error, ticket)
     }
 
     fn of_record(code: &'static str, error: String) -> Self {
@@ -77,6 +104,12 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(registry: Option<Arc<RegistryClient>>, supported: BTreeSet<TaskType>) -> Self {
         Self { registry, supported }
+    }
+
+    /// Whether decoding has to ask the registry.
+    pub(crate) fn needs_registry(&self, record: &Record) -> bool {
+        let Ok(Frame::Avro { schema_id, .. }) = Frame::detect(record.value.as_deref()) else { return false };
+        self.registry.as_ref().is_some_and(|registry| !registry.knows(schema_id))
     }
 
     /// Decodes, or says that the registry is needed and away: then the record waits (INC-06, INC-07).

@@ -1,14 +1,14 @@
 //! The dead-letter topic: published, and acknowledged, before the source offset is committed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use ticket_activities::now_ms;
 use ticket_schemas::{DlqEnvelope, TaskType};
 
-use super::decision::backoff;
+use super::pace::pause;
 use super::decode::Rejection;
 use super::record::Record;
 use crate::events::{DeadLetterFailed, RecordDeadLettered};
@@ -35,16 +35,16 @@ impl DeadLetters {
             match self.try_publish(record, rejection, failures).await {
                 Ok(()) => break,
                 Err(error) => {
-                    self.metrics.emit(DeadLetterFailed { position: &record.position, error: &error });
-                    tokio::time::sleep(backoff(failures).max(Duration::from_secs(1))).await;
+                    self.metrics.emit(DeadLetterFailed { position: record.position(), error: &error });
                     failures = failures.saturating_add(1);
+                    tokio::time::sleep(pause(failures, fastrand::f64())).await;
                 }
             }
         }
         self.metrics.emit(RecordDeadLettered {
             ticket_id: rejection.ticket_id.as_deref(),
             task_type: task_type_label(rejection.task_type.as_deref()),
-            position: &record.position,
+            position: record.position(),
             code: rejection.code,
             error: &rejection.error,
             took: started.elapsed(),

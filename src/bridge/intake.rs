@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 use ticket_schemas::Ticket;
 use tokio_util::sync::CancellationToken;
 
-use super::decision::{Decision, backoff};
+use super::decision::{Decision, Refusal};
 use super::decode::{Decoded, Decoder, Rejection};
 use super::dlq::DeadLetters;
 use super::gate::Gate;
+use super::pace::Turnstile;
 use super::record::Record;
 use super::start::Starter;
-use crate::events::{DuplicateRecognised, PeerUnavailable, RecordSkipped, SetupFault, TicketStarted};
+use crate::events::{DuplicateRecognised, PeerUnavailable, RecordSkipped, SetupFault, TicketRedriven, TicketStarted};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// Between two tries while the set-up is wrong.
-const SETUP_PAUSE: Duration = Duration::from_secs(2);
 /// The readiness check that a set-up fault takes away.
 pub const SETUP_CHECK: &str = "temporal_setup";
 
@@ -32,25 +31,43 @@ pub(crate) struct Intake {
     pub(crate) health: Health,
 }
 
+/// The peers as one partition sees them: when one is away, its records wait for it together.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    temporal: Turnstile,
+    schema_registry: Turnstile,
+}
+
+/// What handling a record came to.
+pub(crate) struct Handled {
+    /// Whether it is durable. If not, the partition was given up while it waited.
+    pub(crate) durable: bool,
+    /// How long the start took, when one was answered.
+    pub(crate) start: Option<Duration>,
+    /// Whether a start went unanswered.
+    pub(crate) refused: bool,
+}
+
 impl Intake {
-    /// Makes the record durable, however long that takes; `None` when `stop` came first, while it still waited.
-    pub(crate) async fn handle(&self, record: &Record, stop: &CancellationToken) -> Option<()> {
-        let position = &record.position;
-        let mut failures = 0;
-        let decoded = loop {
-            match self.decoder.decode(record).await {
-                Ok(decoded) => break decoded,
-                Err(error) => {
-                    let error = error.to_string();
-                    stop.run_until_cancelled(self.wait("schema_registry", record, &error, &mut failures)).await?;
-                }
-            }
-        };
-        match decoded {
-            Decoded::Ticket(ticket) => self.start(&ticket, record, stop).await?,
+    /// Makes the record durable, however long that takes, unless `stop` comes first while it still waits.
+    pub(crate) async fn handle(&self, record: &Record, lane: &Lane, stop: &CancellationToken) -> Handled {
+        let mut handled = Handled { durable: false, start: None, refused: false };
+        handled.durable = self.make_durable(record, lane, stop, &mut handled).await.is_some();
+        handled
+    }
+
+    async fn make_durable(
+        &self,
+        record: &Record,
+        lane: &Lane,
+        stop: &CancellationToken,
+        handled: &mut Handled,
+    ) -> Option<()> {
+        match stop.run_until_cancelled(self.decode(record, lane)).await? {
+            Decoded::Ticket(ticket) => self.start(&ticket, record, lane, stop, handled).await?,
             Decoded::NotPending(ticket) => self.metrics.emit(RecordSkipped {
                 ticket_id: ticket.ticket_id.as_str(),
-                position,
+                position: record.position(),
                 status: ticket.status.as_str(),
             }),
             Decoded::Rejected(rejection) => {
@@ -60,22 +77,77 @@ impl Intake {
         Some(())
     }
 
-    async fn start(&self, ticket: &Ticket, record: &Record, stop: &CancellationToken) -> Option<()> {
+    /// Decodes; waits while that needs a schema and the registry is away. Records that need none pass it meanwhile.
+    async fn decode(&self, record: &Record, lane: &Lane) -> Decoded {
+        loop {
+            let asks = self.decoder.needs_registry(record);
+            if asks {
+                lane.schema_registry.pass().await;
+            }
+            match self.decoder.decode(record).await {
+                Ok(decoded) => {
+                    if asks {
+                        lane.schema_registry.answered();
+                    }
+                    return decoded;
+                }
+                Err(error) => {
+                    if let Some(retry_in) = lane.schema_registry.failed() {
+                        let (peer, position, error) = ("schema_registry", record.position(), &error.to_string());
+                        self.metrics.emit(PeerUnavailable { peer, position, error, retry_in });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        ticket: &Ticket,
+        record: &Record,
+        lane: &Lane,
+        stop: &CancellationToken,
+        handled: &mut Handled,
+    ) -> Option<()> {
         let ticket_id = ticket.ticket_id.as_str();
         let task_type = ticket.task_type.as_str();
-        let position = &record.position;
+        let position = record.position();
+        let start = match self.starter.prepare(ticket, &record.provenance) {
+            Ok(start) => start,
+            Err(refusal) => return self.reject(&refusal, ticket, record, stop).await,
+        };
         stop.run_until_cancelled(self.gate.admit(ticket_id)).await?;
-        let mut failures = 0;
         loop {
+            stop.run_until_cancelled(lane.temporal.pass()).await?;
             let asked = Instant::now();
-            let decision = self.starter.start(ticket, position).await;
+            let decision = start.ask().await;
+            let took = asked.elapsed();
             if !matches!(decision, Decision::Unavailable { .. } | Decision::SetupFault { .. }) {
+                lane.temporal.answered();
                 self.health.ready(SETUP_CHECK);
+                handled.start = Some(took);
             }
-            let rejection = match decision {
+            match decision {
+                Decision::Unavailable { reason } => {
+                    handled.refused = true;
+                    if let Some(retry_in) = lane.temporal.failed() {
+                        self.metrics.emit(PeerUnavailable { peer: "temporal", position, error: &reason, retry_in });
+                    }
+                }
+                Decision::SetupFault { fault, reason } => {
+                    handled.refused = true;
+                    if lane.temporal.failed().is_some() {
+                        self.metrics.emit(SetupFault { fault, error: &reason });
+                        self.health.not_ready(SETUP_CHECK, reason);
+                    }
+                }
                 Decision::Started { run_id } => {
-                    let took = asked.elapsed();
                     self.metrics.emit(TicketStarted { ticket_id, task_type, position, run_id: &run_id, took });
+                    return Some(());
+                }
+                Decision::Redriven { run_id, previous } => {
+                    let run_id = run_id.as_str();
+                    self.metrics.emit(TicketRedriven { ticket_id, task_type, position, run_id, previous: &previous });
                     return Some(());
                 }
                 Decision::Duplicate { first } => {
@@ -83,38 +155,23 @@ impl Intake {
                     self.metrics.emit(DuplicateRecognised { ticket_id, task_type, position, first: &first });
                     return Some(());
                 }
-                Decision::Unavailable { reason } => {
-                    stop.run_until_cancelled(self.wait("temporal", record, &reason, &mut failures)).await?;
-                    continue;
+                Decision::Refused(refusal) => {
+                    self.gate.give_back(ticket_id);
+                    return self.reject(&refusal, ticket, record, stop).await;
                 }
-                Decision::SetupFault { fault, reason } => {
-                    self.health.not_ready(SETUP_CHECK, reason.clone());
-                    self.metrics.emit(SetupFault { fault, error: &reason });
-                    // Readiness is gone; asking more often than this helps nobody.
-                    stop.run_until_cancelled(tokio::time::sleep(SETUP_PAUSE)).await?;
-                    continue;
-                }
-                Decision::Collision { first } => Rejection::of_ticket(
-                    "ticket_id_collision",
-                    format!(
-                        "ticket id {ticket_id} was started before by {first:?} with different work; this record at {position} was not run. \
-                         give the ticket an id of its own"
-                    ),
-                    ticket,
-                ),
-                Decision::TicketRefused { reason } => {
-                    Rejection::of_ticket("ticket_refused", format!("the server refused the ticket: {reason}"), ticket)
-                }
-            };
-            self.gate.give_back(ticket_id);
-            return stop.run_until_cancelled(self.dead_letters.publish(record, &rejection)).await;
+            }
         }
     }
 
-    async fn wait(&self, peer: &'static str, record: &Record, error: &str, failures: &mut u32) {
-        let retry_in = backoff(*failures);
-        *failures = failures.saturating_add(1);
-        self.metrics.emit(PeerUnavailable { peer, position: &record.position, error, retry_in });
-        tokio::time::sleep(retry_in).await;
+    /// Sends a record to the DLQ whose ticket is not to be started.
+    async fn reject(
+        &self,
+        refusal: &Refusal,
+        ticket: &Ticket,
+        record: &Record,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let rejection = Rejection::of_refusal(refusal, ticket, record.position());
+        stop.run_until_cancelled(self.dead_letters.publish(record, &rejection)).await
     }
 }

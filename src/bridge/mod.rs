@@ -10,12 +10,14 @@ mod decode;
 mod dlq;
 mod gate;
 mod intake;
+pub mod pace;
 mod partition;
 mod record;
 mod start;
 pub mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::producer::FutureProducer;
 use temporalio_client::Client;
@@ -23,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use gate::Gate;
 pub use intake::SETUP_CHECK;
-pub use start::Starter;
+pub use record::{Provenance, REDRIVE_HEADER};
+pub use start::{Start, Starter};
 
 use crate::config::Config;
 use crate::health::Health;
@@ -39,6 +42,8 @@ use intake::Intake;
 pub struct BridgeParts {
     /// Temporal.
     pub client: Client,
+    /// How long the namespace remembers closed tickets; `None`: not known.
+    pub retention: Option<Duration>,
     /// For dead letters.
     pub producer: FutureProducer,
     /// `None`: JSON only.
@@ -54,7 +59,7 @@ pub struct BridgeParts {
 /// Runs the bridge until stopped; records in flight become durable and are committed before it returns.
 ///
 /// # Errors
-/// When the consumer cannot be created.
+/// When a part that cannot be restarted breaks.
 pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -> anyhow::Result<()> {
     parts.health.expect(CONSUMER_CHECK);
     let refresh = tokio::spawn(parts.gate.clone().refresh_until(
@@ -69,7 +74,8 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
             config.temporal.task_queue.clone(),
             config.identity.agent_id.clone(),
             config.bridge.policy.clone(),
-        ),
+        )
+        .with_retention(parts.retention),
         gate: parts.gate,
         dead_letters: DeadLetters::new(parts.producer, config.kafka.dlq_topic.clone(), Arc::clone(&parts.metrics)),
         metrics: Arc::clone(&parts.metrics),
@@ -82,7 +88,7 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
         metrics: parts.metrics,
         health: parts.health,
     };
-    let result = consumption.run(stop).await;
+    consumption.run(stop).await;
     refresh.await?;
-    result
+    Ok(())
 }

@@ -1,7 +1,8 @@
-//! One partition: records are taken in order, a bounded number is handled at once, and the contiguous prefix of durable
-//! ones is committed.
+//! One partition: records are taken in order, as many are handled at once as the server answers quickly, and the
+//! contiguous prefix of durable ones is committed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,12 +13,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{BridgeConsumer, Rebalances};
-use super::intake::Intake;
+use super::intake::{Handled, Intake, Lane};
+use super::pace::Pace;
 use super::record::Record;
 use super::window::Window;
 
-/// Starts in flight for each partition. More than about eight buys little and multiplies latency (measured).
-const MAX_IN_FLIGHT: usize = 8;
 /// Between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long records in flight get to become durable when the partition is taken away. Below the session time-out, or the
@@ -31,26 +31,40 @@ pub(crate) struct Partition {
     pub(crate) queue: StreamPartitionQueue<Rebalances>,
     pub(crate) consumer: Arc<BridgeConsumer>,
     pub(crate) intake: Arc<Intake>,
+    /// Counts commits that the group coordinator refused after they were sent.
+    pub(crate) refused_commits: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
+}
+
+/// What was committed last.
+#[derive(Default)]
+struct Committed {
+    position: Option<i64>,
+    /// `refused_commits` at that time: a refusal since then may be that of this commit, so it is sent again.
+    refused: u64,
 }
 
 impl Partition {
     /// Runs until stopped; then waits for records in flight, commits, and gives up.
     pub(crate) async fn run(self) {
-        let mut window = Window::default();
-        let mut committed = None;
+        let (mut window, mut pace, mut committed) = (Window::default(), Pace::default(), Committed::default());
+        let lane = Arc::new(Lane::default());
         let mut in_flight = FuturesUnordered::new();
         let mut commits = tokio::time::interval(COMMIT_INTERVAL);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                Some(durable) = in_flight.next(), if !in_flight.is_empty() => note(&mut window, durable),
+                Some((offset, handled)) = in_flight.next(), if !in_flight.is_empty() => {
+                    note(&mut window, offset, &handled);
+                    // The one that has just ended was in flight too.
+                    adapt(&mut pace, &handled, in_flight.len() + 1);
+                }
                 _ = commits.tick() => self.commit(&window, &mut committed, CommitMode::Async),
-                message = self.queue.recv(), if in_flight.len() < MAX_IN_FLIGHT => match message {
+                message = self.queue.recv(), if in_flight.len() < pace.limit() => match message {
                     Ok(message) => {
                         let record = Record::of(&message);
-                        window.take(record.position.offset);
-                        in_flight.push(handle(Arc::clone(&self.intake), record, self.stop.clone()));
+                        window.take(record.position().offset);
+                        in_flight.push(handle(Arc::clone(&self.intake), Arc::clone(&lane), record, self.stop.clone()));
                     }
                     // Errors are reported by the consumer's context; here they only mean that nothing came.
                     Err(error) => tracing::debug!(%error, partition = self.number, "partition queue error"),
@@ -58,8 +72,8 @@ impl Partition {
             }
         }
         let drained = tokio::time::timeout(HAND_OVER, async {
-            while let Some(durable) = in_flight.next().await {
-                note(&mut window, durable);
+            while let Some((offset, handled)) = in_flight.next().await {
+                note(&mut window, offset, &handled);
             }
         });
         if drained.await.is_err() {
@@ -73,17 +87,16 @@ impl Partition {
         self.commit(&window, &mut committed, CommitMode::Sync);
     }
 
-    fn commit(&self, window: &Window, committed: &mut Option<i64>, mode: CommitMode) {
-        let Some(position) = window.committable().filter(|position| committed.is_none_or(|last| *position > last))
-        else {
-            return;
-        };
+    fn commit(&self, window: &Window, committed: &mut Committed, mode: CommitMode) {
+        let refused = self.refused_commits.load(Ordering::Acquire);
+        let news = |position: &i64| committed.position.is_none_or(|last| *position > last) || refused != committed.refused;
+        let Some(position) = window.committable().filter(news) else { return };
         let mut offsets = TopicPartitionList::new();
         let result = offsets
             .add_partition_offset(&self.topic, self.number, Offset::Offset(position))
             .and_then(|()| self.consumer.commit(&offsets, mode));
         match result {
-            Ok(()) => *committed = Some(position),
+            Ok(()) => *committed = Committed { position: Some(position), refused },
             // Not lost: the next commit covers it, and records read twice are recognised.
             Err(error) => {
                 tracing::warn!(topic = self.topic, partition = self.number, position, %error, "offset_commit_failed")
@@ -92,13 +105,21 @@ impl Partition {
     }
 }
 
-/// The record's offset once it is durable; `None` when the partition was given up while it waited.
-async fn handle(intake: Arc<Intake>, record: Record, stop: CancellationToken) -> Option<i64> {
-    intake.handle(&record, &stop).await.map(|()| record.position.offset)
+async fn handle(intake: Arc<Intake>, lane: Arc<Lane>, record: Record, stop: CancellationToken) -> (i64, Handled) {
+    let handled = intake.handle(&record, &lane, &stop).await;
+    (record.position().offset, handled)
 }
 
-fn note(window: &mut Window, durable: Option<i64>) {
-    if let Some(offset) = durable {
+fn note(window: &mut Window, offset: i64, handled: &Handled) {
+    if handled.durable {
         window.done(offset);
+    }
+}
+
+fn adapt(pace: &mut Pace, handled: &Handled, in_flight: usize) {
+    if handled.refused {
+        pace.refused();
+    } else if let Some(took) = handled.start {
+        pace.answered(took, in_flight);
     }
 }

@@ -5,12 +5,25 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use ticket_schemas::{DlqHeader, DlqSource};
 use ticket_workflows::RecordPosition;
 
+/// Header of a record that an operator published again: its ticket may run once more although a run of it failed or was
+/// ended. The value is the id of the re-drive.
+pub const REDRIVE_HEADER: &str = "x-neural-hive-redrive-id";
+
+/// Where a record comes from, as far as it matters for its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance {
+    /// Where it stands.
+    pub position: RecordPosition,
+    /// Epoch milliseconds, as the producer or the broker stamped it.
+    pub written_at_ms: Option<i64>,
+    /// Whether it carries [`REDRIVE_HEADER`].
+    pub redrive: bool,
+}
+
 /// A record, copied out of librdkafka's buffers.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
-    pub(crate) position: RecordPosition,
-    /// Epoch milliseconds, as the producer or the broker stamped it.
-    pub(crate) timestamp_ms: Option<i64>,
+    pub(crate) provenance: Provenance,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
@@ -21,17 +34,23 @@ impl Record {
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         });
+        let redrive = headers.iter().any(|(key, _): &(String, _)| key.eq_ignore_ascii_case(REDRIVE_HEADER));
+        let position = RecordPosition {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+        };
         Self {
-            position: RecordPosition {
-                topic: message.topic().to_owned(),
-                partition: message.partition(),
-                offset: message.offset(),
-            },
-            timestamp_ms: message.timestamp().to_millis(),
+            provenance: Provenance { position, written_at_ms: message.timestamp().to_millis(), redrive },
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers,
         }
+    }
+
+    /// Where it stands.
+    pub(crate) fn position(&self) -> &RecordPosition {
+        &self.provenance.position
     }
 
     pub(crate) fn dlq_headers(&self) -> Vec<DlqHeader<'_>> {
@@ -40,10 +59,10 @@ impl Record {
 
     pub(crate) fn dlq_source(&self) -> DlqSource<'_> {
         DlqSource {
-            topic: &self.position.topic,
-            partition: self.position.partition,
-            offset: self.position.offset,
-            timestamp: self.timestamp_ms,
+            topic: &self.position().topic,
+            partition: self.position().partition,
+            offset: self.position().offset,
+            timestamp: self.provenance.written_at_ms,
         }
     }
 }

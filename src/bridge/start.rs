@@ -1,19 +1,24 @@
-//! The start call: raw `StartWorkflowExecution`, `RejectDuplicate` + `Fail`, a request id made of the record's position
-//! and the ticket's digest (`docs/adr/0003-start-protocol.md`).
+//! The start calls: raw `StartWorkflowExecution`, `RejectDuplicate` + `Fail`, a request id made of the record's position
+//! and the ticket's digest; a description and a second start for re-drives (`docs/adr/0003-start-protocol.md`).
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use temporalio_client::{Client, NamespacedClient as _, RetryOptions, request_extensions::RetryConfigForCall};
-use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowType};
-use temporalio_common::protos::temporal::api::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
+use temporalio_common::protos::temporal::api::common::v1::{Memo, Payload, Payloads, WorkflowExecution, WorkflowType};
+use temporalio_common::protos::temporal::api::enums::v1::{
+    WorkflowExecutionStatus, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
+};
 use temporalio_common::protos::temporal::api::errordetails::v1::WorkflowExecutionAlreadyStartedFailure;
 use temporalio_common::protos::temporal::api::sdk::v1::UserMetadata;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
-use temporalio_common::protos::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
+use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+};
 use temporalio_common::protos::utilities::decode_status_detail;
 use temporalio_common::search_attributes::{SearchAttributes, Timestamp};
-use ticket_activities::requested_provider;
+use ticket_activities::{now_ms, requested_provider};
 use ticket_schemas::{Ticket, WorkDigest};
 use ticket_workflows::{
     DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, RecordPosition, TASK_TYPE, TICKET_ID, TicketInput, TicketPhase,
@@ -21,14 +26,31 @@ use ticket_workflows::{
 };
 use tonic::{Code, Request};
 
-use super::decision::{Answer, Decision, decide, request_id};
+use super::decision::{
+    Answer, Claim, Decision, Existing, Judgement, Reading, Refusal, RunState, judge, read, read_again, request_id, too_old,
+};
+use super::record::Provenance;
 
-/// How long one start may take before it counts as unanswered. Asking again is safe: the request id is the same.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one call may take before it counts as unanswered. Asking again is safe: the request id is the same.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest input sent, in bytes. The server refuses payloads above 2 MiB.
 const MAX_INPUT_BYTES: usize = 2 * 1024 * 1024 - 64 * 1024;
 /// Longest summary, in characters; the server allows 400 bytes.
 const MAX_SUMMARY_CHARS: usize = 120;
+/// Memo that names the record a run was started by. A reset keeps it, while the run's own request id changes.
+const MEMO: &str = "TicketStart";
+/// Most earlier records that the memo names.
+const MAX_EARLIER: usize = 50;
+
+/// What the memo holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StartMemo {
+    /// Request id of the record that started this run.
+    request_id: String,
+    /// Request ids of the records that started the ticket's earlier runs, oldest first.
+    #[serde(default)]
+    earlier: Vec<String>,
+}
 
 /// Starts workflows.
 pub struct Starter {
@@ -36,43 +58,73 @@ pub struct Starter {
     task_queue: String,
     agent_id: String,
     policy: TicketPolicy,
+    retention: Option<Duration>,
 }
 
 impl Starter {
     /// A starter of tickets on `task_queue`.
     #[must_use]
     pub fn new(client: Client, task_queue: String, agent_id: String, policy: TicketPolicy) -> Self {
-        Self { client, task_queue, agent_id, policy }
+        Self { client, task_queue, agent_id, policy, retention: None }
     }
 
-    /// Starts the workflow of `ticket`, read at `position`, and decides what the answer means.
-    pub async fn start(&self, ticket: &Ticket, position: &RecordPosition) -> Decision {
+    /// With the namespace's retention: records older than that are not started.
+    #[must_use]
+    pub fn with_retention(self, retention: Option<Duration>) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// Starts the workflow of `ticket`, read from `provenance`, and decides what the answers mean.
+    pub async fn start(&self, ticket: &Ticket, provenance: &Provenance) -> Decision {
+        match self.prepare(ticket, provenance) {
+            Ok(start) => start.ask().await,
+            Err(refusal) => Decision::Refused(refusal),
+        }
+    }
+
+    /// Everything that can be decided without asking the server.
+    ///
+    /// # Errors
+    /// Why it is not to be started at all.
+    pub fn prepare<'a>(&'a self, ticket: &'a Ticket, provenance: &Provenance) -> Result<Start<'a>, Refusal> {
         let digest = WorkDigest::of(ticket).as_hex();
+        let claim = Claim {
+            request_id: request_id(&provenance.position, &digest),
+            digest,
+            written_at_ms: provenance.written_at_ms,
+            redrive: provenance.redrive,
+        };
+        if let Some(refusal) = self.retention.and_then(|kept| too_old(claim.written_at_ms, now_ms(), kept)) {
+            return Err(refusal);
+        }
+        let input = self
+            .input(ticket, &claim, &provenance.position)
+            .map_err(|reason| Refusal::Ticket { reason })?;
+        Ok(Start { starter: self, ticket, claim, input })
+    }
+
+    /// The workflow's input, or why there can be none.
+    fn input(&self, ticket: &Ticket, claim: &Claim, position: &RecordPosition) -> Result<Payload, String> {
         let input = TicketInput {
             ticket: ticket.clone(),
-            digest: digest.clone(),
+            digest: claim.digest.clone(),
             source: position.clone(),
             agent_id: self.agent_id.clone(),
             policy: self.policy.clone(),
         };
-        let input = match json_payload(&input) {
-            Ok(input) if input.data.len() > MAX_INPUT_BYTES => {
-                return Decision::TicketRefused {
-                    reason: format!(
-                        "the ticket is {} bytes as workflow input, more than the {MAX_INPUT_BYTES} the server takes; pass data by reference",
-                        input.data.len()
-                    ),
-                };
-            }
-            Ok(input) => input,
-            Err(error) => return Decision::TicketRefused { reason: format!("the ticket cannot be encoded: {error}") },
-        };
-        let mut request = Request::new(self.request(ticket, position, &digest, input));
-        request.set_timeout(START_TIMEOUT);
-        // The partition decides when to ask again, not the client.
-        request.extensions_mut().insert(RetryConfigForCall(RetryOptions::no_retries()));
+        let input = json_payload(&input).map_err(|error| format!("the ticket cannot be encoded: {error}"))?;
+        if input.data.len() > MAX_INPUT_BYTES {
+            return Err(format!(
+                "the ticket is {} bytes as workflow input, more than the {MAX_INPUT_BYTES} the server takes; pass data by reference",
+                input.data.len()
+            ));
+        }
+        Ok(input)
+    }
+
+    async fn call(&self, request: StartWorkflowExecutionRequest) -> Answer {
         let mut service = self.client.connection().workflow_service();
-        let answer = match service.start_workflow_execution(request).await {
+        match service.start_workflow_execution(bounded(request)).await {
             Ok(response) => Answer::Started { run_id: response.into_inner().run_id },
             Err(status) if status.code() == Code::AlreadyExists => Answer::AlreadyExists {
                 first: decode_status_detail::<WorkflowExecutionAlreadyStartedFailure>(status.details())
@@ -80,15 +132,27 @@ impl Starter {
                     .unwrap_or_default(),
             },
             Err(status) => Answer::Refused { code: status.code(), message: status.message().to_owned() },
-        };
-        decide(answer, &digest)
+        }
+    }
+
+    /// The run that has the ticket's id now. `first` is the request id that the server gave for it.
+    async fn existing(&self, ticket: &Ticket, first: String) -> Result<Existing, tonic::Status> {
+        let execution =
+            WorkflowExecution { workflow_id: workflow_id(ticket.ticket_id.as_str()), run_id: String::new() };
+        let request =
+            DescribeWorkflowExecutionRequest { namespace: self.client.namespace(), execution: Some(execution) };
+        let mut service = self.client.connection().workflow_service();
+        let description = service.describe_workflow_execution(bounded(request)).await?.into_inner();
+        let info = description
+            .workflow_execution_info
+            .ok_or_else(|| tonic::Status::unavailable("a description without its execution"))?;
+        Ok(existing(info, first))
     }
 
     fn request(
         &self,
         ticket: &Ticket,
-        position: &RecordPosition,
-        digest: &str,
+        memo: &StartMemo,
         input: Payload,
     ) -> StartWorkflowExecutionRequest {
         StartWorkflowExecutionRequest {
@@ -98,15 +162,85 @@ impl Starter {
             task_queue: Some(TaskQueue { name: self.task_queue.clone(), ..TaskQueue::default() }),
             input: Some(Payloads { payloads: vec![input] }),
             identity: self.client.identity(),
-            request_id: request_id(position, digest),
+            request_id: memo.request_id.clone(),
             workflow_id_reuse_policy: WorkflowIdReusePolicy::RejectDuplicate.into(),
             workflow_id_conflict_policy: WorkflowIdConflictPolicy::Fail.into(),
+            memo: json_payload(memo).ok().map(|memo| Memo { fields: [(MEMO.to_owned(), memo)].into() }),
             search_attributes: Some(search_attributes(ticket).into_proto()),
             user_metadata: json_payload(&summary(ticket))
                 .ok()
                 .map(|summary| UserMetadata { summary: Some(summary), details: None }),
             ..StartWorkflowExecutionRequest::default()
         }
+    }
+}
+
+/// A start that can be asked for, again and again: it is the same one each time.
+pub struct Start<'a> {
+    starter: &'a Starter,
+    ticket: &'a Ticket,
+    claim: Claim,
+    input: Payload,
+}
+
+impl Start<'_> {
+    /// Asks the server and decides what its answers mean.
+    pub async fn ask(&self) -> Decision {
+        let (starter, claim) = (self.starter, &self.claim);
+        let memo = StartMemo { request_id: claim.request_id.clone(), earlier: Vec::new() };
+        let answer = starter.call(starter.request(self.ticket, &memo, self.input.clone())).await;
+        let first = match read(answer, claim) {
+            Reading::Decided(decision) => return decision,
+            Reading::LookUp { first } => first,
+        };
+        let existing = match starter.existing(self.ticket, first).await {
+            Ok(existing) => existing,
+            // One that does not exist any more leaves room for a start, at the next try.
+            Err(status) => {
+                return Decision::Unavailable { reason: format!("the ticket's run could not be described: {status}") };
+            }
+        };
+        match judge(claim, &existing) {
+            Judgement::Decided(decision) => decision,
+            Judgement::StartAgain => {
+                let mut earlier = existing.earlier.clone();
+                earlier.push(existing.request_id.clone());
+                earlier.drain(..earlier.len().saturating_sub(MAX_EARLIER));
+                let memo = StartMemo { earlier, ..memo };
+                let mut request = starter.request(self.ticket, &memo, self.input.clone());
+                // Admits failed, timed-out, cancelled and terminated runs; never a completed one.
+                request.workflow_id_reuse_policy = WorkflowIdReusePolicy::AllowDuplicateFailedOnly.into();
+                read_again(starter.call(request).await, &existing)
+            }
+        }
+    }
+}
+
+/// With a time-out and without retries: the partition decides when to ask again, not the client.
+fn bounded<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request.extensions_mut().insert(RetryConfigForCall(RetryOptions::no_retries()));
+    request
+}
+
+fn existing(info: WorkflowExecutionInfo, first: String) -> Existing {
+    let state = match info.status() {
+        WorkflowExecutionStatus::Completed => RunState::Completed,
+        WorkflowExecutionStatus::Failed | WorkflowExecutionStatus::TimedOut => RunState::Failed,
+        WorkflowExecutionStatus::Canceled | WorkflowExecutionStatus::Terminated => RunState::Ended,
+        // Continued as new is not ours; an unknown state must not be started over.
+        _ => RunState::Open,
+    };
+    let memo = info.memo.as_ref().and_then(|memo| memo.fields.get(MEMO));
+    let memo: Option<StartMemo> = memo.and_then(|memo| serde_json::from_slice(&memo.data).ok());
+    let (request_id, earlier) = memo.map_or((first, Vec::new()), |memo| (memo.request_id, memo.earlier));
+    Existing {
+        run_id: info.execution.map(|execution| execution.run_id).unwrap_or_default(),
+        state,
+        closed_at_ms: info.close_time.map(|at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000),
+        request_id,
+        earlier,
     }
 }
 
