@@ -90,8 +90,11 @@ impl World {
         match rules {
             Rules::RandomRequestIds => {
                 self.tries += 1;
-                format!("{}-{}", self.tries, request_id(&position, digest))
-                    .replacen(&format!("{}-kafka:", self.tries), &format!("kafka:{}-", self.tries), 1)
+                format!("{}-{}", self.tries, request_id(&position, digest)).replacen(
+                    &format!("{}-kafka:", self.tries),
+                    &format!("kafka:{}-", self.tries),
+                    1,
+                )
             }
             Rules::RequestIdsWithoutDigest => format!("kafka:{position}"),
             _ => request_id(&position, digest),
@@ -159,10 +162,9 @@ impl World {
                 let _ = first;
                 match judge(&claim(request), &existing) {
                     Judgement::Decided(decision) => self.decide(record, decision, request),
-                    Judgement::StartAgain => Stage::Again {
-                        request: request.clone(),
-                        existing: (existing.request_id, existing.earlier),
-                    },
+                    Judgement::StartAgain => {
+                        Stage::Again { request: request.clone(), existing: (existing.request_id, existing.earlier) }
+                    }
                 }
             }
             Stage::Again { request, existing } => {
@@ -222,7 +224,10 @@ impl World {
                 }
                 worlds.push(world);
             }
-            if owner && let Some(position) = committable(&consumer.window, rules) && position != self.committed {
+            if owner
+                && let Some(position) = committable(&consumer.window, rules)
+                && position != self.committed
+            {
                 worlds.push(World { committed: position, ..self.clone() });
             }
             if self.disturbances < DISTURBANCES {

@@ -182,7 +182,9 @@ pub fn read(answer: Answer, claim: &Claim) -> Reading {
     match answer {
         Answer::Started { run_id } => Reading::Decided(Decision::Started { run_id }),
         Answer::AlreadyExists { first } => match digest_of(&first) {
-            Some(other) if other != claim.digest && !claim.redrive => Reading::Decided(Decision::Refused(Refusal::Collision { first })),
+            Some(other) if other != claim.digest && !claim.redrive => {
+                Reading::Decided(Decision::Refused(Refusal::Collision { first }))
+            }
             // Equal work may be a re-drive; a foreign request id is that of a reset, or of a start by hand.
             _ => Reading::LookUp { first },
         },

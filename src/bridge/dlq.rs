@@ -8,8 +8,8 @@ use rdkafka::util::Timeout;
 use ticket_activities::now_ms;
 use ticket_schemas::{DlqEnvelope, TaskType};
 
-use super::pace::pause;
 use super::decode::Rejection;
+use super::pace::pause;
 use super::record::Record;
 use crate::events::{DeadLetterFailed, RecordDeadLettered};
 use crate::kafka::DELIVERY_TIMEOUT;

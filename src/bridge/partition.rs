@@ -89,7 +89,8 @@ impl Partition {
 
     fn commit(&self, window: &Window, committed: &mut Committed, mode: CommitMode) {
         let refused = self.refused_commits.load(Ordering::Acquire);
-        let news = |position: &i64| committed.position.is_none_or(|last| *position > last) || refused != committed.refused;
+        let news =
+            |position: &i64| committed.position.is_none_or(|last| *position > last) || refused != committed.refused;
         let Some(position) = window.committable().filter(news) else { return };
         let mut offsets = TopicPartitionList::new();
         let result = offsets

@@ -27,7 +27,8 @@ use ticket_workflows::{
 use tonic::{Code, Request};
 
 use super::decision::{
-    Answer, Claim, Decision, Existing, Judgement, Reading, Refusal, RunState, judge, read, read_again, request_id, too_old,
+    Answer, Claim, Decision, Existing, Judgement, Reading, Refusal, RunState, judge, read, read_again, request_id,
+    too_old,
 };
 use super::record::Provenance;
 
@@ -97,9 +98,7 @@ impl Starter {
         if let Some(refusal) = self.retention.and_then(|kept| too_old(claim.written_at_ms, now_ms(), kept)) {
             return Err(refusal);
         }
-        let input = self
-            .input(ticket, &claim, &provenance.position)
-            .map_err(|reason| Refusal::Ticket { reason })?;
+        let input = self.input(ticket, &claim, &provenance.position).map_err(|reason| Refusal::Ticket { reason })?;
         Ok(Start { starter: self, ticket, claim, input })
     }
 
@@ -149,12 +148,7 @@ impl Starter {
         Ok(existing(info, first))
     }
 
-    fn request(
-        &self,
-        ticket: &Ticket,
-        memo: &StartMemo,
-        input: Payload,
-    ) -> StartWorkflowExecutionRequest {
+    fn request(&self, ticket: &Ticket, memo: &StartMemo, input: Payload) -> StartWorkflowExecutionRequest {
         StartWorkflowExecutionRequest {
             namespace: self.client.namespace(),
             workflow_id: workflow_id(ticket.ticket_id.as_str()),

@@ -47,7 +47,10 @@ async fn starts_duplicates_and_collisions_are_told_apart_open_or_closed() {
         let duplicate = starter.start(&same, &at(2)).await;
         assert!(matches!(&duplicate, Decision::Duplicate { first } if first.contains("/0@1#")), "{duplicate:?}");
         let collision = starter.start(&other, &at(3)).await;
-        assert!(matches!(&collision, Decision::Refused(Refusal::Collision { first }) if first.contains("/0@1#")), "{collision:?}");
+        assert!(
+            matches!(&collision, Decision::Refused(Refusal::Collision { first }) if first.contains("/0@1#")),
+            "{collision:?}"
+        );
     }
     assert_eq!(world.runs("t"), 1);
 }
@@ -208,7 +211,8 @@ async fn a_reset_run_is_recognised_by_its_memo() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_older_than_retention_is_not_started() {
     let world = World::new().await;
-    let starter = starter(&world.temporal, "default").await.with_retention(Some(std::time::Duration::from_secs(86_400)));
+    let starter =
+        starter(&world.temporal, "default").await.with_retention(Some(std::time::Duration::from_secs(86_400)));
     let old = starter.start(&ticket(&world, "x"), &later(1, -86_000)).await;
     assert!(matches!(old, Decision::Refused(Refusal::TooOld { .. })), "{old:?}");
     assert_eq!(world.runs("t"), 0);

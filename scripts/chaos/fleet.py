@@ -1,0 +1,240 @@
+"""The workers: processes of one consumer group. Whichever ends is started again; why it ended is counted."""
+
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Between two starts of a worker that ended by itself: its peers may be away.
+RESTART_SECONDS = 1.0
+# The least that a broker grants by default.
+SESSION_TIMEOUT_MS = 6000
+# Infrastructure away at the start; every other end that nobody asked for is a defect.
+EXIT_NO_PEER = 3
+KILL_AT = "WORKER_AGENTS_KILL_AT"
+GROUP = "worker-agents"
+
+
+@dataclass
+class Worker:
+    """A place in the fleet and the process that holds it."""
+
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+    # Why it is about to end, once somebody has seen to that.
+    ending: str | None = None
+    # The failpoint at which it kills itself.
+    armed: str | None = None
+    frozen: bool = False
+    not_before: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+@dataclass
+class Fleet:
+    """Keeps `size` workers running."""
+
+    binary: Path
+    folder: Path
+    size: int
+    environment: dict[str, str]
+    ends: Counter[str] = field(default_factory=Counter)
+    # Failpoints that wait for a worker to start: `<point>:<n>`.
+    arms: deque[str] = field(default_factory=deque)
+    unexpected: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._workers = [Worker(f"worker-{number}") for number in range(self.size)]
+        self._guests = 0
+        self._watching = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        """Starts all, and keeps them running from now on."""
+        self._watcher.start()
+
+    def failpoints(self) -> list[str]:
+        """The named points of this build; none when it has none."""
+        asked = subprocess.run([str(self.binary), "failpoints"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return asked.stdout.split() if asked.returncode == 0 else []
+
+    def doctor(self) -> str | None:
+        """Lets the worker prepare the namespace; answers with what it says when that fails."""
+        command = [str(self.binary), "doctor", "--fix"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=self.environment, cwd=self.folder
+        )
+        return None if done.returncode == 0 else done.stdout + done.stderr
+
+    def ready(self) -> bool:
+        """Whether every worker consumes or stands by."""
+        with self._lock:
+            return all(worker.alive and self._started(worker) for worker in self._workers)
+
+    def _started(self, worker: Worker) -> bool:
+        return '"worker_started"' in self._log(worker).read_text(errors="replace")
+
+    def _log(self, worker: Worker) -> Path:
+        return self.folder / f"{worker.name}.log"
+
+    def _watch(self) -> None:
+        while not self._watching.wait(0.05):
+            with self._lock:
+                for worker in self._workers:
+                    if not worker.alive:
+                        self._collect(worker)
+                        if time.monotonic() >= worker.not_before:
+                            self._spawn(worker)
+
+    def _spawn(self, worker: Worker) -> None:
+        worker.armed = self.arms.popleft() if self.arms else None
+        environment = {**self.environment, "AGENT_ID": f"{worker.name}-{time.monotonic_ns()}"}
+        if worker.armed:
+            environment[KILL_AT] = worker.armed
+        with self._log(worker).open("ab") as log:
+            worker.process = subprocess.Popen(
+                [str(self.binary), "run"], env=environment, cwd=self.folder, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )
+
+    def _collect(self, worker: Worker) -> None:
+        """Notes why a process ended."""
+        if worker.process is None:
+            return
+        code = worker.process.returncode
+        if worker.ending:
+            self.ends[worker.ending] += 1
+            if worker.armed:
+                # Somebody else was quicker; another worker gets it.
+                self.arms.append(worker.armed)
+        elif worker.armed and code < 0:
+            self.ends[f"failpoint {worker.armed.rpartition(':')[0]}"] += 1
+        elif code == EXIT_NO_PEER:
+            self.ends["no peer at the start"] += 1
+            worker.not_before = time.monotonic() + RESTART_SECONDS
+            if worker.armed:
+                self.arms.append(worker.armed)
+        else:
+            self.ends["unexpected"] += 1
+            self.unexpected.append(f"{worker.name} ended with {code}: {self._last_line(worker)}")
+            worker.not_before = time.monotonic() + RESTART_SECONDS
+        worker.process, worker.ending, worker.armed, worker.frozen = None, None, None, False
+
+    def _last_line(self, worker: Worker) -> str:
+        lines = self._log(worker).read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "no output"
+
+    def _pick(self, rng: random.Random) -> Worker | None:
+        able = [w for w in self._workers if w.alive and not w.frozen and not w.ending]
+        return rng.choice(able) if able else None
+
+    def kill_one(self, rng: random.Random) -> str:
+        """kill -9."""
+        return self._signal_one(rng, signal.SIGKILL, "killed")
+
+    def arm_one(self, rng: random.Random, point: str) -> str:
+        """Ends a worker in good order; the next one that starts kills itself at this point."""
+        with self._lock:
+            self.arms.append(point)
+            return self._signal_one(rng, signal.SIGTERM, "told to end") + f", armed {point}"
+
+    def _signal_one(self, rng: random.Random, number: signal.Signals, reason: str) -> str:
+        with self._lock:
+            worker = self._pick(rng)
+            if worker is None or worker.process is None:
+                return "nobody was there"
+            worker.ending = reason
+            worker.process.send_signal(number)
+            return worker.name
+
+    def freeze_one(self, rng: random.Random) -> Worker | None:
+        """Stops one; `thaw` lets it go on."""
+        with self._lock:
+            worker = self._pick(rng)
+            if worker is not None and worker.process is not None:
+                worker.frozen = True
+                worker.process.send_signal(signal.SIGSTOP)
+            return worker
+
+    def thaw(self, worker: Worker) -> None:
+        """Lets a frozen worker go on."""
+        with self._lock:
+            if worker.alive and worker.process is not None:
+                worker.process.send_signal(signal.SIGCONT)
+            worker.frozen = False
+
+    def join(self) -> Worker:
+        """A further member."""
+        with self._lock:
+            self._guests += 1
+            worker = Worker(f"guest-{self._guests}")
+            self._workers.append(worker)
+            self._spawn(worker)
+            return worker
+
+    def leave(self, worker: Worker) -> None:
+        """A further member goes, in good order."""
+        with self._lock:
+            self._workers.remove(worker)
+            worker.ending = worker.ending or "left"
+        self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        if worker.process is None:
+            return
+        if worker.alive:
+            worker.process.send_signal(signal.SIGCONT)
+            worker.process.terminate()
+            try:
+                worker.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.unexpected.append(f"{worker.name} did not end within 20 s of TERM")
+                worker.process.kill()
+                worker.process.wait()
+        with self._lock:
+            self._collect(worker)
+
+    def stop(self) -> None:
+        """Ends all in good order."""
+        self._watching.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        for worker in self._workers:
+            worker.ending = worker.ending or "stopped"
+            if worker.alive and worker.process is not None:
+                worker.process.send_signal(signal.SIGCONT)
+                worker.process.terminate()
+        for worker in self._workers:
+            self._end(worker)
+
+
+def environment(folder: Path, kafka: str, registry: str, temporal: str) -> dict[str, str]:
+    """Settings of the workers, and nothing of this process's environment."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "KAFKA_SCHEMA_REGISTRY_URL": registry,
+        "KAFKA_CONSUMER_GROUP_ID": GROUP,
+        "KAFKA_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
+        "KAFKA_FETCH_WAIT_MAX_MS": "50",
+        # Copies of a result must have equal bytes, so there is one encoding.
+        "RESULT_ENCODING": "avro",
+        "TEMPORAL_ADDRESS": temporal,
+        "MAX_CONCURRENT_TICKETS": "2000",
+        "HTTP_BIND": "127.0.0.1",
+        "HTTP_PORT": "0",
+        "PROMETHEUS_PORT": "0",
+        "LOG_FORMAT": "json",
+        "SHUTDOWN_GRACE_SECONDS": "1",
+        "LOCAL_RUNTIME_KILL_GRACE_SECONDS": "1",
+        "LOCAL_RUNTIME_ALLOWED_COMMANDS": "true,echo,sh",
+        "LOCAL_RUNTIME_WORKING_DIR": str(folder / "commands"),
+    }

@@ -1,0 +1,136 @@
+"""What goes wrong: a seeded plan of blows, spread over the whole run, and the hand that deals them."""
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet import SESSION_TIMEOUT_MS, Fleet
+from settings import Settings
+from stack import Kafka, Temporal
+
+# Parts of a hundred blows. Each kind comes at least once when there are as many blows as kinds.
+SHARES = {"worker": 42, "failpoint": 26, "temporal": 10, "kafka": 8, "freeze": 7, "join": 7}
+# Long enough to be thrown out of the group.
+FREEZE_SECONDS = SESSION_TIMEOUT_MS / 1000 + 3
+# A point is passed up to so many times before the worker kills itself there.
+MOST_PASSES = 8
+# Blows that may be under way at once.
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Blow:
+    """Something that goes wrong."""
+
+    # Seconds after the first delivery.
+    at: float
+    kind: str
+    # Decides what the plan leaves open: which worker, for how long.
+    seed: int
+    # `<point>:<n>`, for a failpoint.
+    point: str = ""
+
+
+def plan(settings: Settings, seconds: float, failpoints: list[str]) -> list[Blow]:
+    """The blows of a run that publishes for so long."""
+    rng = random.Random(f"havoc {settings.seed}")
+    kinds = [kind for kind in SHARES if kind != "temporal" or settings.durable]
+    deck = kinds[: settings.kills] + rng.choices(kinds, [SHARES[kind] for kind in kinds], k=settings.kills)
+    deck = deck[: settings.kills]
+    rng.shuffle(deck)
+    points = list(failpoints)
+    rng.shuffle(points)
+    blows = []
+    for number, kind in enumerate(deck):
+        at = (number + rng.uniform(0.05, 0.95)) * seconds / settings.kills
+        point = ""
+        if kind == "failpoint" and points:
+            # Every point has its turn before one has its second.
+            points.append(points.pop(0))
+            point = f"{points[-1]}:{rng.randint(1, MOST_PASSES)}"
+        blows.append(Blow(at, kind, rng.getrandbits(32), point))
+    return blows
+
+
+class Havoc:
+    """Deals the blows of a plan."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, kafka: Kafka, temporal: Temporal, log: Path) -> None:
+        self._fleet, self._kafka, self._temporal = fleet, kafka, temporal
+        self._durable = settings.durable
+        self._log = log
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._over = threading.Event()
+        self.dealt: Counter[str] = Counter()
+        self._ways: dict[str, Callable[[Blow, random.Random], str]] = {
+            "worker": self._worker, "failpoint": self._failpoint, "temporal": self._temporal_away,
+            "kafka": self._kafka_away, "freeze": self._freeze, "join": self._join,
+        }
+
+    def deal(self, blows: list[Blow]) -> None:
+        """Deals all of them in time, and waits until everything has been put right again."""
+        began = time.monotonic()
+        with self._log.open("a") as log:
+            pending = []
+            for blow in blows:
+                if self._over.wait(max(0.0, began + blow.at - time.monotonic())):
+                    break
+                pending.append(self._pool.submit(self._one, blow, began, log.write))
+            for blow_done in pending:
+                blow_done.result()
+
+    def stop(self) -> None:
+        """No further blow; those under way are put right at once."""
+        self._over.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _one(self, blow: Blow, began: float, write: Callable[[str], int]) -> None:
+        started = time.monotonic() - began
+        what = self._ways[blow.kind](blow, random.Random(blow.seed))
+        self.dealt[blow.kind] += 1
+        line = {"at": round(started, 2), "until": round(time.monotonic() - began, 2), "kind": blow.kind, "what": what}
+        write(json.dumps(line) + "\n")
+
+    def _worker(self, _: Blow, rng: random.Random) -> str:
+        return self._fleet.kill_one(rng)
+
+    def _failpoint(self, blow: Blow, rng: random.Random) -> str:
+        # A build without failpoints gets one more random kill.
+        return self._fleet.arm_one(rng, blow.point) if blow.point else self._fleet.kill_one(rng)
+
+    def _temporal_away(self, _: Blow, rng: random.Random) -> str:
+        away = rng.uniform(0, 4)
+        with self._temporal.lock:
+            self._temporal.kill()
+            self._over.wait(away)
+            self._temporal.start()
+        return f"away for {away:.1f} s"
+
+    def _kafka_away(self, _: Blow, rng: random.Random) -> str:
+        away = rng.uniform(0, 3)
+        with self._kafka.lock:
+            self._kafka.kill()
+            self._over.wait(away)
+            self._kafka.restart()
+        return f"away for {away:.1f} s"
+
+    def _freeze(self, _: Blow, rng: random.Random) -> str:
+        worker = self._fleet.freeze_one(rng)
+        if worker is None:
+            return "nobody was there"
+        self._over.wait(FREEZE_SECONDS)
+        self._fleet.thaw(worker)
+        return f"{worker.name} for {FREEZE_SECONDS:g} s"
+
+    def _join(self, _: Blow, rng: random.Random) -> str:
+        stay = rng.uniform(3, 8)
+        worker = self._fleet.join()
+        self._over.wait(stay)
+        self._fleet.leave(worker)
+        return f"{worker.name} for {stay:.1f} s"
