@@ -273,6 +273,45 @@ impl Event for ConsumerError<'_> {
     }
 }
 
+/// A broker does not let a client in.
+pub struct KafkaRefused<'a> {
+    /// Which of this process's clients.
+    pub client: &'static str,
+    /// The kind of refusal.
+    pub fault: &'static str,
+    /// What was said, and what to look at.
+    pub error: &'a str,
+}
+
+impl Event for KafkaRefused<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        error!(client = self.client, fault = self.fault, error = self.error, "kafka_refused");
+        metrics.setup_faults.with_label_values(&[self.fault]).inc();
+    }
+}
+
+/// The files hold other credentials, brokers take them, and the clients have them.
+pub struct KafkaCredentialsRenewed;
+
+impl Event for KafkaCredentialsRenewed {
+    fn emit(&self, _: &Metrics) {
+        info!("kafka_credentials_renewed");
+    }
+}
+
+/// The files hold other credentials that cannot be used: those in use stay.
+pub struct KafkaCredentialsKept<'a> {
+    /// Why.
+    pub error: &'a str,
+}
+
+impl Event for KafkaCredentialsKept<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(error = self.error, "kafka_credentials_kept");
+        metrics.setup_faults.with_label_values(&["kafka_credentials"]).inc();
+    }
+}
+
 /// The consumer broke; another replaces it.
 pub struct ConsumerLost<'a> {
     /// Why.

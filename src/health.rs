@@ -43,6 +43,15 @@ impl Health {
         self.with(|state| state.ready.insert(check, Check { ok: true, detail: None }));
     }
 
+    /// The check passes, if it exists: one that only a fault brings up.
+    pub fn ready_again(&self, check: &'static str) {
+        self.with(|state| {
+            if let Some(found) = state.ready.get_mut(check) {
+                *found = Check { ok: true, detail: None };
+            }
+        });
+    }
+
     /// The check fails.
     pub fn not_ready(&self, check: &'static str, detail: impl Into<String>) {
         let detail = Some(detail.into());

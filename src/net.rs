@@ -3,19 +3,43 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use reqwest::{Certificate, Client, ClientBuilder};
+
 /// A client whose calls end after `timeout`. TLS is rustls with ring, the product's one provider beside librdkafka's.
 ///
 /// # Errors
 /// When the TLS set-up fails.
-pub fn client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
+pub fn client(timeout: Duration) -> anyhow::Result<Client> {
+    Ok(builder(timeout).build()?)
+}
+
+/// A client of one configured peer. It follows no redirect: credentials go to the address that was configured, or nowhere.
+/// With `ca_bundle`, a PEM file, its authorities are trusted and no others; else the system's.
+///
+/// # Errors
+/// When the bundle cannot be read or holds no certificate, or the TLS set-up fails.
+pub fn peer_client(timeout: Duration, ca_bundle: Option<&str>) -> anyhow::Result<Client> {
+    let mut builder = builder(timeout).redirect(reqwest::redirect::Policy::none());
+    if let Some(path) = ca_bundle {
+        let pem = std::fs::read(path).with_context(|| path.to_owned())?;
+        let authorities = Certificate::from_pem_bundle(&pem).with_context(|| path.to_owned())?;
+        anyhow::ensure!(!authorities.is_empty(), "{path} holds no PEM certificate");
+        builder = builder.tls_certs_only(authorities);
+    }
+    Ok(builder.build()?)
+}
+
+fn builder(timeout: Duration) -> ClientBuilder {
     install_crypto();
-    let client = reqwest::Client::builder()
+    Client::builder()
         .timeout(timeout)
         .connect_timeout(timeout)
         .pool_idle_timeout(Duration::from_secs(30))
+        // HTTP_PROXY and its siblings are the environment's word to tools that go outside. These peers are the worker's own,
+        // and the environment is read in one place only.
+        .no_proxy()
         .user_agent(concat!("worker-agents/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client)
 }
 
 /// Installs ring as the process's TLS provider, once.
@@ -34,4 +58,19 @@ pub fn describe(error: &reqwest::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// Whether the call failed because the peer's certificate is not trusted.
+#[must_use]
+pub fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        // The layers between wrap it in I/O errors, whose content is no source.
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map_or_else(|| inner.source(), |wrapped| Some(wrapped as &dyn std::error::Error));
+    }
+    false
 }

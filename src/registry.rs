@@ -1,54 +1,62 @@
 //! Schema Registry client (Confluent REST API): writer schemas by id, registration of our own.
 //!
-//! Small on purpose: one request at a time, positive cache, a time-out on every call, and errors that say whether asking
-//! again can help (`docs/adr/0005-own-registry-client.md`).
+//! Small on purpose: one request at a time for each id, a cache of answers (a 404 is forgotten after a while), a time-out on
+//! every call, and errors that say whether asking again can help (`docs/adr/0005-own-registry-client.md`).
+
+mod answer;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use reqwest::StatusCode;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
+use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
-use ticket_schemas::{SchemaError, WriterSchema};
+use serde_json::Value;
+use ticket_schemas::WriterSchema;
+use tokio::time::Instant;
+
+pub use answer::RegistryError;
+
+use crate::config::{KafkaConfig, RegistryAccess, RegistryLogin};
+use answer::read;
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Largest answer read, in bytes.
-const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// How long publishing does not ask again after the registry gave no answer: results then go out as JSON at once instead
 /// of waiting for the time-out each.
 const QUIET: Duration = Duration::from_secs(5);
-/// Most schemas kept; the cache starts anew beyond. A platform has tens.
+/// How long a 404 holds. A schema that is registered afterwards is seen then; records with its id are dead letters until.
+pub const NOT_FOUND_HOLDS: Duration = Duration::from_secs(30);
+/// Most schemas kept, and most ids known to be unknown; each cache starts anew beyond. A platform has tens.
 const MAX_CACHED: usize = 1000;
 
-/// What a call to the registry came to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// The registry answered: there is no such schema.
-    #[error("the schema registry knows no schema {0}; the producer wrote with an id of another registry")]
-    NotFound(u32),
-    /// The registry has it, and it cannot be used.
-    #[error("schema {id} of the schema registry cannot be used: {source}")]
-    Unusable {
-        /// Schema id.
-        id: u32,
-        /// Why.
-        source: SchemaError,
-    },
-    /// No usable answer; asking again may help.
-    #[error("the schema registry gave no usable answer: {0}")]
-    Unavailable(String),
-}
+type Found = Result<WriterSchema, RegistryError>;
+type Asking = BoxFuture<'static, Found>;
 
 /// The client. Holds everything it was told by the registry.
-pub struct RegistryClient {
+pub struct RegistryClient(Arc<Inner>);
+
+struct Inner {
     http: reqwest::Client,
     base: String,
-    schemas: Mutex<BTreeMap<u32, WriterSchema>>,
+    login: RegistryLogin,
+    schemas: Mutex<BTreeMap<u32, Known>>,
+    /// The calls that are under way. Weak: one that everybody has left is made anew.
+    flights: Mutex<BTreeMap<u32, WeakShared<Asking>>>,
     ids: Mutex<BTreeMap<String, u32>>,
-    flight: tokio::sync::Mutex<()>,
+    registering: tokio::sync::Mutex<()>,
     quiet_until: Mutex<Option<Instant>>,
+}
+
+/// What the registry said about an id.
+enum Known {
+    Schema(WriterSchema),
+    /// It had none; that holds until then.
+    Nothing(Instant),
 }
 
 #[derive(Deserialize)]
@@ -57,64 +65,66 @@ struct SchemaAnswer {
 }
 
 #[derive(Deserialize)]
-struct ErrorAnswer {
-    error_code: u32,
-}
-
-/// Subject, version, schema not found (Confluent REST API).
-const NOT_FOUND_CODES: [u32; 3] = [40401, 40402, 40403];
-
-#[derive(Deserialize)]
 struct IdAnswer {
     id: u32,
 }
 
 impl RegistryClient {
-    /// A client of the registry at `base`, with or without a path such as `/apis/ccompat/v6` (INC-05).
+    /// A client of the registry at `base`, with or without a path such as `/apis/ccompat/v6` (INC-05), that asks for no
+    /// credentials.
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(base: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            http: crate::net::client(TIMEOUT)?,
-            base: base.trim_end_matches('/').to_owned(),
-            schemas: Mutex::default(),
-            ids: Mutex::default(),
-            flight: tokio::sync::Mutex::default(),
-            quiet_until: Mutex::default(),
-        })
+        Self::with(base, &RegistryAccess::default())
     }
 
-    /// The writer schema with this id.
+    /// The client that the settings ask for; `None` when they name no registry.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built, or the CA bundle cannot be used.
+    pub fn of(config: &KafkaConfig) -> anyhow::Result<Option<Self>> {
+        config.schema_registry_url.as_deref().map(|base| Self::with(base, &config.schema_registry)).transpose()
+    }
+
+    fn with(base: &str, access: &RegistryAccess) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            http: crate::net::peer_client(TIMEOUT, access.ca_bundle.as_deref())
+                .map_err(|error| error.context("SCHEMA_REGISTRY_CA_BUNDLE"))?,
+            base: base.trim_end_matches('/').to_owned(),
+            login: access.login.clone(),
+            schemas: Mutex::default(),
+            flights: Mutex::default(),
+            ids: Mutex::default(),
+            registering: tokio::sync::Mutex::default(),
+            quiet_until: Mutex::default(),
+        })))
+    }
+
+    /// The writer schema with this id. Callers that ask for the same id at once share one request and its answer.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub async fn writer_schema(&self, id: u32) -> Result<WriterSchema, RegistryError> {
-        if let Some(schema) = self.cached(id) {
-            return Ok(schema);
+        if let Some(known) = self.0.known(id) {
+            return known;
         }
-        let _flight = self.flight.lock().await;
-        if let Some(schema) = self.cached(id) {
-            return Ok(schema);
-        }
-        let response = self.http.get(format!("{}/schemas/ids/{id}", self.base)).send().await;
-        let answer: SchemaAnswer = match read(response).await? {
-            Some(answer) => answer,
-            None => return Err(RegistryError::NotFound(id)),
-        };
-        let schema = WriterSchema::parse(&answer.schema).map_err(|source| RegistryError::Unusable { id, source })?;
-        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
-        if schemas.len() >= MAX_CACHED {
-            schemas.clear();
-        }
-        schemas.insert(id, schema.clone());
-        Ok(schema)
+        self.flight(id).await
     }
 
     /// Whether the answer for this id is known.
     #[must_use]
     pub fn knows(&self, id: u32) -> bool {
-        self.cached(id).is_some()
+        self.0.known(id).is_some()
+    }
+
+    /// Whether the registry answers and lets this worker in.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn check(&self) -> Result<(), RegistryError> {
+        let answer: Option<Value> = read(self.0.request(Method::GET, "/subjects").send().await).await?;
+        answer.map(drop).ok_or_else(|| RegistryError::Unavailable("it does not list its subjects".to_owned()))
     }
 
     /// The id of `schema` under `subject`, registering it when the registry does not have it yet.
@@ -122,72 +132,97 @@ impl RegistryClient {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let known = |ids: &Mutex<BTreeMap<String, u32>>| {
-            ids.lock().unwrap_or_else(PoisonError::into_inner).get(subject).copied()
-        };
-        if let Some(id) = known(&self.ids) {
+        let known = || lock(&self.0.ids).get(subject).copied();
+        if let Some(id) = known() {
             return Ok(id);
         }
-        let _flight = self.flight.lock().await;
-        if let Some(id) = known(&self.ids) {
+        let _flight = self.0.registering.lock().await;
+        if let Some(id) = known() {
             return Ok(id);
         }
-        if self.quiet().is_some_and(|until| Instant::now() < until) {
+        if lock(&self.0.quiet_until).is_some_and(|until| Instant::now() < until) {
             return Err(RegistryError::Unavailable("it gave no answer a moment ago".to_owned()));
         }
-        let registered = self.ask_for_id(subject, schema).await;
-        *self.quiet() = registered.is_err().then(|| Instant::now() + QUIET);
+        let registered = self.0.ask_for_id(subject, schema).await;
+        *lock(&self.0.quiet_until) = registered.is_err().then(|| Instant::now() + QUIET);
         let id = registered?;
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.to_owned(), id);
+        lock(&self.0.ids).insert(subject.to_owned(), id);
         Ok(id)
     }
 
+    /// The request for this id that is under way, or a new one.
+    fn flight(&self, id: u32) -> Shared<Asking> {
+        let mut flights = lock(&self.0.flights);
+        if let Some(flight) = flights.get(&id).and_then(WeakShared::upgrade) {
+            return flight;
+        }
+        let inner = Arc::clone(&self.0);
+        let flight = async move {
+            let found = inner.ask_for_schema(id).await;
+            lock(&inner.flights).remove(&id);
+            found
+        };
+        let flight = flight.boxed().shared();
+        flights.retain(|_, flight| flight.upgrade().is_some());
+        if let Some(weak) = flight.downgrade() {
+            flights.insert(id, weak);
+        }
+        flight
+    }
+}
+
+impl Inner {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.login {
+            RegistryLogin::None => request,
+            RegistryLogin::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
+            RegistryLogin::Bearer(token) => request.bearer_auth(token.expose()),
+        }
+    }
+
+    async fn ask_for_schema(&self, id: u32) -> Found {
+        let answer = read(self.request(Method::GET, &format!("/schemas/ids/{id}")).send().await).await?;
+        let Some(SchemaAnswer { schema }) = answer else {
+            self.remember(id, Known::Nothing(Instant::now() + NOT_FOUND_HOLDS));
+            return Err(RegistryError::NotFound(id));
+        };
+        let schema = WriterSchema::parse(&schema).map_err(|source| RegistryError::Unusable { id, source })?;
+        self.remember(id, Known::Schema(schema.clone()));
+        Ok(schema)
+    }
+
     async fn ask_for_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let response = self
-            .http
-            .post(format!("{}/subjects/{subject}/versions", self.base))
+        let request = self
+            .request(Method::POST, &format!("/subjects/{subject}/versions"))
             .header("content-type", "application/vnd.schemaregistry.v1+json")
-            .json(&serde_json::json!({ "schema": schema }))
-            .send()
-            .await;
-        let answer: IdAnswer = read(response).await?.ok_or_else(|| {
+            .json(&serde_json::json!({ "schema": schema }));
+        let answer: IdAnswer = read(request.send().await).await?.ok_or_else(|| {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;
         Ok(answer.id)
     }
 
-    fn quiet(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self, id: u32) -> Option<Found> {
+        match lock(&self.schemas).get(&id)? {
+            Known::Schema(schema) => Some(Ok(schema.clone())),
+            Known::Nothing(until) => (Instant::now() < *until).then_some(Err(RegistryError::NotFound(id))),
+        }
     }
 
-    fn cached(&self, id: u32) -> Option<WriterSchema> {
-        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    fn remember(&self, id: u32, known: Known) {
+        let mut schemas = lock(&self.schemas);
+        if schemas.len() >= MAX_CACHED {
+            // A flood of unknown ids must not throw out the schemas in use.
+            schemas.retain(|_, known| matches!(known, Known::Schema(_)));
+            if schemas.len() >= MAX_CACHED {
+                schemas.clear();
+            }
+        }
+        schemas.insert(id, known);
     }
 }
 
-/// The answer as JSON; `None` when the registry itself says that there is no such thing. A 404 without its error code comes
-/// from something else: a wrong base path, a proxy.
-async fn read<T: for<'de> Deserialize<'de>>(
-    response: Result<reqwest::Response, reqwest::Error>,
-) -> Result<Option<T>, RegistryError> {
-    let unavailable = |what: String| RegistryError::Unavailable(what);
-    let mut response = response.map_err(|error| unavailable(crate::net::describe(&error)))?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(crate::net::describe(&error)))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            return Err(unavailable(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
-        }
-    }
-    if status == StatusCode::NOT_FOUND
-        && serde_json::from_slice::<ErrorAnswer>(&body).is_ok_and(|answer| NOT_FOUND_CODES.contains(&answer.error_code))
-    {
-        return Ok(None);
-    }
-    if !status.is_success() {
-        let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
-        return Err(unavailable(format!("{status}: {text}")));
-    }
-    serde_json::from_slice(&body).map(Some).map_err(|error| unavailable(format!("not the expected JSON: {error}")))
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

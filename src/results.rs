@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
 use serde_json::json;
 use ticket_activities::{PublishError, ResultSink};
@@ -14,7 +14,7 @@ use ticket_workflows::Report;
 
 use crate::config::{KafkaConfig, ResultEncoding};
 use crate::events::{ResultDelayed, ResultPublished};
-use crate::kafka::DELIVERY_TIMEOUT;
+use crate::kafka::{DELIVERY_TIMEOUT, Producer};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 
@@ -25,7 +25,7 @@ const MAX_RESULT_BYTES: usize = 1_000_000;
 
 /// Publishes results to Kafka.
 pub struct KafkaResultSink {
-    producer: FutureProducer,
+    producer: Producer,
     topic: String,
     encoding: ResultEncoding,
     registry: Option<Arc<RegistryClient>>,
@@ -36,7 +36,7 @@ impl KafkaResultSink {
     /// A sink that sends through `producer`.
     #[must_use]
     pub fn new(
-        producer: FutureProducer,
+        producer: Producer,
         config: &KafkaConfig,
         registry: Option<Arc<RegistryClient>>,
         metrics: Arc<Metrics>,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
-use rdkafka::producer::{FutureProducer, Producer as _};
 use ticket_activities::execute::Noop;
 use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
 use ticket_activities::supervisor::SupervisorCommand;
@@ -21,7 +20,7 @@ use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
 use crate::config::Config;
 use crate::health::Health;
 use crate::http::{self, Surface};
-use crate::kafka::{self, TopicState};
+use crate::kafka::{self, Clients, Producer, TopicState};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use crate::results::KafkaResultSink;
@@ -117,7 +116,8 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     health.ready(SETUP_CHECK);
 
     let registry = registry(&config)?;
-    let producer = kafka::producer(&config.kafka)?;
+    let kafka = Clients::of_worker(&config.kafka, Arc::clone(&metrics), health.clone())?;
+    let producer = kafka.producer()?;
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let executors = executors(&config, &options);
     for (task_type, count) in executors.counts() {
@@ -136,6 +136,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let parts = BridgeParts {
         client: client.clone(),
         retention,
+        kafka: kafka.clone(),
         producer: producer.clone(),
         registry,
         gate,
@@ -145,6 +146,10 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let main = {
         let (health, stop) = (health.clone(), stop.clone());
         async move {
+            let credentials_stop = CancellationToken::new();
+            let watching =
+                tokio::spawn(kafka::Watch::new(kafka).run(Arc::clone(&parts.metrics), credentials_stop.clone()));
+            let following = tokio::spawn(producer.clone().follow_credentials(credentials_stop.clone()));
             // Consumption ends first; the worker goes on meanwhile, so that what was taken can finish.
             let worker_stop = CancellationToken::new();
             let worker = {
@@ -165,6 +170,9 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                 result
             };
             let (bridged, worked) = tokio::join!(bridge, worker);
+            credentials_stop.cancel();
+            watching.await?;
+            following.await?;
             flush(&producer);
             surface_stop.cancel();
             serving.await??;
@@ -204,13 +212,11 @@ fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
 }
 
 fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
-    match &config.kafka.schema_registry_url {
-        Some(url) => Ok(Some(Arc::new(RegistryClient::new(url)?))),
-        None => {
-            tracing::info!("no schema registry is configured: JSON only, framed Avro goes to the DLQ");
-            Ok(None)
-        }
+    let registry = RegistryClient::of(&config.kafka)?;
+    if registry.is_none() {
+        tracing::info!("no schema registry is configured: JSON only, framed Avro goes to the DLQ");
     }
+    Ok(registry.map(Arc::new))
 }
 
 /// Fails when a topic is missing: nothing creates it by accident (INC-01).
@@ -242,7 +248,7 @@ async fn check_search_attributes(client: &temporalio_client::Client) -> anyhow::
     )
 }
 
-fn flush(producer: &FutureProducer) {
+fn flush(producer: &Producer) {
     if let Err(error) = producer.flush(FLUSH_TIMEOUT) {
         tracing::warn!(%error, "results were not flushed; their tickets stay open and are reported after the restart");
     }

@@ -3,20 +3,20 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::try_join_all;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
 use serde_json::{Value, json};
 use ticket_schemas::{TICKET_SCHEMA_JSON, Ticket, encode_avro_ticket, encode_json_ticket};
 use worker_agents::cli::complete;
 use worker_agents::config::KafkaConfig;
-use worker_agents::kafka;
+use worker_agents::kafka::{Clients, Producer};
 use worker_agents::registry::RegistryClient;
 
 use crate::stack::PARTITIONS;
 
 /// Publishes tickets.
 pub(crate) struct Load {
-    producer: FutureProducer,
+    producer: Producer,
     schema_id: u32,
 }
 
@@ -28,7 +28,7 @@ impl Load {
         let url = config.schema_registry_url.as_deref().unwrap_or_default();
         let subject = format!("{}-value", config.tickets_topic);
         let schema_id = RegistryClient::new(url)?.register(&subject, TICKET_SCHEMA_JSON).await?;
-        Ok(Self { producer: kafka::producer(config)?, schema_id })
+        Ok(Self { producer: Clients::new(config)?.producer()?, schema_id })
     }
 
     /// Fresh tickets, encoded.

@@ -16,7 +16,7 @@ use worker_agents::bridge::{self, BridgeParts, Gate, Provenance, Starter};
 use worker_agents::cli::TopicFollower;
 use worker_agents::config::Config;
 use worker_agents::health::Health;
-use worker_agents::kafka;
+use worker_agents::kafka::Clients;
 use worker_agents::metrics::Metrics;
 use worker_agents::registry::RegistryClient;
 use worker_agents::worker::{self, WorkerOptions};
@@ -98,10 +98,12 @@ pub(crate) async fn bridge_starts(
     let health = Health::default();
     let stop = CancellationToken::new();
     let url = config.kafka.schema_registry_url.as_deref().context("no registry is configured")?;
+    let kafka = Clients::new(&config.kafka)?;
     let parts = BridgeParts {
         client: client.clone(),
         retention: None,
-        producer: kafka::producer(&config.kafka)?,
+        producer: kafka.producer()?,
+        kafka,
         registry: Some(Arc::new(RegistryClient::new(url)?)),
         gate: Gate::new(&config.bridge, Arc::clone(&metrics)),
         metrics: Arc::clone(&metrics),

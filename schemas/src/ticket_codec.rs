@@ -22,7 +22,12 @@ use crate::writer_schema::WriterSchema;
 /// See [`DecodeErrorKind`]. Bytes left over are an error: they mean that the schema is not the writer's.
 pub fn decode_avro_ticket(body: &[u8], writer: &WriterSchema) -> Result<Ticket, DecodeError> {
     check_size(body)?;
-    ticket(avro_datum::read(body, writer)?)
+    let mut object = avro_datum::read(body, writer)?;
+    // The reader's schema states defaults for two fields that a JSON ticket must have: a writer whose schema lacks one of
+    // them means its default. All other defaults are those of a field that is absent.
+    object.entry("status").or_insert_with(|| TicketStatus::Pending.as_str().into());
+    object.entry("dependencies").or_insert_with(|| Value::Array(Vec::new()));
+    ticket(object)
 }
 
 /// Decodes a ticket from JSON text, with the tolerance that `contracts/kafka.md §5.1` and INC-39 ask for.

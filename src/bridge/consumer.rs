@@ -4,17 +4,19 @@
 //! paused between its assignment and the split of its queue, so that no record goes past its task.
 //!
 //! A consumer that breaks (a fatal error of librdkafka, a partition task that panics) is given up and replaced by a new
-//! one: what it had not committed is read again. Meanwhile `/health` is red (INC-17).
+//! one: what it had not committed is read again. Meanwhile `/health` is red (INC-17). One whose credentials changed is
+//! ended in good order and replaced too (INC-13).
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::TopicPartitionList;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ use super::pace::pause;
 use super::partition::Partition;
 use crate::events::{ConsumerError, ConsumerLost};
 use crate::health::Health;
+use crate::kafka::{Clients, Context};
 use crate::metrics::Metrics;
 
 /// The consumer of the tickets topic.
@@ -49,15 +52,24 @@ enum Change {
 
 /// The consumer's context: turns callbacks into messages for the main task.
 pub(crate) struct Rebalances {
+    /// Credentials, and what becomes of refusals.
+    access: Context,
     changes: mpsc::Sender<Change>,
     metrics: Arc<Metrics>,
     refused_commits: Arc<AtomicU64>,
 }
 
 impl ClientContext for Rebalances {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
+
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
         self.metrics.emit(ConsumerError { code, error: reason });
+        self.access.note(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, configured: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.access.generate_oauth_token(configured)
     }
 }
 
@@ -78,6 +90,7 @@ impl ConsumerContext for Rebalances {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
+                self.access.served();
                 if let Err(error) = consumer.pause(partitions) {
                     tracing::error!(%error, "assigned partitions could not be paused");
                 }
@@ -101,9 +114,16 @@ impl ConsumerContext for Rebalances {
     }
 }
 
+/// Why a consumer's life ended, when nothing broke.
+enum Ended {
+    Stopped,
+    /// The credentials changed.
+    Renewed,
+}
+
 /// Consumes until stopped.
 pub(crate) struct Consumption {
-    pub(crate) consumer: ClientConfig,
+    pub(crate) kafka: Clients,
     pub(crate) topic: String,
     pub(crate) intake: Arc<Intake>,
     pub(crate) metrics: Arc<Metrics>,
@@ -116,7 +136,15 @@ impl Consumption {
         let mut failures = 0;
         loop {
             let began = Instant::now();
-            let Err(error) = self.session(&stop).await else { return };
+            let error = match self.session(&stop).await {
+                Ok(Ended::Stopped) => return,
+                // Not a failure: the partitions were given up in good order, and the next one takes them up again.
+                Ok(Ended::Renewed) => {
+                    tracing::info!("kafka_consumer_replaced");
+                    continue;
+                }
+                Err(error) => error,
+            };
             failures = if began.elapsed() > STABLE { 1 } else { failures + 1 };
             let retry_in = pause(failures, fastrand::f64());
             let error = format!("{error:#}");
@@ -133,12 +161,18 @@ impl Consumption {
     ///
     /// # Errors
     /// When it breaks and another is needed.
-    async fn session(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn session(&self, stop: &CancellationToken) -> anyhow::Result<Ended> {
+        // Before the credentials are read, so that no change is missed.
+        let mut renewals = self.kafka.renewals();
         let (changes, inbox) = mpsc::channel(QUEUED);
         let refused_commits = Arc::new(AtomicU64::default());
-        let context =
-            Rebalances { changes, metrics: Arc::clone(&self.metrics), refused_commits: Arc::clone(&refused_commits) };
-        let consumer: Arc<BridgeConsumer> = Arc::new(self.consumer.create_with_context(context)?);
+        let context = Rebalances {
+            access: self.kafka.context("consumer"),
+            changes,
+            metrics: Arc::clone(&self.metrics),
+            refused_commits: Arc::clone(&refused_commits),
+        };
+        let consumer: Arc<BridgeConsumer> = Arc::new(self.kafka.tickets_config().create_with_context(context)?);
         consumer.subscribe(&[&self.topic])?;
         self.metrics.kafka_consumer_initialized.inc();
         let (ending, broken) = (CancellationToken::new(), CancellationToken::new());
@@ -154,7 +188,8 @@ impl Consumption {
         // A task of its own: `block_in_place` in a callback must not block this one.
         let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics)));
         let ended = tokio::select! {
-            () = stop.cancelled() => Ok(()),
+            () = stop.cancelled() => Ok(Ended::Stopped),
+            Ok(()) = renewals.changed() => Ok(Ended::Renewed),
             () = broken.cancelled() => Err(anyhow::anyhow!("a partition's task broke")),
             lost = &mut polled => Err(lost.unwrap_or_else(|error| anyhow::anyhow!("the poll loop broke: {error}"))),
         };

@@ -127,7 +127,7 @@ impl Decoder {
                 };
                 match registry.writer_schema(schema_id).await {
                     Ok(writer) => decode_avro_ticket(body, &writer),
-                    Err(error @ RegistryError::Unavailable(_)) => return Err(error),
+                    Err(error) if error.may_pass() => return Err(error),
                     Err(error) => {
                         let code = if matches!(error, RegistryError::NotFound(_)) {
                             "schema_not_found"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
 use ticket_activities::now_ms;
 use ticket_schemas::{DlqEnvelope, TaskType};
@@ -12,18 +12,18 @@ use super::decode::Rejection;
 use super::pace::pause;
 use super::record::Record;
 use crate::events::{DeadLetterFailed, RecordDeadLettered};
-use crate::kafka::DELIVERY_TIMEOUT;
+use crate::kafka::{DELIVERY_TIMEOUT, Producer};
 use crate::metrics::Metrics;
 
 /// Publishes dead letters.
 pub(crate) struct DeadLetters {
-    producer: FutureProducer,
+    producer: Producer,
     topic: String,
     metrics: Arc<Metrics>,
 }
 
 impl DeadLetters {
-    pub(crate) fn new(producer: FutureProducer, topic: String, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(producer: Producer, topic: String, metrics: Arc<Metrics>) -> Self {
         Self { producer, topic, metrics }
     }
 

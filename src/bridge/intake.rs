@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 /// The readiness check that a set-up fault takes away.
 pub const SETUP_CHECK: &str = "temporal_setup";
 
+/// The readiness check that a registry takes away which does not let this worker in. It does not exist before.
+pub(crate) const REGISTRY_CHECK: &str = "schema_registry";
+
 /// Handles records. Shared by all partitions.
 pub(crate) struct Intake {
     pub(crate) decoder: Decoder,
@@ -88,13 +91,18 @@ impl Intake {
                 Ok(decoded) => {
                     if asks {
                         lane.schema_registry.answered();
+                        self.health.ready_again(REGISTRY_CHECK);
                     }
                     return decoded;
                 }
                 Err(error) => {
                     if let Some(retry_in) = lane.schema_registry.failed() {
-                        let (peer, position, error) = ("schema_registry", record.position(), &error.to_string());
-                        self.metrics.emit(PeerUnavailable { peer, position, error, retry_in });
+                        let (peer, position, reason) = ("schema_registry", record.position(), error.to_string());
+                        self.metrics.emit(PeerUnavailable { peer, position, error: &reason, retry_in });
+                        if let Some(fault) = error.fault() {
+                            self.metrics.emit(SetupFault { fault, error: &reason });
+                            self.health.not_ready(REGISTRY_CHECK, reason);
+                        }
                     }
                 }
             }

@@ -19,7 +19,6 @@ pub mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::producer::FutureProducer;
 use temporalio_client::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +29,7 @@ pub use start::{Start, Starter};
 
 use crate::config::Config;
 use crate::health::Health;
-use crate::kafka;
+use crate::kafka::{Clients, Producer};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use consumer::{CONSUMER_CHECK, Consumption};
@@ -44,8 +43,10 @@ pub struct BridgeParts {
     pub client: Client,
     /// How long the namespace remembers closed tickets; `None`: not known.
     pub retention: Option<Duration>,
+    /// Makes the consumer.
+    pub kafka: Clients,
     /// For dead letters.
-    pub producer: FutureProducer,
+    pub producer: Producer,
     /// `None`: JSON only.
     pub registry: Option<Arc<RegistryClient>>,
     /// Backpressure.
@@ -82,7 +83,7 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
         health: parts.health.clone(),
     };
     let consumption = Consumption {
-        consumer: kafka::consumer(&config.kafka),
+        kafka: parts.kafka,
         topic: config.kafka.tickets_topic.clone(),
         intake: Arc::new(intake),
         metrics: parts.metrics,

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::cli::settings;
 use crate::config::Config;
 use crate::kafka::{self, TopicState};
+use crate::registry::RegistryClient;
 use crate::temporal;
 
 #[derive(Args)]
@@ -81,11 +83,11 @@ async fn check_registry(config: &Config) -> Finding {
     };
     let what = format!("schema registry answers at {url}");
     let asked = async {
-        let http = crate::net::client(std::time::Duration::from_secs(5))?;
-        anyhow::Ok(http.get(format!("{}/subjects", url.trim_end_matches('/'))).send().await?.error_for_status()?)
+        let client = RegistryClient::of(&config.kafka)?.context("no URL")?;
+        anyhow::Ok(client.check().await?)
     };
     match asked.await {
-        Ok(_) => Finding::ok(what),
+        Ok(()) => Finding::ok(what),
         Err(error) => Finding::bad(
             what,
             format!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{Headers as _, OwnedMessage};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use ticket_schemas::{ExecutionResult, Frame, decode_avro_result, decode_json_res
 use ticket_workflows::Evidence;
 
 use crate::config::KafkaConfig;
-use crate::kafka;
+use crate::kafka::{self, Clients, Reader, StreamReader};
 use crate::registry::RegistryClient;
 use crate::results::RESULT_ID_HEADER;
 
@@ -49,7 +49,7 @@ impl Followed {
 }
 
 /// Reads the records of a topic that are published after it was made. In nobody's consumer group.
-pub struct TopicFollower(StreamConsumer);
+pub struct TopicFollower(StreamReader);
 
 impl TopicFollower {
     /// Starts at the present end of the topic; nothing published from now on is missed.
@@ -57,10 +57,9 @@ impl TopicFollower {
     /// # Errors
     /// When the brokers do not answer, or the topic does not exist.
     pub async fn from_now(config: &KafkaConfig, topic: &str) -> anyhow::Result<Self> {
-        let mut client = kafka::consumer(config);
-        client.set("group.id", "worker-agents-follow").set("auto.offset.reset", "latest");
-        let consumer: StreamConsumer = client.create()?;
-        let ends: BaseConsumer = kafka::base(config).set("group.id", "worker-agents-follow").create()?;
+        let clients = Clients::new(config)?;
+        let consumer = clients.stream_reader("worker-agents-follow")?;
+        let ends = clients.reader("worker-agents-follow")?;
         let name = topic.to_owned();
         let offsets = tokio::task::spawn_blocking(move || ends_of(&ends, &name)).await?.with_context(|| {
             format!("no Kafka broker answered at {}; check KAFKA_BOOTSTRAP_SERVERS", config.bootstrap_servers)
@@ -79,8 +78,8 @@ impl TopicFollower {
     }
 }
 
-fn ends_of(client: &BaseConsumer, topic: &str) -> anyhow::Result<TopicPartitionList> {
-    let metadata = client.fetch_metadata(Some(topic), WATERMARK_TIMEOUT)?;
+fn ends_of(client: &Reader, topic: &str) -> anyhow::Result<TopicPartitionList> {
+    let metadata = kafka::metadata(client, topic, WATERMARK_TIMEOUT).map_err(anyhow::Error::msg)?;
     let mut offsets = TopicPartitionList::new();
     for found in metadata.topics().iter().filter(|found| found.name() == topic) {
         for partition in found.partitions() {
@@ -103,7 +102,7 @@ impl ResultFollower {
     /// # Errors
     /// When the brokers do not answer.
     pub async fn from_now(config: &KafkaConfig) -> anyhow::Result<Self> {
-        let registry = config.schema_registry_url.as_deref().map(RegistryClient::new).transpose()?.map(Arc::new);
+        let registry = RegistryClient::of(config)?.map(Arc::new);
         Ok(Self { topic: TopicFollower::from_now(config, &config.results_topic).await?, registry })
     }
 

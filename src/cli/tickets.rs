@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
 use serde_json::{Map, Value, json};
 use ticket_schemas::{TICKET_SCHEMA_JSON, Ticket, decode_json_ticket, encode_avro_ticket, encode_json_ticket};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::UsageError;
 use crate::config::KafkaConfig;
-use crate::kafka;
+use crate::kafka::{Clients, Producer};
 use crate::registry::RegistryClient;
 
 /// How a ticket goes over the wire.
@@ -104,7 +104,7 @@ pub fn complete(mut ticket: Map<String, Value>, number: usize, now_ms: i64) -> R
 
 /// Publishes to the tickets topic.
 pub struct TicketPublisher {
-    producer: FutureProducer,
+    producer: Producer,
     topic: String,
     registry: Option<Arc<RegistryClient>>,
 }
@@ -115,8 +115,8 @@ impl TicketPublisher {
     /// # Errors
     /// When librdkafka or the HTTP client refuses them.
     pub fn new(config: &KafkaConfig) -> anyhow::Result<Self> {
-        let registry = config.schema_registry_url.as_deref().map(RegistryClient::new).transpose()?.map(Arc::new);
-        Ok(Self { producer: kafka::producer(config)?, topic: config.tickets_topic.clone(), registry })
+        let registry = RegistryClient::of(config)?.map(Arc::new);
+        Ok(Self { producer: Clients::new(config)?.producer()?, topic: config.tickets_topic.clone(), registry })
     }
 
     /// Publishes a ticket, keyed by its plan as the orchestrator does.

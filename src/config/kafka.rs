@@ -1,6 +1,8 @@
 //! Kafka and the Schema Registry.
 
-use super::reader::{Reader, Secret};
+use super::kafka_security::KafkaSecurity;
+use super::reader::Reader;
+use super::schema_registry::{self, RegistryAccess};
 
 /// How results are encoded on `execution.results`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,32 +13,6 @@ pub enum ResultEncoding {
     Json,
     /// Always Avro; a registry that is away delays results.
     Avro,
-}
-
-/// User and password of SASL.
-#[derive(Debug, Clone)]
-pub struct SaslCredentials {
-    /// `KAFKA_SASL_MECHANISM`.
-    pub mechanism: String,
-    /// `KAFKA_SASL_USERNAME`.
-    pub username: String,
-    /// `KAFKA_SASL_PASSWORD`.
-    pub password: Secret,
-}
-
-/// How connections to brokers are secured.
-#[derive(Debug, Clone)]
-pub struct KafkaSecurity {
-    /// `KAFKA_SECURITY_PROTOCOL`, as librdkafka writes it.
-    pub protocol: &'static str,
-    /// Set for the SASL protocols.
-    pub sasl: Option<SaslCredentials>,
-    /// `KAFKA_SSL_CA_LOCATION`.
-    pub ca: Option<String>,
-    /// `KAFKA_SSL_CERTIFICATE_LOCATION`.
-    pub certificate: Option<String>,
-    /// `KAFKA_SSL_KEY_LOCATION`.
-    pub key: Option<String>,
 }
 
 /// Kafka settings.
@@ -62,22 +38,15 @@ pub struct KafkaConfig {
     pub security: KafkaSecurity,
     /// `KAFKA_SCHEMA_REGISTRY_URL`; `None` (empty): JSON only, said so at start-up.
     pub schema_registry_url: Option<String>,
+    /// `SCHEMA_REGISTRY_*`: credentials and trust.
+    pub schema_registry: RegistryAccess,
     /// `RESULT_ENCODING`.
     pub result_encoding: ResultEncoding,
 }
 
 impl KafkaConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let registry = reader.text_or_empty(
-            "KAFKA_SCHEMA_REGISTRY_URL",
-            "https://schema-registry.kafka.svc.cluster.local:8081",
-            "Schema Registry, with or without base path; empty: JSON only",
-        );
-        if !registry.is_empty() && !registry.starts_with("http://") && !registry.starts_with("https://") {
-            reader.error(format!(
-                "KAFKA_SCHEMA_REGISTRY_URL={registry:?}: expected an http(s) URL, or nothing for JSON only"
-            ));
-        }
+        let (schema_registry_url, schema_registry) = schema_registry::read(reader);
         if reader.boolean("KAFKA_ENABLE_AUTO_COMMIT", false, "not supported: offsets follow durable tickets") {
             reader.warn(
                 "KAFKA_ENABLE_AUTO_COMMIT=true is not followed: an offset is committed when its ticket is durable"
@@ -110,8 +79,9 @@ impl KafkaConfig {
                 1,
                 "how long a broker may hold a fetch that finds nothing; added by this product",
             ),
-            security: security(reader),
-            schema_registry_url: Some(registry).filter(|url| !url.is_empty()),
+            security: KafkaSecurity::read(reader),
+            schema_registry_url,
+            schema_registry,
             result_encoding: reader
                 .one_of(
                     "RESULT_ENCODING",
@@ -141,52 +111,4 @@ fn topic(reader: &mut Reader<'_>, name: &'static str, default: &str, help: &'sta
         reader.error(format!("{name}={topic:?}: expected a topic name ([A-Za-z0-9._-], at most 249)"));
     }
     topic
-}
-
-fn security(reader: &mut Reader<'_>) -> KafkaSecurity {
-    let protocol = reader
-        .one_of(
-            "KAFKA_SECURITY_PROTOCOL",
-            &[
-                ("PLAINTEXT", "plaintext"),
-                ("SSL", "ssl"),
-                ("SASL_PLAINTEXT", "sasl_plaintext"),
-                ("SASL_SSL", "sasl_ssl"),
-            ],
-            "PLAINTEXT",
-            "how connections to brokers are secured",
-        )
-        .unwrap_or("plaintext");
-    let mechanism = reader.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "SASL mechanism");
-    let username = reader.optional("KAFKA_SASL_USERNAME", "SASL user");
-    let password = reader.secret("KAFKA_SASL_PASSWORD", "SASL password");
-    let sasl = if protocol.starts_with("sasl") {
-        if let (Some(username), Some(password)) = (username, password) {
-            Some(SaslCredentials { mechanism, username, password })
-        } else {
-            reader.error(
-                "KAFKA_SECURITY_PROTOCOL asks for SASL; KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be set"
-                    .to_owned(),
-            );
-            None
-        }
-    } else {
-        None
-    };
-    let file = |reader: &mut Reader<'_>, name, help| {
-        let path = reader.optional(name, help);
-        if let Some(path) = path.as_deref()
-            && let Err(error) = std::fs::metadata(path)
-        {
-            reader.error(format!("{name}={path:?}: {error}"));
-        }
-        path
-    };
-    KafkaSecurity {
-        protocol,
-        sasl,
-        ca: file(reader, "KAFKA_SSL_CA_LOCATION", "CA file"),
-        certificate: file(reader, "KAFKA_SSL_CERTIFICATE_LOCATION", "client certificate file"),
-        key: file(reader, "KAFKA_SSL_KEY_LOCATION", "client key file"),
-    }
 }

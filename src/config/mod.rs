@@ -6,18 +6,22 @@ mod bridge;
 mod http;
 mod identity;
 mod kafka;
+mod kafka_security;
 mod known;
 mod local;
 mod reader;
+mod schema_registry;
 mod source;
 mod temporal;
 
 pub use bridge::BridgeConfig;
 pub use http::{HttpConfig, LogFormat};
 pub use identity::IdentityConfig;
-pub use kafka::{KafkaConfig, KafkaSecurity, ResultEncoding, SaslCredentials};
+pub use kafka::{KafkaConfig, ResultEncoding};
+pub use kafka_security::{KafkaSecurity, Sasl, SecretSource};
 pub use local::LocalRuntimeConfig;
 pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
+pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use source::{MapSource, Origin, Source};
 pub use temporal::TemporalConfig;
 

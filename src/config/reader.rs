@@ -42,6 +42,10 @@ pub const REDACTED: &str = "(set, hidden)";
 pub struct Secret(String);
 
 impl Secret {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The secret itself, for the client that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -91,11 +95,12 @@ impl<'a> Reader<'a> {
             .filter(|(text, _)| !text.is_empty())
     }
 
-    /// A setting whose empty text is a value of its own.
-    pub(super) fn text_or_empty(&mut self, name: &'static str, default: &str, help: &'static str) -> String {
+    /// A URL whose empty text is a value of its own. Credentials in it are not remembered.
+    pub(super) fn url_or_empty(&mut self, name: &'static str, default: &str, help: &'static str) -> String {
         let (value, origin) = self.source.get(name).unwrap_or_else(|| (default.to_owned(), Origin::Default));
-        self.settings.push(Setting { name, value: value.trim().to_owned(), origin, help });
-        value.trim().to_owned()
+        let value = value.trim().to_owned();
+        self.settings.push(Setting { name, value: super::schema_registry::without_user_info(&value), origin, help });
+        value
     }
 
     pub(super) fn text(&mut self, name: &'static str, default: &str, help: &'static str) -> String {

@@ -90,3 +90,125 @@ fn host_and_port_are_an_address_unless_one_is_given() {
     let address = read([("TEMPORAL_HOST", "t"), ("TEMPORAL_ADDRESS", "a:2")]).expect("valid");
     assert_eq!(address.temporal.address.as_deref(), Some("a:2"));
 }
+
+/// A file that is there and holds no certificate.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+fn errors(pairs: &[(&str, &str)]) -> String {
+    let mut source = MapSource::default();
+    for (name, value) in pairs {
+        source.set(name, *value, Origin::Environment);
+    }
+    Config::read(&source).map_or_else(|errors| errors.to_string(), |_| String::new())
+}
+
+#[test]
+fn incomplete_kafka_security_is_refused_and_says_what_is_missing() {
+    let sasl = ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL");
+    let token = ("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", FILE);
+    let (user, password) = (("KAFKA_SASL_USERNAME", "u"), ("KAFKA_SASL_PASSWORD", "hunter2"));
+    let (certificate, key) = (("KAFKA_SSL_CERTIFICATE_LOCATION", FILE), ("KAFKA_SSL_KEY_LOCATION", FILE));
+    for (settings, expected) in [
+        (&[sasl][..], &["KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"][..]),
+        (&[sasl, user], &["KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE"]),
+        (&[sasl, user, password, ("KAFKA_SASL_USERNAME_FILE", FILE)], &["KAFKA_SASL_USERNAME_FILE are both set"]),
+        (&[sasl, user, ("KAFKA_SASL_PASSWORD_FILE", "/no/such")], &["KAFKA_SASL_PASSWORD_FILE: /no/such"]),
+        (&[sasl, user, ("KAFKA_SASL_PASSWORD_FILE", "/dev/null")], &["/dev/null is empty"]),
+        (
+            &[sasl, user, password, ("KAFKA_SASL_MECHANISM", "GSSAPI")],
+            &["\"GSSAPI\": expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER"],
+        ),
+        (&[sasl, user, password, ("KAFKA_SASL_MECHANISM", "OAUTHBEARER")], &["KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"]),
+        (&[sasl, ("KAFKA_SASL_MECHANISM", "OAUTHBEARER"), token, key], &["KAFKA_SSL_CERTIFICATE_LOCATION and"]),
+        (&[("KAFKA_SECURITY_PROTOCOL", "SSL"), certificate], &["KAFKA_SSL_KEY_LOCATION belong together"]),
+        (&[("KAFKA_SECURITY_PROTOCOL", "SSL"), ("KAFKA_SSL_CA_LOCATION", "/no/such")], &["KAFKA_SSL_CA_LOCATION"]),
+        (&[("KAFKA_SSL_KEY_PASSWORD", "hunter2")], &["KAFKA_SSL_KEY_PASSWORD needs KAFKA_SSL_KEY_LOCATION"]),
+    ] {
+        let text = errors(settings);
+        for part in expected {
+            assert!(text.contains(part), "{settings:?}: {part} is missing in {text:?}");
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn security_that_protects_less_than_it_looks_is_told() {
+    for (settings, expected) in [
+        (vec![("KAFKA_SSL_CA_LOCATION", FILE)], "KAFKA_SSL_* settings have no effect"),
+        (vec![("KAFKA_SASL_PASSWORD", "x")], "KAFKA_SASL_* settings have no effect"),
+        (
+            vec![
+                ("KAFKA_SECURITY_PROTOCOL", "sasl_plaintext"),
+                ("KAFKA_SASL_MECHANISM", "plain"),
+                ("KAFKA_SASL_USERNAME", "u"),
+                ("KAFKA_SASL_PASSWORD", "p"),
+            ],
+            "unencrypted",
+        ),
+        (
+            vec![("KAFKA_SCHEMA_REGISTRY_URL", "http://registry:8081"), ("SCHEMA_REGISTRY_TOKEN", "x")],
+            "KAFKA_SCHEMA_REGISTRY_URL is http",
+        ),
+    ] {
+        let mut source = MapSource::default();
+        for (name, value) in &settings {
+            source.set(name, *value, Origin::Environment);
+        }
+        let warnings = Config::read(&source).expect("valid").warnings;
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{settings:?}: {warnings:?}");
+    }
+}
+
+#[test]
+fn registry_credentials_come_from_settings_or_the_url_and_are_never_shown() {
+    let login = |pairs: &[(&str, &str)]| {
+        let mut source = MapSource::default();
+        for (name, value) in pairs {
+            source.set(name, *value, Origin::Environment);
+        }
+        let config = Config::read(&source).expect("valid");
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("hunter%"), "{shown}");
+        (config.kafka.schema_registry_url.expect("a URL"), config.kafka.schema_registry.login)
+    };
+    let basic = |login: &RegistryLogin| match login {
+        RegistryLogin::Basic { username, password } => (username.clone(), password.expose().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    let (_, found) = login(&[("SCHEMA_REGISTRY_USERNAME", "u"), ("SCHEMA_REGISTRY_PASSWORD", "hunter2")]);
+    assert_eq!(basic(&found), ("u".to_owned(), "hunter2".to_owned()));
+    let (url, found) =
+        login(&[("KAFKA_SCHEMA_REGISTRY_URL", "https://us%40er:hunter%2F2@registry:8081/apis/ccompat/v6/")]);
+    assert_eq!(url, "https://registry:8081/apis/ccompat/v6");
+    assert_eq!(basic(&found), ("us@er".to_owned(), "hunter/2".to_owned()));
+    let (_, found) = login(&[("SCHEMA_REGISTRY_TOKEN", "hunter2")]);
+    assert!(matches!(&found, RegistryLogin::Bearer(token) if token.expose() == "hunter2"), "{found:?}");
+    let (url, found) = login(&[("KAFKA_SCHEMA_REGISTRY_URL", "http://registry")]);
+    assert_eq!((url.as_str(), found), ("http://registry", RegistryLogin::None));
+}
+
+#[test]
+fn registry_settings_that_cannot_be_right_are_refused_without_showing_secrets() {
+    let user = ("SCHEMA_REGISTRY_USERNAME", "u");
+    let password = ("SCHEMA_REGISTRY_PASSWORD", "hunter2");
+    for (settings, expected) in [
+        (&[user][..], "SCHEMA_REGISTRY_PASSWORD belong together"),
+        (&[("SCHEMA_REGISTRY_USERNAME", "a:b"), password], "colon"),
+        (&[user, password, ("SCHEMA_REGISTRY_TOKEN", "hunter2")], "keep one way to log in"),
+        (&[("SCHEMA_REGISTRY_TOKEN", "Bearer hunter2")], "SCHEMA_REGISTRY_TOKEN: expected printable"),
+        (
+            &[user, password, ("KAFKA_SCHEMA_REGISTRY_URL", "https://u:hunter2@r")],
+            "the user info in KAFKA_SCHEMA_REGISTRY_URL",
+        ),
+        (&[("KAFKA_SCHEMA_REGISTRY_URL", "u:hunter2@registry:8081")], "(hidden)@registry:8081"),
+        (&[("KAFKA_SCHEMA_REGISTRY_URL", "ftp://u:hunter2@registry")], "ftp://(hidden)@registry"),
+        (&[("KAFKA_SCHEMA_REGISTRY_URL", "https://registry?x=1")], "no ?query"),
+        (&[("SCHEMA_REGISTRY_CA_BUNDLE", "/no/such")], "SCHEMA_REGISTRY_CA_BUNDLE"),
+        (&[("SCHEMA_REGISTRY_CA_BUNDLE", FILE)], "holds no PEM certificate"),
+        (&[("SCHEMA_REGISTRY_TLS_VERIFY", "false")], "set SCHEMA_REGISTRY_CA_BUNDLE"),
+    ] {
+        let text = errors(settings);
+        assert!(text.contains(expected) && !text.contains("hunter2"), "{settings:?}: {text:?}");
+    }
+}

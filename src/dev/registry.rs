@@ -43,6 +43,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct SchemaRegistry {
     store: Arc<Store>,
     unavailable: Arc<AtomicBool>,
+    refusing: Arc<AtomicBool>,
 }
 
 impl SchemaRegistry {
@@ -57,6 +58,11 @@ impl SchemaRegistry {
         self.unavailable.store(unavailable, Ordering::Relaxed);
     }
 
+    /// Fault: while set, every call answers 401, as to a client that is not let in.
+    pub fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::Relaxed);
+    }
+
     /// The HTTP API.
     pub fn router(&self) -> Router {
         let mut router = self.routes();
@@ -67,7 +73,7 @@ impl SchemaRegistry {
             .fallback(async || Refusal::UnknownPath)
             .method_not_allowed_fallback(async || Refusal::UnknownMethod)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
-            .layer(middleware::from_fn_with_state(Arc::clone(&self.unavailable), faults))
+            .layer(middleware::from_fn_with_state(self.clone(), faults))
     }
 
     /// Serves the API until `stop`; open requests then have 2 s to end.
@@ -102,9 +108,12 @@ impl SchemaRegistry {
     }
 }
 
-async fn faults(State(unavailable): State<Arc<AtomicBool>>, request: Request, next: Next) -> Result<Response, Refusal> {
-    if unavailable.load(Ordering::Relaxed) {
+async fn faults(State(registry): State<SchemaRegistry>, request: Request, next: Next) -> Result<Response, Refusal> {
+    if registry.unavailable.load(Ordering::Relaxed) {
         return Err(Refusal::Unavailable);
+    }
+    if registry.refusing.load(Ordering::Relaxed) {
+        return Err(Refusal::Unauthorized);
     }
     Ok(next.run(request).await)
 }

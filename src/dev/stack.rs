@@ -150,6 +150,10 @@ impl DevStack {
             ("KAFKA_RESULTS_TOPIC", TOPICS[1].0.to_owned()),
             ("KAFKA_DLQ_TOPIC", TOPICS[2].0.to_owned()),
             ("KAFKA_SCHEMA_REGISTRY_URL", peers.schema_registry_url.clone()),
+            // Empty is unset: nothing meant for another registry goes to this one.
+            ("SCHEMA_REGISTRY_USERNAME", String::new()),
+            ("SCHEMA_REGISTRY_PASSWORD", String::new()),
+            ("SCHEMA_REGISTRY_TOKEN", String::new()),
             ("TEMPORAL_ADDRESS", peers.temporal_address.clone()),
             ("TEMPORAL_NAMESPACE", peers.temporal_namespace.clone()),
             ("TEMPORAL_UI_URL", peers.temporal_ui_url.clone()),

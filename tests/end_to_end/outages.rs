@@ -27,6 +27,27 @@ async fn a_registry_that_is_away_delays_avro_tickets_and_never_condemns_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_refuses_the_worker_takes_readiness_away_and_condemns_no_ticket() {
+    let world = World::new().await;
+    let worker = world.worker(&[("RESULT_ENCODING", "json")]).await;
+    worker.wait_ready().await;
+    world.schema_id("execution.tickets-value", ticket_schemas::TICKET_SCHEMA_JSON).await;
+    let ticket = world.ticket("avro", "echo avro");
+    let encoded = ticket_schemas::decode_json_ticket(ticket.to_string().as_bytes()).expect("ticket");
+    world.registry.set_refusing(true);
+    world.publish_raw("key", Some(&ticket_schemas::encode_avro_ticket(&encoded, 1).expect("encoded"))).await;
+    // The second is counted after the first has taken readiness away.
+    worker.reaches(r#"worker_agent_setup_faults_total{fault="schema_registry_access"}"#, 2.0).await;
+    let (status, reason) = worker.get("/ready").await;
+    assert_eq!(status, 503, "{reason}");
+    assert!(reason.contains("schema_registry") && reason.contains("SCHEMA_REGISTRY_USERNAME"), "{reason}");
+    world.registry.set_refusing(false);
+    assert_eq!(world.result("avro").await["status"], "COMPLETED");
+    worker.wait_ready().await;
+    assert!(world.dead_letters().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_delays_results_and_loses_none() {
     let world = World::new().await;
     let worker = world.worker(&[]).await;

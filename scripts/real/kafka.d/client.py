@@ -1,4 +1,4 @@
-"""What scripts/real/kafka asks of its brokers: whether they are ready, and new topics."""
+"""What scripts/real/kafka asks of its brokers: whether they are ready, new topics, other passwords."""
 
 import argparse
 import logging
@@ -136,6 +136,16 @@ def topics(options):
     return None
 
 
+def password(options):
+    from kafka.admin import KafkaAdminClient, UserScramCredentialUpsertion
+
+    logging.disable(logging.CRITICAL)
+    change = UserScramCredentialUpsertion(options.user, options.mechanism, options.password)
+    with KafkaAdminClient(bootstrap_servers=options.servers.split(",")) as admin:
+        problem = admin.alter_user_scram_credentials([change])[options.user]
+    return problem and f"not changed: {problem}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -151,6 +161,12 @@ def main():
     command.add_argument("--replicas", type=int, required=True)
     command.add_argument("topic", nargs="+")
     command.set_defaults(run=topics)
+    command = commands.add_parser("password", help="gives a SCRAM user another password")
+    command.add_argument("--servers", required=True)
+    command.add_argument("--user", required=True)
+    command.add_argument("--mechanism", required=True)
+    command.add_argument("password")
+    command.set_defaults(run=password)
     options = parser.parse_args()
     problem = options.run(options)
     if problem:

@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     InvalidVersion { version: String },
     #[error("the registry was made unavailable")]
     Unavailable,
+    #[error("Unauthorized")]
+    Unauthorized,
 }
 
 impl Refusal {
@@ -57,6 +59,7 @@ impl Refusal {
             Self::InvalidSchema { .. } => 42201,
             Self::InvalidVersion { .. } => 42202,
             Self::Unavailable => 503,
+            Self::Unauthorized => 401,
         }
     }
 }

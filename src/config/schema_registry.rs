@@ -1,0 +1,140 @@
+//! The Schema Registry: where it is, who we are to it, whom we trust there.
+
+use super::kafka_security::file;
+use super::reader::{Reader, Secret};
+
+/// The name of the address.
+const URL: &str = "KAFKA_SCHEMA_REGISTRY_URL";
+
+/// Who this worker is to the registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum RegistryLogin {
+    /// Nobody in particular.
+    #[default]
+    None,
+    /// `SCHEMA_REGISTRY_USERNAME` and `SCHEMA_REGISTRY_PASSWORD`, or the user info of the URL.
+    Basic {
+        /// User.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+    /// `SCHEMA_REGISTRY_TOKEN`.
+    Bearer(Secret),
+}
+
+/// How the registry is reached, beside its address.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryAccess {
+    /// Credentials.
+    pub login: RegistryLogin,
+    /// `SCHEMA_REGISTRY_CA_BUNDLE`: a PEM file with the only authorities trusted; `None`: the system's.
+    pub ca_bundle: Option<String>,
+}
+
+/// The registry's URL, without user info, and the access to it. No URL: JSON only.
+pub(super) fn read(reader: &mut Reader<'_>) -> (Option<String>, RegistryAccess) {
+    let text = reader.url_or_empty(
+        URL,
+        "https://schema-registry.kafka.svc.cluster.local:8081",
+        "Schema Registry, with or without base path; empty: JSON only",
+    );
+    let (url, from_url) = if text.is_empty() { (None, None) } else { url(reader, &text) };
+    let login = login(reader, from_url);
+    let ca_bundle =
+        file(reader, "SCHEMA_REGISTRY_CA_BUNDLE", "PEM file with the authorities of the registry's certificate");
+    if let Some(path) = ca_bundle.as_deref()
+        && std::fs::read_to_string(path).is_ok_and(|text| !text.contains("-----BEGIN CERTIFICATE-----"))
+    {
+        reader.error(format!("SCHEMA_REGISTRY_CA_BUNDLE={path:?}: holds no PEM certificate"));
+    }
+    if !reader.boolean("SCHEMA_REGISTRY_TLS_VERIFY", true, "not supported when false: certificates are always verified")
+    {
+        reader.error(
+            "SCHEMA_REGISTRY_TLS_VERIFY=false: certificates are always verified; set SCHEMA_REGISTRY_CA_BUNDLE to a PEM file with the registry's authority"
+                .to_owned(),
+        );
+    }
+    if login != RegistryLogin::None && url.as_deref().is_some_and(|url| url.starts_with("http://")) {
+        reader.warn(format!("{URL} is http: the registry's credentials are sent unencrypted"));
+    }
+    (url, RegistryAccess { login, ca_bundle })
+}
+
+/// The URL without its user info, and the user info.
+fn url(reader: &mut Reader<'_>, text: &str) -> (Option<String>, Option<(String, Secret)>) {
+    let shown = without_user_info(text);
+    let parsed = match reqwest::Url::parse(text) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => parsed,
+        _ => {
+            reader.error(format!("{URL}={shown:?}: expected an http(s) URL, or nothing for JSON only"));
+            return (None, None);
+        }
+    };
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        reader.error(format!("{URL}={shown:?}: expected no ?query and no #fragment; paths are appended to it"));
+    }
+    if parsed.username().is_empty() && parsed.password().is_none() {
+        return (Some(text.to_owned()), None);
+    }
+    reader.warn(format!(
+        "{URL} holds credentials, which many tools print; prefer SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD"
+    ));
+    let login = (decoded(parsed.username()), Secret::new(decoded(parsed.password().unwrap_or_default())));
+    let mut plain = parsed;
+    // Neither fails for a URL with a host.
+    let _ = plain.set_username("");
+    let _ = plain.set_password(None);
+    (Some(plain.as_str().trim_end_matches('/').to_owned()), Some(login))
+}
+
+fn login(reader: &mut Reader<'_>, from_url: Option<(String, Secret)>) -> RegistryLogin {
+    let username = reader
+        .optional("SCHEMA_REGISTRY_USERNAME", "user of the registry, basic authentication; added by this product");
+    let password = reader.secret("SCHEMA_REGISTRY_PASSWORD", "password of the registry's user; added by this product");
+    let token = reader.secret("SCHEMA_REGISTRY_TOKEN", "bearer token for the registry; added by this product");
+    if username.is_some() != password.is_some() {
+        reader.error(
+            "SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD belong together; set both or none".to_owned(),
+        );
+    }
+    if username.as_deref().is_some_and(|name| name.contains(':')) {
+        reader.error("SCHEMA_REGISTRY_USERNAME contains a colon, which basic authentication cannot carry".to_owned());
+    }
+    let given = [
+        username.is_some().then_some("SCHEMA_REGISTRY_USERNAME"),
+        token.is_some().then_some("SCHEMA_REGISTRY_TOKEN"),
+        from_url.is_some().then_some("the user info in KAFKA_SCHEMA_REGISTRY_URL"),
+    ];
+    let given: Vec<&str> = given.into_iter().flatten().collect();
+    if given.len() > 1 {
+        reader.error(format!("{} are set; keep one way to log in to the schema registry", given.join(" and ")));
+    }
+    if let Some(token) = token {
+        if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            reader.error(
+                "SCHEMA_REGISTRY_TOKEN: expected printable ASCII without spaces, and not the word Bearer".to_owned(),
+            );
+        }
+        return RegistryLogin::Bearer(token);
+    }
+    match (username, password, from_url) {
+        (Some(username), Some(password), _) => RegistryLogin::Basic { username, password },
+        (_, _, Some((username, password))) => RegistryLogin::Basic { username, password },
+        _ => RegistryLogin::None,
+    }
+}
+
+/// The text with what may be credentials hidden, also when it is no URL at all.
+pub(super) fn without_user_info(text: &str) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    match text[start..].rfind('@') {
+        Some(at) => format!("{}(hidden)@{}", &text[..start], &text[start + at + 1..]),
+        None => text.to_owned(),
+    }
+}
+
+/// Percent-decoded.
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}

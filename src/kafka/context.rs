@@ -1,0 +1,52 @@
+//! The callbacks that every client has: errors that say something, tokens for OAUTHBEARER.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, StreamConsumer};
+use rdkafka::error::KafkaError;
+
+use super::faults::Faults;
+use super::token;
+
+/// A consumer that is in no group: metadata, watermarks, single partitions.
+pub type Reader = BaseConsumer<Context>;
+/// The same, as a stream.
+pub type StreamReader = StreamConsumer<Context>;
+
+/// Context of a client.
+#[derive(Clone)]
+pub struct Context {
+    pub(super) client: &'static str,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) faults: Faults,
+}
+
+impl Context {
+    /// Notes an error, for contexts that wrap this one and report errors themselves.
+    pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
+        self.faults.report(self.client, error.rdkafka_error_code(), reason);
+    }
+
+    /// A broker has served the client.
+    pub(crate) fn served(&self) {
+        self.faults.served(self.client);
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(client = self.client, %error, reason, "kafka_client_error");
+        self.note(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let file = self.token_file.as_deref().ok_or("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE is not set")?;
+        Ok(token::read(file, ticket_activities::now_ms())?)
+    }
+}
+
+impl ConsumerContext for Context {}
