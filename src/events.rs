@@ -1,7 +1,7 @@
 //! One struct per internal event: emitting it writes the log line and moves the metric together, so that they never
 //! drift apart. Log lines carry ids and positions, never ticket content (INC-95).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ticket_activities::{AttemptEnd, Observer};
 use ticket_workflows::{RecordPosition, Report};
@@ -193,12 +193,16 @@ impl Event for SetupFault<'_> {
 pub struct ConsumptionPaused {
     /// Tickets in flight.
     pub in_flight: u64,
+    /// When.
+    pub at: SystemTime,
 }
 
 impl Event for ConsumptionPaused {
     fn emit(&self, metrics: &Metrics) {
         info!(in_flight = self.in_flight, "consumer_paused");
         metrics.consumer_paused.inc();
+        let since_epoch = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        metrics.consumer_pause_start_time.set(since_epoch.as_secs_f64());
     }
 }
 
@@ -214,6 +218,7 @@ impl Event for ConsumptionResumed {
     fn emit(&self, metrics: &Metrics) {
         info!(in_flight = self.in_flight, paused_ms = self.paused_for.as_millis() as u64, "consumer_resumed");
         metrics.consumer_resumed.inc();
+        metrics.consumer_pause_start_time.set(0.0);
         metrics.consumer_pause_duration.observe(self.paused_for.as_secs_f64());
     }
 }

@@ -3,7 +3,7 @@
 //! (INC-92).
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
 
@@ -31,14 +31,18 @@ pub struct Metrics {
     pub active_tasks: IntGauge,
     /// Tickets ready and not finished.
     pub tickets_in_flight: IntGauge,
-    /// `MAX_CONCURRENT_TICKETS`.
+    /// `MAX_CONCURRENT_TICKETS` times the members of the consumer group.
     pub max_concurrent_tickets: IntGauge,
+    /// Members of the consumer group, as last seen.
+    pub consumer_group_members: IntGauge,
     /// Pauses of consumption.
     pub consumer_paused: IntCounter,
     /// Ends of pauses.
     pub consumer_resumed: IntCounter,
-    /// Length of a pause.
+    /// Length of a pause, observed at its end.
     pub consumer_pause_duration: Histogram,
+    /// When the current pause began, in epoch seconds; 0: none (INC-93).
+    pub consumer_pause_start_time: Gauge,
     /// Duration of a ticket, waits included.
     pub task_duration: HistogramVec,
     /// Tickets published again, by who noticed.
@@ -106,7 +110,16 @@ impl Metrics {
             )?,
             active_tasks: gauge(&r, "worker_agent_active_tasks", "attempts that run on this worker")?,
             tickets_in_flight: gauge(&r, "worker_agent_tickets_in_flight", "tickets ready and not finished")?,
-            max_concurrent_tickets: gauge(&r, "worker_agent_max_concurrent_tickets", "MAX_CONCURRENT_TICKETS")?,
+            max_concurrent_tickets: gauge(
+                &r,
+                "worker_agent_max_concurrent_tickets",
+                "MAX_CONCURRENT_TICKETS times the members of the consumer group",
+            )?,
+            consumer_group_members: gauge(
+                &r,
+                "worker_agent_consumer_group_members",
+                "members of the consumer group, as last seen",
+            )?,
             consumer_paused: counter(&r, "worker_agent_consumer_paused_total", "pauses of consumption")?,
             consumer_resumed: counter(&r, "worker_agent_consumer_resumed_total", "ends of pauses of consumption")?,
             consumer_pause_duration: histogram(
@@ -114,6 +127,11 @@ impl Metrics {
                 "worker_agent_consumer_pause_duration_seconds",
                 "length of a pause",
                 PAUSE_BUCKETS,
+            )?,
+            consumer_pause_start_time: float_gauge(
+                &r,
+                "worker_agent_consumer_pause_start_time_seconds",
+                "when the current pause began, in epoch seconds; 0: none",
             )?,
             task_duration: histograms(
                 &r,
@@ -233,6 +251,12 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Res
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     let metric = IntGauge::new(name, help)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn float_gauge(registry: &Registry, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+    let metric = Gauge::new(name, help)?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

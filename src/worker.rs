@@ -264,7 +264,8 @@ impl ResultSink for CountedSink {
     fn publish<'a>(&'a self, report: &'a Report) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             self.sink.publish(report).await?;
-            self.gate.finished(report.result.ticket_id.as_str());
+            let age = Duration::from_millis(u64::try_from(report.duration_ms).unwrap_or_default());
+            self.gate.finished(report.result.ticket_id.as_str(), age);
             Ok(())
         })
     }

@@ -20,12 +20,14 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::intake::Intake;
 use super::pace::pause;
 use super::partition::Partition;
+use super::{flow, members};
 use crate::events::{ConsumerError, ConsumerLost};
-use crate::health::Health;
+use crate::health::{Health, Pulse};
 use crate::kafka::{Clients, Context};
 use crate::metrics::Metrics;
 
@@ -36,8 +38,12 @@ pub(crate) type BridgeConsumer = StreamConsumer<Rebalances>;
 pub(crate) const CONSUMER_CHECK: &str = "kafka_consumer";
 /// The liveness entry of the consumer.
 pub(crate) const CONSUMER_LOOP: &str = "kafka_consumer";
+/// The liveness entry of the task that owns the partitions.
+const OWNER_LOOP: &str = "kafka_partitions";
 /// A consumer that has lived so long breaks for a new reason.
 const STABLE: Duration = Duration::from_secs(60);
+/// Loops that have nothing to do show that often that they live.
+const BEAT: Duration = Duration::from_secs(1);
 /// Rebalances waiting for the main task; there are never more than one or two.
 const QUEUED: usize = 64;
 /// How long a revoked partition's task gets in all, commit included.
@@ -124,6 +130,10 @@ enum Ended {
 /// Consumes until stopped.
 pub(crate) struct Consumption {
     pub(crate) kafka: Clients,
+    /// Its group.
+    pub(crate) group: String,
+    /// How long a loop may get nowhere before it counts as dead.
+    pub(crate) stall: Duration,
     pub(crate) topic: String,
     pub(crate) intake: Arc<Intake>,
     pub(crate) metrics: Arc<Metrics>,
@@ -182,11 +192,17 @@ impl Consumption {
             health: self.health.clone(),
             refused_commits,
             broken: broken.clone(),
+            stall: self.stall,
+            paused: false,
             tasks: BTreeMap::new(),
         };
         let owned = tokio::spawn(owner.run(inbox, ending.clone()));
         // A task of its own: `block_in_place` in a callback must not block this one.
-        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics)));
+        let pulse = self.health.pulse(CONSUMER_LOOP, self.stall);
+        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics), pulse));
+        let gate = self.intake.gate.clone();
+        let followed = tokio::spawn(members::follow(Arc::clone(&consumer), self.group.clone(), gate));
+        let _followed = AbortOnDropHandle::new(followed);
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(Ended::Stopped),
             Ok(()) = renewals.changed() => Ok(Ended::Renewed),
@@ -207,9 +223,11 @@ impl Consumption {
 
 /// Polls the main consumer until it breaks. Records come through partition queues, so this yields only errors, and
 /// callbacks.
-async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>) -> anyhow::Error {
+async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>, pulse: Pulse) -> anyhow::Error {
     loop {
-        match consumer.recv().await {
+        pulse.beat();
+        let Ok(polled) = tokio::time::timeout(BEAT, consumer.recv()).await else { continue };
+        match polled {
             Ok(message) => {
                 tracing::error!(
                     offset = rdkafka::Message::offset(&message),
@@ -237,23 +255,50 @@ struct Owner {
     refused_commits: Arc<AtomicU64>,
     /// Told by a partition's task that ends although nobody stopped it.
     broken: CancellationToken,
+    stall: Duration,
+    /// Whether the assignment is paused, because the gate is closed.
+    paused: bool,
     tasks: BTreeMap<(String, i32), (CancellationToken, JoinHandle<()>)>,
 }
 
 impl Owner {
     async fn run(mut self, mut inbox: mpsc::Receiver<Change>, stop: CancellationToken) {
-        while let Some(Some(change)) = stop.run_until_cancelled(inbox.recv()).await {
-            match change {
-                Change::Assigned(partitions) => self.assign(&partitions),
-                Change::Revoked(partitions, given_up) => {
-                    let wanted: Vec<_> = keys(&partitions);
-                    self.give_up(|key| wanted.contains(key)).await;
-                    // The callback may have stopped waiting.
-                    let _ = given_up.send(());
-                }
+        let pulse = self.health.pulse(OWNER_LOOP, self.stall);
+        let mut beats = tokio::time::interval(BEAT);
+        let mut closed = self.intake.gate.closed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                change = inbox.recv() => match change {
+                    Some(Change::Assigned(partitions)) => self.assign(&partitions),
+                    Some(Change::Revoked(partitions, given_up)) => {
+                        let wanted: Vec<_> = keys(&partitions);
+                        self.give_up(|key| wanted.contains(key)).await;
+                        // The callback may have stopped waiting.
+                        let _ = given_up.send(());
+                    }
+                    None => break,
+                },
+                paused = flow::change(&mut closed, self.paused) => self.pause(paused),
+                _ = beats.tick() => pulse.beat(),
             }
         }
         self.give_up(|_| true).await;
+    }
+
+    /// Pauses the whole assignment, or resumes it. What was fetched and not taken yet is dropped and fetched again then.
+    fn pause(&mut self, paused: bool) {
+        let mut partitions = TopicPartitionList::new();
+        for (topic, number) in self.tasks.keys() {
+            partitions.add_partition(topic, *number);
+        }
+        let result = if paused { self.consumer.pause(&partitions) } else { self.consumer.resume(&partitions) };
+        match result {
+            Ok(()) => tracing::info!(partitions = partitions.count(), paused, "assignment_flow"),
+            // One that is not ours any more, mostly; records that come all the same wait at the gate.
+            Err(error) => tracing::error!(%error, paused, "the assignment could not be paused or resumed"),
+        }
+        self.paused = paused;
     }
 
     fn assign(&mut self, partitions: &TopicPartitionList) {
@@ -271,6 +316,7 @@ impl Owner {
                 intake: Arc::clone(&self.intake),
                 refused_commits: Arc::clone(&self.refused_commits),
                 stop: stop.clone(),
+                pulse: self.health.pulse(format!("partition {topic}/{number}"), self.stall),
             };
             tracing::info!(topic, partition = number, "partition_assigned");
             let alarm = self.broken.clone().drop_guard();
@@ -280,7 +326,11 @@ impl Owner {
             });
             self.tasks.insert((topic, number), (stop, task));
         }
-        if let Err(error) = self.consumer.resume(partitions) {
+        // Assigned partitions come paused. Under a closed gate they stay so, and so do those that were there before: a
+        // rebalance may have cleared it.
+        if *self.intake.gate.closed().borrow() {
+            self.pause(true);
+        } else if let Err(error) = self.consumer.resume(partitions) {
             tracing::error!(%error, "assigned partitions could not be resumed");
         }
         self.health.ready(CONSUMER_CHECK);

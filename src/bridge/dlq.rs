@@ -1,6 +1,7 @@
 //! The dead-letter topic: published, and acknowledged, before the source offset is committed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rdkafka::producer::FutureRecord;
@@ -20,11 +21,13 @@ pub(crate) struct DeadLetters {
     producer: Producer,
     topic: String,
     metrics: Arc<Metrics>,
+    /// Whether the last try failed.
+    away: AtomicBool,
 }
 
 impl DeadLetters {
     pub(crate) fn new(producer: Producer, topic: String, metrics: Arc<Metrics>) -> Self {
-        Self { producer, topic, metrics }
+        Self { producer, topic, metrics, away: AtomicBool::new(false) }
     }
 
     /// Publishes until the broker has acknowledged it: the record has no other place to be safe in.
@@ -33,8 +36,9 @@ impl DeadLetters {
         let mut failures = 0;
         loop {
             match self.try_publish(record, rejection, failures).await {
-                Ok(()) => break,
+                Ok(()) => break self.away.store(false, Ordering::Relaxed),
                 Err(error) => {
+                    self.away.store(true, Ordering::Relaxed);
                     self.metrics.emit(DeadLetterFailed { position: record.position(), error: &error });
                     failures = failures.saturating_add(1);
                     tokio::time::sleep(pause(failures, fastrand::f64())).await;
@@ -49,6 +53,11 @@ impl DeadLetters {
             error: &rejection.error,
             took: started.elapsed(),
         });
+    }
+
+    /// Whether the brokers take no dead letters.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
     async fn try_publish(&self, record: &Record, rejection: &Rejection, retry_count: u32) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ticket_schemas::Ticket;
+use ticket_workflows::TicketPhase;
 use tokio_util::sync::CancellationToken;
 
 use super::decision::{Decision, Refusal};
@@ -13,7 +14,7 @@ use super::dlq::DeadLetters;
 use super::gate::Gate;
 use super::pace::Turnstile;
 use super::record::Record;
-use super::start::Starter;
+use super::start::{Starter, phase_at_start};
 use crate::events::{DuplicateRecognised, PeerUnavailable, RecordSkipped, SetupFault, TicketRedriven, TicketStarted};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -52,6 +53,12 @@ pub(crate) struct Handled {
 }
 
 impl Intake {
+    /// Whether records have a reason to wait: no place, or a peer that is away.
+    pub(crate) fn waits(&self, lane: &Lane) -> bool {
+        let away = lane.temporal.is_closed() || lane.schema_registry.is_closed() || self.dead_letters.is_away();
+        away || self.gate.makes_wait()
+    }
+
     /// Makes the record durable, however long that takes, unless `stop` comes first while it still waits.
     pub(crate) async fn handle(&self, record: &Record, lane: &Lane, stop: &CancellationToken) -> Handled {
         let mut handled = Handled { durable: false, start: None, refused: false };
@@ -124,7 +131,11 @@ impl Intake {
             Ok(start) => start,
             Err(refusal) => return self.reject(&refusal, ticket, record, stop).await,
         };
-        stop.run_until_cancelled(self.gate.admit(ticket_id)).await?;
+        // A parked ticket waits in Temporal, holds nothing, and must not wait here for tickets that may wait for it.
+        let ready = phase_at_start(ticket) == TicketPhase::Ready;
+        if ready {
+            stop.run_until_cancelled(self.gate.admit(ticket_id)).await?;
+        }
         loop {
             stop.run_until_cancelled(lane.temporal.pass()).await?;
             let asked = Instant::now();

@@ -8,8 +8,11 @@ mod consumer;
 pub mod decision;
 mod decode;
 mod dlq;
+pub mod estimate;
+mod flow;
 mod gate;
 mod intake;
+mod members;
 pub mod pace;
 mod partition;
 mod record;
@@ -35,6 +38,7 @@ use crate::registry::RegistryClient;
 use consumer::{CONSUMER_CHECK, Consumption};
 use decode::Decoder;
 use dlq::DeadLetters;
+use gate::COUNT_CHECK;
 use intake::Intake;
 
 /// What the bridge is made of.
@@ -63,11 +67,24 @@ pub struct BridgeParts {
 /// When a part that cannot be restarted breaks.
 pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -> anyhow::Result<()> {
     parts.health.expect(CONSUMER_CHECK);
-    let refresh = tokio::spawn(parts.gate.clone().refresh_until(
-        parts.client.clone(),
-        config.temporal.task_queue.clone(),
-        stop.clone(),
-    ));
+    parts.health.expect(COUNT_CHECK);
+    let refresh = {
+        let counting = parts.gate.clone().refresh_until(
+            parts.client.clone(),
+            config.temporal.task_queue.clone(),
+            parts.health.clone(),
+            parts.health.pulse(COUNT_CHECK, config.bridge.stall),
+            stop.clone(),
+        );
+        let (health, stop) = (parts.health.clone(), stop.clone());
+        tokio::spawn(async move {
+            let ended = tokio::spawn(counting).await;
+            if ended.is_err() && !stop.is_cancelled() {
+                health.dead(COUNT_CHECK, "the count of open tickets broke; restart the process");
+            }
+            ended
+        })
+    };
     let intake = Intake {
         decoder: Decoder::new(parts.registry, config.identity.supported_task_types.clone()),
         starter: Starter::new(
@@ -84,12 +101,14 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
     };
     let consumption = Consumption {
         kafka: parts.kafka,
+        group: config.kafka.group_id.clone(),
+        stall: config.bridge.stall,
         topic: config.kafka.tickets_topic.clone(),
         intake: Arc::new(intake),
         metrics: parts.metrics,
         health: parts.health,
     };
     consumption.run(stop).await;
-    refresh.await?;
+    refresh.await??;
     Ok(())
 }

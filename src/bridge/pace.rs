@@ -122,6 +122,12 @@ impl Turnstile {
         }
     }
 
+    /// Whether the peer is away.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state().until.is_some()
+    }
+
     /// The peer answered.
     pub fn answered(&self) {
         let mut state = self.state();

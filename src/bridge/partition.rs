@@ -17,6 +17,7 @@ use super::intake::{Handled, Intake, Lane};
 use super::pace::Pace;
 use super::record::Record;
 use super::window::Window;
+use crate::health::Pulse;
 
 /// Between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -34,6 +35,8 @@ pub(crate) struct Partition {
     /// Counts commits that the group coordinator refused after they were sent.
     pub(crate) refused_commits: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
+    /// Shows that its records get on.
+    pub(crate) pulse: Pulse,
 }
 
 /// What was committed last.
@@ -56,10 +59,17 @@ impl Partition {
                 () = self.stop.cancelled() => break,
                 Some((offset, handled)) = in_flight.next(), if !in_flight.is_empty() => {
                     note(&mut window, offset, &handled);
+                    self.pulse.beat();
                     // The one that has just ended was in flight too.
                     adapt(&mut pace, &handled, in_flight.len() + 1);
                 }
-                _ = commits.tick() => self.commit(&window, &mut committed, CommitMode::Async),
+                _ = commits.tick() => {
+                    self.commit(&window, &mut committed, CommitMode::Async);
+                    // Records that wait for a peer or for a place are no fault of this process.
+                    if in_flight.is_empty() || self.intake.waits(&lane) {
+                        self.pulse.beat();
+                    }
+                }
                 message = self.queue.recv(), if in_flight.len() < pace.limit() => match message {
                     Ok(message) => {
                         let record = Record::of(&message);

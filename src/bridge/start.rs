@@ -246,11 +246,17 @@ fn json_payload<T: Serialize>(value: &T) -> serde_json::Result<Payload> {
     })
 }
 
+/// A ticket with dependencies starts parked. Whoever releases it makes it ready; today its workflow fails it at once
+/// (`dependencies_not_supported`) and runs no executor, so it never holds what the gate protects.
+pub(crate) fn phase_at_start(ticket: &Ticket) -> TicketPhase {
+    if ticket.dependencies.is_empty() { TicketPhase::Ready } else { TicketPhase::Parked }
+}
+
 fn search_attributes(ticket: &Ticket) -> SearchAttributes {
     let mut updates = vec![
         TICKET_ID.value_set(ticket.ticket_id.as_str().to_owned()),
         TASK_TYPE.value_set(ticket.task_type.as_str().to_owned()),
-        PHASE.value_set(TicketPhase::Ready.as_str().to_owned()),
+        PHASE.value_set(phase_at_start(ticket).as_str().to_owned()),
     ];
     if !ticket.plan_id.is_empty() {
         updates.push(PLAN_ID.value_set(ticket.plan_id.as_str().to_owned()));

@@ -15,9 +15,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// A record is taken. Offsets may have gaps (compaction, transactions).
+    /// A record is taken. Offsets may have gaps (compaction, transactions). One that comes again, as after a pause of
+    /// its partition, changes nothing: it is open, or durable already.
     pub fn take(&mut self, offset: i64) {
-        self.open.insert(offset, false);
+        if self.position.is_none_or(|position| offset >= position) {
+            self.open.entry(offset).or_insert(false);
+        }
     }
 
     /// A record is durable: started, recognised as a duplicate, dead-lettered or skipped.
@@ -103,6 +106,19 @@ mod tests {
                 last = committable;
             }
         }
+    }
+
+    #[test]
+    fn inc_18_a_record_that_comes_again_does_not_take_the_commit_back() {
+        let mut window = window(&[10, 11, 12], &[10, 12]);
+        for offset in [10, 12, 11] {
+            window.take(offset);
+        }
+        assert_eq!((window.committable(), window.in_flight()), (Some(11), 1));
+        window.done(11);
+        window.take(10);
+        window.done(10);
+        assert_eq!((window.committable(), window.in_flight()), (Some(13), 0));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How tickets are taken from Kafka, and the limits they are held to.
 
+use std::time::Duration;
+
 use ticket_workflows::{DeadlinePolicy, TicketPolicy};
 
 use super::reader::Reader;
@@ -7,28 +9,35 @@ use super::reader::Reader;
 /// Backpressure and ticket policy.
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
-    /// `MAX_CONCURRENT_TICKETS`: tickets ready and not finished before consumption pauses.
+    /// `MAX_CONCURRENT_TICKETS`: tickets ready and not finished, for each member of the consumer group.
     pub max_concurrent_tickets: u64,
     /// `CONSUMER_PAUSE_THRESHOLD`: fraction of it at which consumption pauses.
     pub pause_threshold: f64,
     /// `CONSUMER_RESUME_THRESHOLD`: fraction of it at which it resumes.
     pub resume_threshold: f64,
+    /// `LIVENESS_STALL_SECONDS`: how long a loop may get nowhere although its peers answer before `/health` is red.
+    pub stall: Duration,
     /// What every ticket of this bridge is held to.
     pub policy: TicketPolicy,
 }
 
 impl BridgeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = Self {
             max_concurrent_tickets: reader.number(
                 "MAX_CONCURRENT_TICKETS",
                 10,
                 1,
-                "tickets ready and not finished before consumption pauses",
+                "tickets ready and not finished, for each member of the consumer group",
             ),
             pause_threshold: reader.fraction("CONSUMER_PAUSE_THRESHOLD", 0.8, "fraction at which consumption pauses"),
             resume_threshold: reader.fraction("CONSUMER_RESUME_THRESHOLD", 0.5, "fraction at which it resumes"),
+            stall: reader.seconds(
+                "LIVENESS_STALL_SECONDS",
+                120.0,
+                "how long a loop may get nowhere although its peers answer before /health is red; added by this product",
+            ),
             policy: TicketPolicy {
                 timeout_multiplier: multiplier(reader),
                 default_timeout_ms: TicketPolicy::default().default_timeout_ms,

@@ -1,6 +1,6 @@
 //! Peers that are away: nothing goes to the dead letters, everything completes afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use worker_agents::dev::temporal::TemporalDevServer;
 
@@ -87,6 +87,55 @@ async fn a_temporal_that_does_not_answer_delays_tickets_and_never_condemns_them(
         assert_eq!(world.result(&n.to_string()).await["status"], "COMPLETED");
         assert_eq!(world.runs(&n.to_string()), 1);
     }
+    assert!(world.dead_letters().is_empty());
+    server.stop().await;
+}
+
+/// Restarting a worker mends no peer: while they are away it is not ready, and it is alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn inc_17_peers_that_are_away_take_readiness_and_never_liveness() {
+    const STALL: &str = "12";
+    let server = TemporalDevServer::start(temporal_options(0)).await.expect("Temporal");
+    let world = World::with_temporal(server.address().to_owned()).await;
+    let worker = world.worker(&[("LIVENESS_STALL_SECONDS", STALL)]).await;
+    worker.wait_ready().await;
+    let (status, body) = worker.get("/health").await;
+    assert!(
+        status == 200 && body.contains("partition execution.tickets/0") && body.contains("kafka_partitions"),
+        "{body}"
+    );
+    let signal = |signal: &str| {
+        let status =
+            std::process::Command::new("kill").args([signal, &server.pid().to_string()]).status().expect("kill");
+        assert!(status.success());
+    };
+    signal("-STOP");
+    world.kafka.broker_round_trip_time(Duration::from_millis(300)).expect("slow");
+    for n in 0..40 {
+        world.publish_raw(&n.to_string(), Some(world.ticket(&n.to_string(), "echo x").to_string().as_bytes())).await;
+    }
+    let mut ready = 200;
+    let began = Instant::now();
+    // Twice as long as a loop may get nowhere; for the second half the broker is away, too.
+    while began.elapsed() < Duration::from_secs(28) {
+        if began.elapsed() > Duration::from_secs(14) {
+            world.kafka.broker_down().expect("down");
+        }
+        let (status, body) = worker.get("/health").await;
+        assert_eq!(status, 200, "{body}");
+        ready = worker.get("/ready").await.0;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let (_, body) = worker.get("/ready").await;
+    assert!(ready == 503 && body.contains("backpressure"), "{body}");
+    world.kafka.broker_round_trip_time(Duration::ZERO).expect("quick");
+    world.kafka.broker_up().expect("up");
+    signal("-CONT");
+    for n in 0..40 {
+        assert_eq!(world.result(&n.to_string()).await["status"], "COMPLETED");
+    }
+    worker.wait_ready().await;
+    assert_eq!(worker.get("/health").await.0, 200);
     assert!(world.dead_letters().is_empty());
     server.stop().await;
 }

@@ -166,6 +166,17 @@ impl World {
             .expect("published");
     }
 
+    /// Publishes many, spread over the partitions, without waiting for each.
+    pub(crate) async fn publish_all(&self, tickets: &[Value]) {
+        for some in tickets.chunks(200) {
+            let sent = some.iter().map(|ticket| async move {
+                let key = ticket["ticket_id"].as_str().expect("id");
+                self.publish_raw(key, Some(ticket.to_string().as_bytes())).await;
+            });
+            futures::future::join_all(sent).await;
+        }
+    }
+
     /// Starts a worker process with these settings over the usual ones.
     pub(crate) async fn worker(&self, settings: &[(&str, &str)]) -> Worker {
         let worker = self.spawn(settings);
