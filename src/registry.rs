@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde::Deserialize;
+use ticket_activities::border;
 use ticket_schemas::{SchemaError, WriterSchema};
 
 /// How long one call may take.
@@ -97,7 +98,8 @@ impl RegistryClient {
         if let Some(schema) = self.cached(id) {
             return Ok(schema);
         }
-        let response = self.http.get(format!("{}/schemas/ids/{id}", self.base)).send().await;
+        let request = self.http.get(format!("{}/schemas/ids/{id}", self.base));
+        let response = border("registry.schema", request.send()).await;
         let answer: SchemaAnswer = match read(response).await? {
             Some(answer) => answer,
             None => return Err(RegistryError::NotFound(id)),
@@ -143,13 +145,12 @@ impl RegistryClient {
     }
 
     async fn ask_for_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let response = self
+        let request = self
             .http
             .post(format!("{}/subjects/{subject}/versions", self.base))
             .header("content-type", "application/vnd.schemaregistry.v1+json")
-            .json(&serde_json::json!({ "schema": schema }))
-            .send()
-            .await;
+            .json(&serde_json::json!({ "schema": schema }));
+        let response = border("registry.register", request.send()).await;
         let answer: IdAnswer = read(response).await?.ok_or_else(|| {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;
@@ -174,7 +175,9 @@ async fn read<T: for<'de> Deserialize<'de>>(
     let mut response = response.map_err(|error| unavailable(crate::net::describe(&error)))?;
     let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(crate::net::describe(&error)))? {
+    while let Some(chunk) =
+        border("registry.body", response.chunk()).await.map_err(|error| unavailable(crate::net::describe(&error)))?
+    {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER_BYTES {
             return Err(unavailable(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
