@@ -16,6 +16,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::Value;
+use ticket_activities::border;
 use ticket_schemas::WriterSchema;
 use tokio::time::Instant;
 
@@ -123,7 +124,7 @@ impl RegistryClient {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn check(&self) -> Result<(), RegistryError> {
-        let answer: Option<Value> = read(self.0.request(Method::GET, "/subjects").send().await).await?;
+        let answer: Option<Value> = self.0.get("/subjects").await?;
         answer.map(drop).ok_or_else(|| RegistryError::Unavailable("it does not list its subjects".to_owned()))
     }
 
@@ -181,9 +182,12 @@ impl Inner {
         }
     }
 
+    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<Option<T>, RegistryError> {
+        read(border("registry.get", self.request(Method::GET, path).send()).await).await
+    }
+
     async fn ask_for_schema(&self, id: u32) -> Found {
-        let answer = read(self.request(Method::GET, &format!("/schemas/ids/{id}")).send().await).await?;
-        let Some(SchemaAnswer { schema }) = answer else {
+        let Some(SchemaAnswer { schema }) = self.get(&format!("/schemas/ids/{id}")).await? else {
             self.remember(id, Known::Nothing(Instant::now() + NOT_FOUND_HOLDS));
             return Err(RegistryError::NotFound(id));
         };
@@ -197,7 +201,7 @@ impl Inner {
             .request(Method::POST, &format!("/subjects/{subject}/versions"))
             .header("content-type", "application/vnd.schemaregistry.v1+json")
             .json(&serde_json::json!({ "schema": schema }));
-        let answer: IdAnswer = read(request.send().await).await?.ok_or_else(|| {
+        let answer: IdAnswer = read(border("registry.register", request.send()).await).await?.ok_or_else(|| {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;
         Ok(answer.id)

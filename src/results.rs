@@ -8,7 +8,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
 use serde_json::json;
-use ticket_activities::{PublishError, ResultSink};
+use ticket_activities::{PublishError, ResultSink, border};
 use ticket_schemas::{ExecutionResult, RESULT_SCHEMA_JSON, encode_avro_result, encode_json_result};
 use ticket_workflows::Report;
 
@@ -60,7 +60,7 @@ impl KafkaResultSink {
             .insert(header("x-neural-hive-plan-id", text("plan_id")))
             .insert(header("x-neural-hive-intent-id", text("intent_id")));
         let record = FutureRecord::to(&self.topic).key(result.ticket_id.as_str()).payload(&payload).headers(headers);
-        match self.producer.send(record, Timeout::After(DELIVERY_TIMEOUT)).await {
+        match border("kafka.result", self.producer.send(record, Timeout::After(DELIVERY_TIMEOUT))).await {
             Ok(_) => Ok(encoding),
             Err((error, _)) => Err(error.to_string()),
         }

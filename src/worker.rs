@@ -11,7 +11,9 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use ticket_activities::execute::Noop;
 use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
 use ticket_activities::supervisor::SupervisorCommand;
-use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink};
+use ticket_activities::{
+    Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, border_call,
+};
 use ticket_schemas::TaskType;
 use ticket_workflows::Report;
 use tokio_util::sync::CancellationToken;
@@ -249,7 +251,7 @@ async fn check_search_attributes(client: &temporalio_client::Client) -> anyhow::
 }
 
 fn flush(producer: &Producer) {
-    if let Err(error) = producer.flush(FLUSH_TIMEOUT) {
+    if let Err(error) = border_call("kafka.flush", || producer.flush(FLUSH_TIMEOUT)) {
         tracing::warn!(%error, "results were not flushed; their tickets stay open and are reported after the restart");
     }
 }

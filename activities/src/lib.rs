@@ -5,10 +5,13 @@
 //! outcome of a ticket: that is workflow logic. `worker-agents` implements the ports and injects them.
 
 mod attempt;
+mod border;
 mod clock;
 mod drain;
 pub mod execute;
 mod executor;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 mod ports;
 mod provider;
 mod registry;
@@ -16,6 +19,7 @@ mod stop;
 pub mod supervisor;
 mod ticket_activities;
 
+pub use border::{border, border_call};
 pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};

@@ -6,6 +6,8 @@ use temporalio_common::protos::temporal::api::enums::v1::{PendingActivityState, 
 use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeWorkflowExecutionRequest;
 use temporalio_sdk::activities::ActivityContext;
 
+use crate::border::border;
+
 /// Whether the workflow wants this activity stopped: a cancel was requested, or the workflow is gone. When the server
 /// cannot be asked the answer is no: handing the attempt back loses nothing.
 pub(crate) async fn stop_is_wanted(ctx: &ActivityContext) -> bool {
@@ -19,7 +21,8 @@ pub(crate) async fn stop_is_wanted(ctx: &ActivityContext) -> bool {
     };
     let client = ctx.client();
     let mut service = client.connection().workflow_service();
-    let description = match service.describe_workflow_execution(tonic::Request::new(request)).await {
+    let request = tonic::Request::new(request);
+    let description = match border("temporal.why_cancelled", service.describe_workflow_execution(request)).await {
         Ok(response) => response.into_inner(),
         Err(status) if status.code() == tonic::Code::NotFound => return true,
         Err(status) => {

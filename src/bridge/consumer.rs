@@ -17,6 +17,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
 use rdkafka::error::KafkaError;
+use ticket_activities::border_call;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -216,7 +217,7 @@ impl Consumption {
         // Waits for a callback that is under way; being aborted is how it ends.
         let _ = polled.await;
         // Leaving the group hands the partitions over at once instead of after the session time-out.
-        consumer.unsubscribe();
+        border_call("kafka.leave", || consumer.unsubscribe());
         ended
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
-use ticket_activities::now_ms;
+use ticket_activities::{border, now_ms};
 use ticket_schemas::{DlqEnvelope, TaskType};
 
 use super::decode::Rejection;
@@ -81,8 +81,7 @@ impl DeadLetters {
         };
         let payload = envelope.to_json_bytes();
         let message = FutureRecord::to(&self.topic).key(envelope.key()).payload(&payload);
-        self.producer
-            .send(message, Timeout::After(DELIVERY_TIMEOUT))
+        border("kafka.dead_letter", self.producer.send(message, Timeout::After(DELIVERY_TIMEOUT)))
             .await
             .map(drop)
             .map_err(|(error, _)| error.to_string())

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use temporalio_client::{Client, NamespacedClient as _};
 use temporalio_common::protos::temporal::api::workflowservice::v1::CountWorkflowExecutionsRequest;
+use ticket_activities::border;
 use ticket_workflows::{PHASE, TicketPhase, WORKFLOW_TYPE};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -248,7 +249,8 @@ async fn count(client: &Client, task_queue: &str) -> Result<u64, tonic::Status> 
         ),
     });
     request.set_timeout(COUNT_TIMEOUT);
-    let response = client.connection().workflow_service().count_workflow_executions(request).await?;
+    let mut service = client.connection().workflow_service();
+    let response = border("temporal.count", service.count_workflow_executions(request)).await?;
     Ok(u64::try_from(response.into_inner().count).unwrap_or_default())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use ticket_activities::border_call;
 
 use super::gate::Gate;
 
@@ -48,7 +49,7 @@ where
 
 /// Members of the group; 0 while it rebalances.
 fn count<C: Consumer<X>, X: ConsumerContext>(consumer: &C, group: &str) -> Result<usize, KafkaError> {
-    let groups = consumer.fetch_group_list(Some(group), TIMEOUT)?;
+    let groups = border_call("kafka.members", || consumer.fetch_group_list(Some(group), TIMEOUT))?;
     let stable = groups.groups().iter().find(|found| found.name() == group && found.state() == STABLE);
     Ok(stable.map_or(0, |found| found.members().len()))
 }

@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use ticket_activities::{border, border_call};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{BridgeConsumer, Rebalances};
@@ -70,7 +71,7 @@ impl Partition {
                         self.pulse.beat();
                     }
                 }
-                message = self.queue.recv(), if in_flight.len() < pace.limit() => match message {
+                message = border("kafka.take", self.queue.recv()), if in_flight.len() < pace.limit() => match message {
                     Ok(message) => {
                         let record = Record::of(&message);
                         window.take(record.position().offset);
@@ -105,7 +106,7 @@ impl Partition {
         let mut offsets = TopicPartitionList::new();
         let result = offsets
             .add_partition_offset(&self.topic, self.number, Offset::Offset(position))
-            .and_then(|()| self.consumer.commit(&offsets, mode));
+            .and_then(|()| border_call("kafka.commit", || self.consumer.commit(&offsets, mode)));
         match result {
             Ok(()) => *committed = Committed { position: Some(position), refused },
             // Not lost: the next commit covers it, and records read twice are recognised.

@@ -18,7 +18,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 };
 use temporalio_common::protos::utilities::decode_status_detail;
 use temporalio_common::search_attributes::{SearchAttributes, Timestamp};
-use ticket_activities::{now_ms, requested_provider};
+use ticket_activities::{border, now_ms, requested_provider};
 use ticket_schemas::{Ticket, WorkDigest};
 use ticket_workflows::{
     DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, RecordPosition, TASK_TYPE, TICKET_ID, TicketInput, TicketPhase,
@@ -123,7 +123,7 @@ impl Starter {
 
     async fn call(&self, request: StartWorkflowExecutionRequest) -> Answer {
         let mut service = self.client.connection().workflow_service();
-        match service.start_workflow_execution(bounded(request)).await {
+        match border("temporal.start", service.start_workflow_execution(bounded(request))).await {
             Ok(response) => Answer::Started { run_id: response.into_inner().run_id },
             Err(status) if status.code() == Code::AlreadyExists => Answer::AlreadyExists {
                 first: decode_status_detail::<WorkflowExecutionAlreadyStartedFailure>(status.details())
@@ -141,7 +141,8 @@ impl Starter {
         let request =
             DescribeWorkflowExecutionRequest { namespace: self.client.namespace(), execution: Some(execution) };
         let mut service = self.client.connection().workflow_service();
-        let description = service.describe_workflow_execution(bounded(request)).await?.into_inner();
+        let answer = border("temporal.describe", service.describe_workflow_execution(bounded(request))).await?;
+        let description = answer.into_inner();
         let info = description
             .workflow_execution_info
             .ok_or_else(|| tonic::Status::unavailable("a description without its execution"))?;

@@ -59,6 +59,10 @@ enum Command {
     /// Supervise one process tree (started by the worker itself)
     #[command(hide = true)]
     SuperviseProcess(SuperviseArgs),
+    /// Print the points at which WORKER_AGENTS_KILL_AT=<point>:<n> kills `run`, one a line
+    #[cfg(feature = "dev-stack")]
+    #[command(hide = true)]
+    Failpoints,
 }
 
 #[derive(Args)]
@@ -90,6 +94,11 @@ pub fn main() -> ExitCode {
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "worker-agents", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        #[cfg(feature = "dev-stack")]
+        Command::Failpoints => {
+            ticket_activities::failpoints::points().for_each(|point| println!("{point}"));
             return ExitCode::SUCCESS;
         }
         Command::Run => block_on(run::run),

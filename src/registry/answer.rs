@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use reqwest::header::LOCATION;
 use serde::Deserialize;
+use ticket_activities::border;
 use ticket_schemas::SchemaError;
 
 /// Largest answer read, in bytes.
@@ -73,7 +74,7 @@ pub(super) async fn read<T: for<'de> Deserialize<'de>>(
     let status = response.status();
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(origin);
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(&error))? {
+    while let Some(chunk) = border("registry.body", response.chunk()).await.map_err(|error| unanswered(&error))? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER_BYTES {
             return Err(unavailable(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));

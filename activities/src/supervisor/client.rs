@@ -15,6 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::{Notice, STOP, SWEEP_INTERVAL, tree};
+use crate::border::{border, border_call};
 
 /// What the supervisor may take beyond the grace, to kill and to answer.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
@@ -76,7 +77,8 @@ impl Supervised {
             .arg(program)
             .args(arguments);
         configure(&mut process);
-        let supervisor = process.stdin(Stdio::from(OwnedFd::from(theirs))).spawn().map_err(|error| {
+        process.stdin(Stdio::from(OwnedFd::from(theirs)));
+        let supervisor = border_call("supervisor.spawn", || process.spawn()).map_err(|error| {
             io::Error::new(error.kind(), format!("supervisor {}: {error}", command.program.display()))
         })?;
         // The command holds the other end of the socket; only the supervisor may keep it open.
@@ -114,14 +116,14 @@ impl Supervised {
 
     /// Waits for the end of the whole tree. `None`: the supervisor was lost. Cancel-safe.
     pub async fn ended(&mut self) -> Option<Notice> {
-        let line = self.notices.next_line().await.ok()??;
+        let line = border("supervisor.notice", self.notices.next_line()).await.ok()??;
         serde_json::from_str(&line).ok()
     }
 
     /// Asks for the end of the tree and waits for it: TERM, grace, KILL.
     pub async fn stop(&mut self) -> Option<Notice> {
         // A supervisor that is gone cannot be asked; `collect` then ends the group itself.
-        let _ = self.control.write_all(STOP).await;
+        let _ = border("supervisor.stop", self.control.write_all(STOP)).await;
         tokio::time::timeout(self.grace + ANSWER_MARGIN, self.ended()).await.ok().flatten()
     }
 
@@ -155,7 +157,7 @@ impl Supervised {
     }
 
     async fn wait(&mut self) {
-        if let Err(error) = self.supervisor.wait().await {
+        if let Err(error) = border("supervisor.collect", self.supervisor.wait()).await {
             tracing::warn!(%error, "a supervisor could not be collected");
         }
     }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::border::border;
+
 /// The last bytes of a stream.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tail {
@@ -61,7 +63,7 @@ impl Tail {
 pub(super) async fn drain(mut stream: impl AsyncRead + Unpin, tail: &std::sync::Mutex<Tail>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        match stream.read(&mut buffer).await {
+        match border("command.output", stream.read(&mut buffer)).await {
             Ok(0) | Err(_) => return,
             Ok(n) => tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(&buffer[..n]),
         }
