@@ -25,6 +25,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::supervised(supervisor())
+    }
+
+    fn supervised(supervisor: SupervisorCommand) -> Self {
         let folder = tempfile::tempdir().expect("temp dir");
         let runtime = LocalRuntime::new(LocalConfig {
             allow_list: true,
@@ -34,7 +38,7 @@ impl World {
             grace: GRACE,
             output_limit: 1000,
             search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
-            supervisor: supervisor(),
+            supervisor,
         });
         Self { folder, runtime, stop: CancellationToken::new(), time_left: Duration::from_secs(60) }
     }
@@ -108,6 +112,17 @@ async fn eventually(what: &str, probe: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "{what} did not happen within 20 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_command_gets_none_of_the_workers_files() {
+    // A file that no exec closes, as the pipes and sockets of some libraries are: the supervisor gets it.
+    let open = "exec 9</dev/null; exec \"$0\" supervise-process \"$@\"";
+    let arguments = ["-c", open, env!("CARGO_BIN_EXE_worker-agents")].map(OsString::from).to_vec();
+    let world = World::supervised(SupervisorCommand { program: "/bin/sh".into(), arguments });
+    let script = "test -e /proc/$$/fd/9 && echo inherited || echo none";
+    let Outcome::Completed(completed) = world.sh(script).await else { panic!("it runs") };
+    assert_eq!(completed.report.output["stdout"], "none\n");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
 pub use ports::{AttemptEnd, Observer, PublishError, ResultSink};
-pub use provider::requested_provider;
+pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;
 pub use ticket_activities::{Activities, ActivityParts};
 pub use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};

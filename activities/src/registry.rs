@@ -90,7 +90,9 @@ impl ExecutorRegistry {
                 ),
             ));
         };
-        let name = requested_provider(ticket).unwrap_or_else(|| providers.default.clone());
+        let name = requested_provider(ticket)
+            .map_err(|error| Failed::permanent(code::INVALID_PARAMETERS, format!("{error}; correct the ticket")))?
+            .unwrap_or_else(|| providers.default.clone());
         let known = || providers.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         providers.by_name.get(&name).map(AsRef::as_ref).ok_or_else(|| {
             Failed::permanent(

@@ -81,6 +81,7 @@ enum Event {
 /// Runs the supervisor over its own standard input. Never returns before the tree is gone.
 #[must_use]
 pub fn main(grace: Duration, program: OsString, arguments: Vec<OsString>) -> ExitCode {
+    close_inherited();
     let stdin = std::io::stdin();
     let Ok(control) = stdin.as_fd().try_clone_to_owned().map(UnixStream::from) else {
         eprintln!("supervise-process is started by the worker, with a socket as standard input");
@@ -92,6 +93,17 @@ pub fn main(grace: Duration, program: OsString, arguments: Vec<OsString>) -> Exi
             say(&control, &Notice::NotStarted { error: error.to_string() });
             ExitCode::from(1)
         }
+    }
+}
+
+/// Closes what came from the worker without being meant for the command: libraries open pipes and sockets that survive an
+/// exec. Standard streams stay.
+fn close_inherited() {
+    let Ok(listed) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<i32> = listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // The listing's own is closed already.
+        let _ = nix::unistd::close(number);
     }
 }
 

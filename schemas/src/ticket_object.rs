@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::DecodeErrorKind;
 use crate::fields::{Fields, MAX_DURATION_MS, integral, type_name};
 use crate::ids::{IntentId, PlanId, TaskId, TicketId};
+use crate::parameters::MAX_PARAMETER_DEPTH;
 use crate::ticket::{Qos, Sla, Ticket};
 use crate::vocabulary::{Priority, RiskBand, SecurityLevel, TaskType, TicketStatus, UnknownWord};
 
@@ -150,9 +151,24 @@ fn qos(object: &Map<String, Value>) -> Result<Qos> {
 fn take_parameters(object: &mut Map<String, Value>) -> Result<BTreeMap<String, Value>> {
     match object.get_mut("parameters") {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
+        // What no executor can read, and what could not be read back once it is wrapped in other objects.
+        Some(Value::Object(parameters)) if parameters.values().any(|value| deeper_than(value, MAX_PARAMETER_DEPTH)) => {
+            Err(DecodeErrorKind::malformed("parameters", format!("nested deeper than {MAX_PARAMETER_DEPTH} levels")))
+        }
         Some(Value::Object(parameters)) => Ok(std::mem::take(parameters).into_iter().collect()),
         Some(other) => {
             Err(DecodeErrorKind::malformed("parameters", format!("expected an object, found {}", type_name(other))))
         }
+    }
+}
+
+/// Whether arrays and objects are nested deeper than `levels`. JSON text has a limit of its own (128 levels), so this
+/// never goes deep itself.
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    let Some(inside) = levels.checked_sub(1) else { return matches!(value, Value::Array(_) | Value::Object(_)) };
+    match value {
+        Value::Array(items) => items.iter().any(|item| deeper_than(item, inside)),
+        Value::Object(entries) => entries.values().any(|entry| deeper_than(entry, inside)),
+        _ => false,
     }
 }

@@ -112,6 +112,9 @@ impl Starter {
             policy: self.policy.clone(),
         };
         let input = json_payload(&input).map_err(|error| format!("the ticket cannot be encoded: {error}"))?;
+        // A workflow that cannot read its input has no outcome, ever.
+        serde_json::from_slice::<TicketInput>(&input.data)
+            .map_err(|error| format!("the ticket cannot be read back as workflow input: {error}"))?;
         if input.data.len() > MAX_INPUT_BYTES {
             return Err(format!(
                 "the ticket is {} bytes as workflow input, more than the {MAX_INPUT_BYTES} the server takes; pass data by reference",
@@ -265,7 +268,8 @@ fn search_attributes(ticket: &Ticket) -> SearchAttributes {
     if !ticket.intent_id.is_empty() {
         updates.push(INTENT_ID.value_set(ticket.intent_id.as_str().to_owned()));
     }
-    if let Some(provider) = requested_provider(ticket) {
+    // One that is no name at all is refused when the ticket runs.
+    if let Ok(Some(provider)) = requested_provider(ticket) {
         updates.push(PROVIDER.value_set(provider));
     }
     if let Some(deadline) = ticket.sla.as_ref().and_then(|sla| sla.deadline) {
@@ -278,7 +282,7 @@ fn search_attributes(ticket: &Ticket) -> SearchAttributes {
 /// What the ticket does, in a line: `EXECUTE · local · Run the unit tests`.
 fn summary(ticket: &Ticket) -> String {
     let mut parts = vec![ticket.task_type.as_str().to_owned()];
-    parts.extend(requested_provider(ticket));
+    parts.extend(requested_provider(ticket).ok().flatten().map(|name| name.replace(char::is_control, " ")));
     let what = if ticket.description.trim().is_empty() { ticket.task_id.as_str() } else { ticket.description.trim() };
     let line: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.chars().count() > MAX_SUMMARY_CHARS {

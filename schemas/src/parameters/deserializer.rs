@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize, forward_to_deserialize_any};
 use serde_json::{Map, Value};
 
 use super::access::{Entries, Items, unit_variant};
-use super::error::ParameterError;
+use super::error::{ParameterError, text_found};
 use super::text::{boolean, integral_number, number, structured};
 use super::{MAX_PARAMETER_DEPTH, ParameterView};
-use crate::excerpt::excerpt;
 use crate::shell_words::shell_words;
 
 type Result<T> = std::result::Result<T, ParameterError>;
@@ -105,7 +104,7 @@ impl Item {
             Value::Null => "null".to_owned(),
             Value::Bool(flag) => format!("boolean {flag}"),
             Value::Number(number) => format!("number {number}"),
-            Value::String(text) => format!("string \"{}\"", excerpt(text)),
+            Value::String(text) => text_found(text),
             Value::Array(items) => format!("an array of {} items", items.len()),
             Value::Object(entries) => format!("an object of {} keys", entries.len()),
         };

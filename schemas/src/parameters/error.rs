@@ -11,7 +11,8 @@ const MAX_REASON_CHARS: usize = 200;
 /// Longest path, in bytes.
 const MAX_PATH_BYTES: usize = 256;
 
-/// A parameter that is missing or does not fit. Its text never holds more than a short escaped excerpt of the value.
+/// A parameter that is missing or does not fit. Its text never quotes a text of the ticket, which may be a secret; only a
+/// word where one of a few was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParameterError {
@@ -28,7 +29,7 @@ pub enum ParameterError {
         parameter: String,
         /// What the executor expects.
         expected: String,
-        /// What was found: the type, and for scalars an excerpt.
+        /// What was found: the type; the value of numbers and booleans, the length of texts.
         found: String,
     },
     /// A value has the right type and is refused for another reason.
@@ -131,9 +132,14 @@ impl serde::de::Error for ParameterError {
     }
 }
 
+/// What is said of a text that does not fit.
+pub(super) fn text_found(text: &str) -> String {
+    format!("a string of {} characters", text.chars().count())
+}
+
 fn describe(found: Unexpected<'_>) -> String {
     match found {
-        Unexpected::Str(text) => format!("string \"{}\"", excerpt(text)),
+        Unexpected::Str(text) => text_found(text),
         Unexpected::Other(text) => excerpt(text),
         Unexpected::Bytes(_) => "bytes".to_owned(),
         other => other.to_string(),

@@ -65,7 +65,7 @@ impl<'a> ParameterView<'a> {
     ///
     /// # Errors
     ///
-    /// [`ParameterError`] names the parameter, what was expected and a short escaped excerpt of what was found.
+    /// [`ParameterError`] names the parameter, what was expected and what kind of value was found.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ParameterError> {
         T::deserialize(deserializer::Root(*self))
     }

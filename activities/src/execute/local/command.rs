@@ -10,7 +10,7 @@ use ticket_workflows::{Failed, code};
 
 /// Most words a command may have.
 const MAX_WORDS: usize = 4096;
-/// Most bytes of all words together; Linux allows 128 KiB for one.
+/// Most bytes of all words together, and so of one: Linux takes no longer one (`MAX_ARG_STRLEN`), with its NUL.
 const MAX_BYTES: usize = 128 * 1024;
 
 /// The commands that may run: their names, resolved once at start-up to exact binaries (INC-75).
@@ -109,7 +109,7 @@ pub(super) fn argv(command: Option<&Value>, args: Vec<String>) -> Result<Vec<Str
     if argv.first().is_none_or(|word| word.trim().is_empty()) {
         return Err(refuse("parameter \"command\" is empty; name the program to run".to_owned()));
     }
-    if argv.len() > MAX_WORDS || argv.iter().map(String::len).sum::<usize>() > MAX_BYTES {
+    if argv.len() > MAX_WORDS || argv.iter().map(|word| word.len() + 1).sum::<usize>() > MAX_BYTES {
         return Err(refuse(format!(
             "the command is longer than {MAX_WORDS} words or {MAX_BYTES} bytes; pass data in a file"
         )));

@@ -232,8 +232,8 @@ impl Run {
                 code::TIMEOUT,
                 FailureClass::Retry { after_ms: None },
                 format!(
-                    "the command outlived its time-out of {:.1} s and was stopped; raise `timeout_seconds` or `sla.timeout_ms`",
-                    self.limit.as_secs_f64()
+                    "the command outlived its time-out of {} s and was stopped; raise `timeout_seconds` or `sla.timeout_ms`",
+                    self.limit.as_millis() as f64 / 1000.0
                 ),
                 Some(state),
             ),
@@ -256,7 +256,10 @@ impl Run {
                 Some(answered) => fail(
                     code::EXECUTION_FAILED,
                     FailureClass::Permanent,
-                    format!("the command ended with {answered}{last_line}"),
+                    format!(
+                        "the command {}{last_line}",
+                        if ended.exit_code.is_some() { format!("ended with {answered}") } else { answered }
+                    ),
                     None,
                 ),
                 None => Failed { report: report.clone(), ..supervisor_lost() }.into(),

@@ -29,7 +29,7 @@ impl WorkingDir {
         };
         std::fs::create_dir_all(root).map_err(broken)?;
         let root = root.canonicalize().map_err(broken)?;
-        let Some(wanted) = wanted else {
+        let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else {
             let path = root.join(format!("ticket-{ticket_id}-{attempt}"));
             // What a lost worker left of this attempt is not this attempt's.
             match std::fs::remove_dir_all(&path) {
@@ -43,16 +43,18 @@ impl WorkingDir {
             Failed::permanent(
                 code::INVALID_PARAMETERS,
                 format!(
-                    "working_dir {} is not inside {}; name a folder inside it or none",
+                    "working_dir {} is no folder inside {}; name one inside it, or none",
                     shown(wanted),
                     root.display()
                 ),
             )
         };
         let path = confined(&root, Path::new(wanted)).ok_or_else(refused)?;
-        std::fs::create_dir_all(&path).map_err(broken)?;
+        std::fs::create_dir_all(&path)
+            .map_err(|error| if is_the_names_fault(&error) { refused() } else { broken(error) })?;
         let path = path.canonicalize().map_err(broken)?;
-        if !path.starts_with(&root) {
+        // The root itself holds the folders of all tickets.
+        if !path.starts_with(&root) || path == root {
             return Err(refused());
         }
         Ok(Self { path, ours: false })
@@ -71,6 +73,16 @@ impl Drop for WorkingDir {
             tracing::warn!(path = %self.path.display(), %error, "the ticket's folder was not removed");
         }
     }
+}
+
+/// Errors that another name would not have: a part of it is a file, or it is too long.
+fn is_the_names_fault(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::ENOTDIR | Errno::EEXIST | Errno::ENAMETOOLONG | Errno::ELOOP | Errno::EILSEQ | Errno::EINVAL)
+    )
 }
 
 /// `wanted` below `root`, without `..`, and without leaving `root` through a link: the deepest part that exists must
@@ -107,6 +119,15 @@ mod tests {
         assert!(!Path::new("/etc/new").exists());
         let inside = WorkingDir::prepare(&root, Some("a/b"), "t", 1).expect("inside").path().to_owned();
         assert!(inside.ends_with("root/a/b") && inside.is_dir());
+        std::fs::write(root.join("file"), "").expect("file");
+        std::os::unix::fs::symlink("loop", root.join("loop")).expect("link");
+        let long = "n".repeat(300);
+        for wanted in [".", "./", "file", "file/x", "loop", &long, root.to_str().expect("text")] {
+            let refused = WorkingDir::prepare(&root, Some(wanted), "t", 1).expect_err(wanted);
+            assert_eq!(refused.code, code::INVALID_PARAMETERS, "{wanted}");
+        }
+        let none = WorkingDir::prepare(&root, Some(" "), "t", 1).expect("a folder of its own").path().to_owned();
+        assert!(none.ends_with("root/ticket-t-1"), "{none:?}");
         let absolute = root.join("c");
         assert!(WorkingDir::prepare(&root, absolute.to_str(), "t", 1).is_ok());
     }
