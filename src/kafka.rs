@@ -258,7 +258,8 @@ pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Meta
                     return Err(refusal);
                 }
                 if Instant::now() >= deadline {
-                    return Err(error.to_string());
+                    let said = client.context().faults.last_said(client.context().client);
+                    return Err(said.unwrap_or_else(|| error.to_string()));
                 }
             }
         }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use reqwest::{Method, RequestBuilder};
@@ -91,7 +92,7 @@ impl RegistryClient {
     fn with(base: &str, access: &RegistryAccess) -> anyhow::Result<Self> {
         Ok(Self(Arc::new(Inner {
             http: crate::net::peer_client(TIMEOUT, access.ca_bundle.as_deref())
-                .map_err(|error| error.context("SCHEMA_REGISTRY_CA_BUNDLE"))?,
+                .context("the schema registry's client cannot be made; check SCHEMA_REGISTRY_CA_BUNDLE")?,
             base: base.trim_end_matches('/').to_owned(),
             login: access.login.clone(),
             schemas: Mutex::default(),

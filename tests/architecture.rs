@@ -4,6 +4,7 @@
 //! other way. What `workflows` is made of decides whether it can be replayed for ever, so its dependencies are a list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
@@ -391,5 +392,32 @@ fn another_crypto_provider_or_tls_is_red() {
     for package in ABSENT {
         let broken = after(|graph| resolve(graph, package, "1.0.0"));
         one_sentence(&broken, &[package, "ring"]);
+    }
+}
+
+/// Everything below a folder that ends in `.rs`.
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).expect("readable")));
+        }
+    }
+    found
+}
+
+#[test]
+fn inc_13_kafka_clients_are_configured_in_one_place() {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(sources.iter().any(|(path, text)| path.ends_with("src/kafka.rs") && text.contains("ClientConfig::new()")));
+    for (path, text) in sources {
+        let own = path.contains("/src/kafka") || path.contains("/src/dev/");
+        assert!(
+            own || !text.contains("ClientConfig::new"),
+            "{path} makes a Kafka client without the process's credentials; take it from kafka::Clients"
+        );
     }
 }

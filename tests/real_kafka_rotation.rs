@@ -12,10 +12,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
-use serde_json::Value;
+use serde_json::{Value, json};
+use worker_agents::config::{Config, MapSource, Origin};
+use worker_agents::kafka::describe_topics;
 
 use world::{Worker, World, eventually};
 
@@ -96,15 +100,15 @@ fn script(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 struct Tickets<'a> {
     world: &'a World,
     producer: FutureProducer,
-    names: Vec<&'static str>,
+    names: Vec<String>,
 }
 
 impl Tickets<'_> {
-    async fn publish(&mut self, name: &'static str) {
+    async fn publish(&mut self, name: &str) {
         let ticket = self.world.ticket(name, "true").to_string();
         let record = FutureRecord::to("execution.tickets").key(name).payload(&ticket);
         self.producer.send(record, Timeout::After(Duration::from_secs(60))).await.expect("published");
-        self.names.push(name);
+        self.names.push(name.to_owned());
     }
 
     async fn completed(&self, worker: &Worker) {
@@ -139,6 +143,8 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
             ("KAFKA_SASL_PASSWORD_FILE", &file("password")),
             ("KAFKA_SSL_CA_LOCATION", kafka.address("KAFKA_TLS_CA")),
             ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
+            ("MAX_CONCURRENT_TICKETS", "1000"),
+            ("MAX_CONCURRENT_TASKS", "2"),
         ])
         .await;
     let producer = ClientConfig::new()
@@ -152,7 +158,7 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     tickets.completed(&worker).await;
 
     // A password that no broker knows changes nothing.
-    write("password", "a-mistake");
+    write("password", "pw-mistaken");
     says(&worker, "kafka_credentials_kept", 1).await;
     tickets.publish("during-a-mistake").await;
     tickets.completed(&worker).await;
@@ -160,8 +166,17 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     assert!((worker.metric(consumers).await - 1.0).abs() < 0.1);
 
     // The broker's new password, then the file's: consumer and producer are replaced.
-    kafka.password("the-second");
-    write("password", "the-second");
+    kafka.password("pw-two");
+    write("password", "pw-two");
+    // Tickets come all the while.
+    let line = "\"message\":\"kafka_consumer_replaced\"";
+    for number in 0..400 {
+        tickets.publish(&format!("meanwhile-{number}")).await;
+        if number >= 40 && worker.log().contains(line) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
     says(&worker, "kafka_credentials_renewed", 1).await;
     says(&worker, "kafka_consumer_replaced", 1).await;
     says(&worker, "kafka_producer_replaced", 1).await;
@@ -176,7 +191,7 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     tickets.completed(&worker).await;
 
     // A password that changed without the file: told, not silent.
-    kafka.password("the-third");
+    kafka.password("pw-three");
     kafka.restart();
     worker.reaches(r#"worker_agent_kafka_consumer_errors_total{error_type="Authentication"}"#, 1.0).await;
     worker.reaches(r#"worker_agent_setup_faults_total{fault="kafka_authentication"}"#, 1.0).await;
@@ -184,7 +199,7 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     assert_eq!(status, 503, "{reason}");
     assert!(reason.contains("kafka_access") && reason.contains("KAFKA_SASL_PASSWORD"), "{reason}");
     tickets.publish("while-locked-out").await;
-    write("password", "the-third");
+    write("password", "pw-three");
     says(&worker, "kafka_credentials_renewed", 2).await;
     tickets.completed(&worker).await;
     worker.wait_ready().await;
@@ -197,18 +212,94 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     });
     let (worker, status) = ended.await.expect("joined");
     assert!(status.success(), "{status}");
-    for name in &tickets.names {
-        assert_eq!(world.runs(name), 1, "{name}");
-    }
+    let started = worker.log().matches("\"message\":\"ticket_started\"").count();
+    assert_eq!(started, tickets.names.len(), "each ticket was started once");
     let results = results(kafka.address("KAFKA_BOOTSTRAP_SERVERS"), tickets.names.len());
     for name in &tickets.names {
         let copies = &results[&world.ticket_id(name)];
         assert!(copies.iter().all(|copy| copy == &copies[0] && copy["status"] == "COMPLETED"), "{name}: {copies:?}");
     }
     assert_eq!(results.len(), tickets.names.len());
-    for secret in [first.as_str(), "a-mistake", "the-second", "the-third"] {
+    for secret in [first.as_str(), "pw-mistaken", "pw-two", "pw-three"] {
         assert!(!worker.log().contains(secret), "a password is in the log");
     }
+}
+
+/// What a client with these settings is told.
+async fn asks(kafka: &Kafka, listener: &str, settings: &[(&str, &str)]) -> Result<(), String> {
+    let mut source = MapSource::default();
+    let servers = [("KAFKA_BOOTSTRAP_SERVERS", kafka.address(listener))];
+    for (name, value) in servers.iter().chain(settings) {
+        source.set(name, *value, Origin::Environment);
+    }
+    let config = Config::read(&source).expect("valid").kafka;
+    let asked = tokio::task::spawn_blocking(move || {
+        describe_topics(&config, &["execution.tickets"]).map(drop).map_err(|error| error.to_string())
+    });
+    asked.await.expect("joined")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mechanism_is_let_in_and_a_refusal_names_its_setting() {
+    if !wanted() {
+        return;
+    }
+    let Some(kafka) = tokio::task::spawn_blocking(Kafka::start).await.expect("joined") else { return };
+    let file = |name: &str| kafka.folder.path().join(name).to_str().expect("utf-8").to_owned();
+    let ca = ("KAFKA_SSL_CA_LOCATION", kafka.address("KAFKA_TLS_CA"));
+    let certificate = ("KAFKA_SSL_CERTIFICATE_LOCATION", kafka.address("KAFKA_TLS_CLIENT_CERTIFICATE"));
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let key = mechanism.replace('-', "_");
+        let user = ("KAFKA_SASL_USERNAME", kafka.address(&format!("KAFKA_{key}_USERNAME")));
+        let password = ("KAFKA_SASL_PASSWORD", kafka.address(&format!("KAFKA_{key}_PASSWORD")));
+        let wrong = ("KAFKA_SASL_PASSWORD", "pw-mistaken");
+        let mechanism = ("KAFKA_SASL_MECHANISM", mechanism);
+        for protocol in ["SASL_SSL", "SASL_PLAINTEXT"] {
+            let listener = format!("KAFKA_{protocol}_BOOTSTRAP_SERVERS");
+            let common = [("KAFKA_SECURITY_PROTOCOL", protocol), mechanism, user, ca];
+            asks(&kafka, &listener, &[&common[..], &[password]].concat()).await.expect(protocol);
+            let error = asks(&kafka, &listener, &[&common[..], &[wrong]].concat()).await.expect_err("wrong password");
+            assert!(error.contains("KAFKA_SASL_PASSWORD") && !error.contains("pw-mistaken"), "{error}");
+        }
+    }
+
+    // A client certificate whose key is encrypted.
+    let made = Command::new("openssl")
+        .args(["pkcs8", "-topk8", "-passout", "pass:key-secret", "-in", kafka.address("KAFKA_TLS_CLIENT_KEY"), "-out"])
+        .arg(file("key"))
+        .status();
+    assert!(made.expect("openssl").success());
+    let key = file("key");
+    let (ssl, key) = (("KAFKA_SECURITY_PROTOCOL", "SSL"), ("KAFKA_SSL_KEY_LOCATION", key.as_str()));
+    let listener = "KAFKA_SSL_BOOTSTRAP_SERVERS";
+    let opened = ("KAFKA_SSL_KEY_PASSWORD", "key-secret");
+    asks(&kafka, listener, &[ssl, ca, certificate, key, opened]).await.expect("a client certificate");
+    let error = asks(&kafka, listener, &[ssl, ca]).await.expect_err("no client certificate");
+    assert!(error.contains("KAFKA_SSL_CERTIFICATE_LOCATION"), "{error}");
+    let other = ("KAFKA_SSL_CA_LOCATION", kafka.address("KAFKA_TLS_OTHER_CA"));
+    let error = asks(&kafka, listener, &[ssl, other, certificate, key, opened]).await.expect_err("another authority");
+    assert!(error.contains("KAFKA_SSL_CA_LOCATION"), "{error}");
+
+    // A token, one that has expired, one whose file is renewed.
+    let token = |sub: &str, seconds: i64| {
+        let now = ticket_activities::now_ms() / 1000;
+        let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let claims = part(json!({ "sub": sub, "iat": now - 60, "exp": now + seconds }));
+        format!("{}.{claims}.", part(json!({ "alg": "none" })))
+    };
+    let path = file("token");
+    let settings = [
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+        ("KAFKA_SASL_MECHANISM", "OAUTHBEARER"),
+        ("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", path.as_str()),
+        ca,
+    ];
+    let listener = "KAFKA_SASL_SSL_BOOTSTRAP_SERVERS";
+    std::fs::write(&path, token("worker", -5)).expect("written");
+    let error = asks(&kafka, listener, &settings).await.expect_err("expired");
+    assert!(error.contains("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE") && error.contains("expired"), "{error}");
+    std::fs::write(&path, token("worker", 300)).expect("written");
+    asks(&kafka, listener, &settings).await.expect("a token");
 }
 
 /// Results by ticket, read without credentials of the worker.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::faults::Faults;
 use super::token;
@@ -39,6 +40,11 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // The one only sums up what was said before it.
+        let sums_up = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if sums_up || !self.faults.is_news(self.client, reason) {
+            return;
+        }
         tracing::warn!(client = self.client, %error, reason, "kafka_client_error");
         self.note(&error, reason);
     }

@@ -13,6 +13,8 @@ use crate::metrics::Metrics;
 
 /// The readiness check that a refusal takes away. It does not exist before the first one.
 pub const ACCESS_CHECK: &str = "kafka_access";
+/// One error of librdkafka arrives twice from a producer, within microseconds.
+const ECHO: Duration = Duration::from_secs(1);
 /// A refusal that has not been repeated for so long is over. librdkafka tries again every 2 s and reports the same error
 /// of one broker at most every 30 s.
 const MEMORY: Duration = Duration::from_secs(40);
@@ -24,6 +26,8 @@ pub struct Faults(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     standing: Mutex<BTreeMap<&'static str, (Instant, String)>>,
+    /// What each client said last.
+    said: Mutex<BTreeMap<&'static str, (Instant, String)>>,
     /// Of a worker; commands have neither.
     surface: Option<(Arc<Metrics>, Health)>,
 }
@@ -31,7 +35,7 @@ struct Inner {
 impl Faults {
     /// Refusals that are counted and take readiness away.
     pub(super) fn of_worker(metrics: Arc<Metrics>, health: Health) -> Self {
-        Self(Arc::new(Inner { standing: Mutex::default(), surface: Some((metrics, health)) }))
+        Self(Arc::new(Inner { surface: Some((metrics, health)), ..Inner::default() }))
     }
 
     /// Notes what a client's error callback said, when it is a refusal.
@@ -43,6 +47,20 @@ impl Faults {
             metrics.emit(KafkaRefused { client, fault, error: &text });
             health.not_ready(ACCESS_CHECK, text);
         }
+    }
+
+    /// Whether this is not what the client has said just before.
+    pub(super) fn is_news(&self, client: &'static str, reason: &str) -> bool {
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let before = said.insert(client, (now, reason.to_owned()));
+        before.is_none_or(|(when, before)| before != reason || now.saturating_duration_since(when) > ECHO)
+    }
+
+    /// What a client has said last.
+    pub(super) fn last_said(&self, client: &'static str) -> Option<String> {
+        let said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get(client).map(|(_, reason)| reason.clone())
     }
 
     /// A broker has served this client: it is let in.
@@ -76,6 +94,12 @@ impl Faults {
     }
 }
 
+/// A TLS connection that was refused for what this client shows or accepts.
+const CERTIFICATES: (&str, &str) = (
+    "kafka_tls",
+    "KAFKA_SSL_CERTIFICATE_LOCATION, KAFKA_SSL_KEY_LOCATION, KAFKA_SSL_CA_LOCATION and KAFKA_SECURITY_PROTOCOL",
+);
+
 /// The kind of a refusal, and the settings to look at.
 fn meaning(code: RDKafkaErrorCode, reason: &str) -> Option<(&'static str, &'static str)> {
     use RDKafkaErrorCode as Code;
@@ -94,10 +118,11 @@ fn meaning(code: RDKafkaErrorCode, reason: &str) -> Option<(&'static str, &'stat
         Code::SSL if reason.contains("ssl.ca.location") || reason.contains("certificate verify") => {
             Some(("kafka_tls", "KAFKA_SSL_CA_LOCATION: the broker's certificate is of another authority"))
         }
-        Code::SSL => Some((
-            "kafka_tls",
-            "KAFKA_SSL_CERTIFICATE_LOCATION, KAFKA_SSL_KEY_LOCATION, KAFKA_SSL_CA_LOCATION and KAFKA_SECURITY_PROTOCOL",
-        )),
+        // With TLS 1.3 a broker refuses a client's certificate after the handshake, when it already counts as transport.
+        Code::SSL => Some(CERTIFICATES),
+        Code::BrokerTransportFailure if reason.contains("SSL routines") && reason.contains("alert") => {
+            Some(CERTIFICATES)
+        }
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
             Some(("kafka_authorization", "the rights of this user on the topics and on KAFKA_CONSUMER_GROUP_ID"))
         }
@@ -137,6 +162,12 @@ mod tests {
                 "kafka_tls",
             ),
             (RDKafkaErrorCode::SSL, "tlsv13 alert certificate required", "KAFKA_SSL_CERTIFICATE_LOCATION", "kafka_tls"),
+            (
+                RDKafkaErrorCode::BrokerTransportFailure,
+                "Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42",
+                "KAFKA_SSL_CERTIFICATE_LOCATION",
+                "kafka_tls",
+            ),
             (RDKafkaErrorCode::GroupAuthorizationFailed, "group", "KAFKA_CONSUMER_GROUP_ID", "kafka_authorization"),
         ] {
             let (faults, metrics, health) = worker();

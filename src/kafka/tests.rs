@@ -11,6 +11,8 @@ fn clients(pairs: &[(&str, &str)]) -> Clients {
     Clients::new(&Config::read(&source).expect("valid").kafka).expect("clients")
 }
 
+type Pairs = Vec<(&'static str, &'static str)>;
+
 /// A file that is there.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
@@ -32,7 +34,7 @@ fn inc_13_every_mechanism_reaches_every_client() {
         ("ssl.key.password", "key-secret"),
     ];
     let user = [("sasl.username", "user"), ("sasl.password", "secret")];
-    let mut cases: Vec<(Vec<(&str, &str)>, Vec<(&str, &str)>)> = vec![
+    let mut cases: Vec<(Pairs, Pairs)> = vec![
         (vec![], vec![("security.protocol", "plaintext")]),
         ([&ours("SSL", "")[..], &tls].concat(), [&[("security.protocol", "ssl")][..], &with_tls].concat()),
         // What does not belong to the protocol is left out.
@@ -95,7 +97,7 @@ fn a_token_that_cannot_be_had_is_what_the_caller_is_told() {
         ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1"),
     ]);
     let reader = clients.reader("test").expect("reader");
-    let error = metadata(&reader, "topic", METADATA_TIMEOUT).err().expect("no token");
+    let error = metadata(&reader, "topic", METADATA_TIMEOUT).expect_err("no token");
     assert!(error.contains("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE") && error.contains("no JWT"), "{error}");
 }
 

@@ -20,10 +20,13 @@ use tokio_rustls::server::TlsStream;
 use super::*;
 use crate::config::{Config, MapSource, Origin};
 
+/// Path and credentials of a request.
+type Asked = (String, Option<String>);
+
 /// A registry that answers as it is told, and remembers what it was asked.
 #[derive(Clone)]
 struct Stub {
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     answers: Arc<Mutex<BTreeMap<String, (u16, String)>>>,
     headers: HeaderMap,
     /// Paths that end so are not answered before they are released.

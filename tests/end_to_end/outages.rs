@@ -7,7 +7,7 @@ use worker_agents::dev::temporal::TemporalDevServer;
 use crate::world::{World, eventually, temporal_options};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_is_away_delays_avro_tickets_and_never_condemns_them() {
+async fn inc_07_a_registry_that_is_away_delays_avro_tickets_and_never_condemns_them() {
     let world = World::new().await;
     let worker = world.worker(&[("RESULT_ENCODING", "auto")]).await;
     world.schema_id("execution.tickets-value", ticket_schemas::TICKET_SCHEMA_JSON).await;
@@ -15,7 +15,7 @@ async fn a_registry_that_is_away_delays_avro_tickets_and_never_condemns_them() {
     let encoded = ticket_schemas::decode_json_ticket(ticket.to_string().as_bytes()).expect("ticket");
     world.registry.set_unavailable(true);
     world.publish_raw("key", Some(&ticket_schemas::encode_avro_ticket(&encoded, 1).expect("encoded"))).await;
-    // INC-07: meanwhile JSON tickets run, and their results fall back to JSON.
+    // Meanwhile JSON tickets run, and their results fall back to JSON.
     world.publish_raw("other", Some(world.ticket("json", "echo json").to_string().as_bytes())).await;
     assert_eq!(world.result("json").await["status"], "COMPLETED");
     eventually("the Avro ticket waits", || worker.log().contains("peer_unavailable").then_some(())).await;
