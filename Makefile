@@ -8,7 +8,12 @@ SHELL := /bin/bash
 KEEP ?=
 keep := $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
-.PHONY: help setup build demo test bench fmt fmt-check clippy lint deny advisories docs clean
+# `make fuzz TARGET=ticket_avro SECONDS=600` fuzzes one target for so long; `make mutate MUTATIONS=1000000` so many records.
+TARGET ?= all
+SECONDS ?= 30
+MUTATIONS ?= 1000000
+
+.PHONY: help setup build demo test mutate fuzz bench fmt fmt-check clippy lint deny advisories docs clean
 
 help: ## Lists the targets.
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +35,12 @@ test: setup ## Runs all tests, those of the documentation too.
 	cargo test --locked --workspace --all-targets --no-fail-fast </dev/null || status=$$?; \
 	cargo test --locked --workspace --doc --no-fail-fast </dev/null || status=$$?; \
 	exit $$status
+
+mutate: ## Decodes a million damaged records; MUTATIONS=number.
+	MUTATIONS=$(MUTATIONS) cargo test --locked --package ticket-schemas --test mutations -- --nocapture
+
+fuzz: ## Fuzzes the decoders; TARGET=ticket_avro|ticket_json|parameter_view|dlq_envelope SECONDS=number.
+	@scripts/fuzz $(TARGET) $(SECONDS) || [ $$? -eq 77 ]
 
 bench: setup ## Measures the throughput, release profile.
 	cargo bench --locked --bench throughput

@@ -163,6 +163,23 @@ pub enum DecodeErrorKind {
 }
 
 impl DecodeErrorKind {
+    /// Every code there is: a message is a ticket, or it has one of these.
+    pub const CODES: [&'static str; 13] = [
+        "tombstone",
+        "oversized",
+        "invalid_utf8",
+        "invalid_json",
+        "not_an_object",
+        "missing_field",
+        "malformed_field",
+        "invalid_ticket_id",
+        "unknown_task_type",
+        "unknown_execution_status",
+        "avro_decode_failed",
+        "avro_trailing_bytes",
+        "unusable_schema",
+    ];
+
     /// Stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -264,5 +281,21 @@ impl SchemaError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         "unusable_schema"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DecodeErrorKind;
+
+    /// A variant without a code does not compile; a code that is not listed fails here.
+    #[test]
+    fn every_code_is_listed() {
+        let source = include_str!("error.rs");
+        let (_, code) = source.split_once("impl DecodeErrorKind {").expect("the codes");
+        let (_, code) = code.split_once("match self {").expect("the codes");
+        let (code, _) = code.split_once("\n        }").expect("the codes");
+        let found: Vec<&str> = code.split('"').skip(1).step_by(2).collect();
+        assert_eq!(found, DecodeErrorKind::CODES);
     }
 }

@@ -12,6 +12,44 @@ fn decode(object: &Value) -> Result<Ticket, DecodeError> {
     decode_json_ticket(object.to_string().as_bytes())
 }
 
+/// One message for each code; a code without a row, or without a line in the operators' page, fails.
+#[test]
+fn every_code_has_a_message_and_a_line_in_the_operators_page() {
+    let json = |bytes: &[u8]| decode_json_ticket(bytes).unwrap_err();
+    let changed = |field: &str, value: Value| decode(&with(small_ticket(), field, value)).unwrap_err();
+    let avro = |body: &[u8]| decode_avro_ticket(body, &WriterSchema::ticket()).unwrap_err();
+    let vector = common::vector("ticket-build-code-forge");
+    let result = json!({"ticket_id": "t-1", "status": "PREEMPTED", "result": {"success": true}, "agent_id": "a",
+                        "timestamp": 1});
+    let rows = [
+        ("tombstone", Frame::detect(None).unwrap_err()),
+        ("oversized", json(&vec![b' '; MAX_VALUE_BYTES + 1])),
+        ("invalid_utf8", json(b"{\"ticket_id\": \"\xff\"}")),
+        ("invalid_json", json(b"{\"ticket_id\": ")),
+        ("not_an_object", json(b"[1]")),
+        ("missing_field", changed("dependencies", Value::Null)),
+        ("malformed_field", changed("dependencies", json!("a,b"))),
+        ("invalid_ticket_id", changed("ticket_id", json!("a b"))),
+        ("unknown_task_type", changed("task_type", json!("create"))),
+        ("unknown_execution_status", decode_json_result(result.to_string().as_bytes()).unwrap_err()),
+        ("avro_decode_failed", avro(&vector[5..vector.len() - 1])),
+        ("avro_trailing_bytes", avro(&[&vector[5..], &[0]].concat())),
+        ("unusable_schema", DecodeError::from(WriterSchema::parse("\"long\"").unwrap_err())),
+    ];
+    assert_eq!(rows.each_ref().map(|(code, _)| *code), DecodeErrorKind::CODES);
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations/error-codes.md")).unwrap();
+    for (code, error) in rows {
+        assert_eq!(error.code(), code);
+        assert!(!error.to_string().is_empty());
+        let line = page.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
+        assert!(
+            line.is_some_and(|line| line.split('|').all(|cell| cell.is_empty() || !cell.trim().is_empty())),
+            "{code}"
+        );
+    }
+}
+
 #[test]
 fn texts_that_are_no_json_object() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
