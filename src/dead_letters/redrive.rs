@@ -7,6 +7,10 @@ use ticket_workflows::RecordPosition;
 
 use super::letter::{Headers, Letter, headers_of};
 use super::lineage::{Lineage, ORIGIN_HEADER, redrive_count, texts};
+use super::text::shown;
+
+/// Longest code quoted, in characters: a foreign record may have any.
+const MAX_CODE_CHARS: usize = 80;
 
 /// Why a dead letter is not re-driven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -181,7 +185,7 @@ impl Lineage {
         let headers = record.original_headers();
         let count = redrive_count(&headers);
         if count >= limit {
-            return Err(RedriveError::Limit { count, limit, code: letter.code().to_owned() });
+            return Err(RedriveError::Limit { count, limit, code: shown(letter.code(), MAX_CODE_CHARS) });
         }
         let source = || record.source().map(|(topic, partition, offset)| format!("{topic}/{partition}@{offset}"));
         Ok(Self {

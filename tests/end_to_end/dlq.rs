@@ -304,7 +304,7 @@ async fn the_loop_breaker_refuses_what_comes_back_again_and_again() {
     let refused = dlq(&world, 1, &["redrive", "--code", "invalid_json"], "");
     assert!(refused.contains("re-driven 3 time(s)") && refused.contains("--max-redrives"), "{refused}");
     assert_eq!(world.topic(TICKETS).len(), 4);
-    dlq(&world, 0, &["redrive", "0/3", "--max-redrives", "4"], "");
+    dlq(&world, 0, &["redrive", "0/3", "--max-redrives", "4", "--to", "source"], "");
     let letters = dead_letters(&world, 5).await;
     let origin = |record: &Record| record.header("x-neural-hive-redrive-origin").map(str::to_owned);
     let origins: BTreeSet<String> = world.topic(TICKETS).iter().filter_map(origin).collect();

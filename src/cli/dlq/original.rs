@@ -33,7 +33,7 @@ pub(super) async fn find(kafka: &KafkaConfig, letter: &Letter) -> anyhow::Result
 /// A value as JSON, with what is wrong with it, or as escaped text.
 pub(super) async fn decoded(kafka: &KafkaConfig, value: &[u8]) -> String {
     match try_decode(kafka, value).await {
-        Ok(json) => format!("{json:#}"),
+        Ok(json) => format!("{json:#}").lines().map(|line| shown(line, usize::MAX)).collect::<Vec<_>>().join("\n"),
         Err(reason) => {
             let text = shown(&String::from_utf8_lossy(value), MAX_SHOWN_CHARS);
             format!("not decoded: {}\n{text}", shown(&reason, MAX_SHOWN_CHARS))

@@ -368,3 +368,51 @@ fn who() -> String {
     let host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned());
     format!("{user}@{}", host.unwrap_or_else(|_| "unknown".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_is_a_number_of_records_a_second() {
+        let (mut pace, began) = (pace(4), tokio::time::Instant::now());
+        for _ in 0..9 {
+            pace.tick().await;
+        }
+        assert_eq!(began.elapsed().as_millis(), 2000, "the first at once");
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_told() {
+        let ticket = |deadline: i64| {
+            json!({
+                "ticket_id": "t", "task_id": "t", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
+                "sla": { "deadline": deadline },
+            })
+        };
+        let late = deadline_passed(ticket(1_773_655_200_000).to_string().as_bytes(), 1_773_655_200_001);
+        assert!(late.is_some_and(|note| note.contains("2026-03-16T10:00:00.000Z") && note.contains("--edit")));
+        assert_eq!(deadline_passed(ticket(1_773_655_200_000).to_string().as_bytes(), 1_773_655_199_999), None);
+        assert_eq!(deadline_passed(b"\0\0\0\0\x01", 1), None);
+    }
+
+    #[test]
+    fn an_edited_ticket_is_completed_and_checked_and_pending() {
+        let letter = |id: &str| {
+            let value = json!({ "ticket_id": id, "task_type": "TEST", "dlq_metadata": {} }).to_string().into_bytes();
+            let position = ticket_workflows::RecordPosition { topic: "dlq".to_owned(), partition: 0, offset: 0 };
+            let content = DlqRecord::parse(&value);
+            Letter { position, written_at_ms: None, headers: Headers::new(), value, content }
+        };
+        let edit = |value: Value| value.as_object().cloned().expect("an object");
+        let typed = json!({ "task_type": "EXECUTE", "status": "FAILED", "parameters": {} });
+        let completed = ticket(edit(typed.clone()), &letter("mine")).expect("complete");
+        assert_eq!((completed.ticket_id.as_str(), completed.status.as_str()), ("mine", "PENDING"));
+        let own =
+            ticket(edit(json!({ "task_type": "EXECUTE", "ticket_id": "own" })), &letter("mine")).expect("complete");
+        assert_eq!(own.ticket_id.as_str(), "own");
+        let made = ticket(edit(typed), &letter("not an id")).expect("complete");
+        assert!(Uuid::parse_str(made.ticket_id.as_str()).is_ok());
+        assert!(ticket(edit(json!({ "task_type": "DANCE" })), &letter("mine")).is_err());
+    }
+}
