@@ -65,8 +65,10 @@ impl DlqAlert {
             retry_count,
             error: shown(&letter.error(), MAX_ERROR_CHARS),
             message: format!(
-                "Ticket moved to the dead-letter queue after {retry_count} failures; look at it with: worker-agents dlq show {}/{}",
-                position.partition, position.offset
+                "Ticket moved to the dead-letter queue after {retry_count} {}; look at it with: worker-agents dlq show {}/{}",
+                if retry_count == 1 { "failure" } else { "failures" },
+                position.partition,
+                position.offset
             ),
             runbook_url: RUNBOOK,
             timestamp: letter.written_at_ms.and_then(format_instant),

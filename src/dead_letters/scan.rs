@@ -12,11 +12,11 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use crate::config::KafkaConfig;
-use crate::kafka;
+use crate::kafka::{self, METADATA_TIMEOUT};
 
 /// librdkafka wants a name; no group is joined.
 const GROUP: &str = "worker-agents-scan";
-/// How long the brokers may take to say where a topic begins and ends, and to give the next record.
+/// How long the brokers may take to give the next record.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One partition as it was at one time: offsets `low..high`.
@@ -55,12 +55,12 @@ impl Extent {
 }
 
 fn ranges(client: &BaseConsumer, topic: &str) -> Result<Vec<Range>, KafkaError> {
-    let metadata = client.fetch_metadata(Some(topic), PATIENCE)?;
+    let metadata = client.fetch_metadata(Some(topic), METADATA_TIMEOUT)?;
     let found = metadata.topics().iter().filter(|found| found.name() == topic && found.error().is_none());
     let mut partitions: Vec<i32> = found.flat_map(|found| found.partitions()).map(|found| found.id()).collect();
     partitions.sort_unstable();
     let range = |partition| {
-        let (low, high) = client.fetch_watermarks(topic, partition, PATIENCE)?;
+        let (low, high) = client.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?;
         Ok(Range { partition, low, high })
     };
     partitions.into_iter().map(range).collect()

@@ -275,20 +275,22 @@ impl World {
         records
     }
 
-    /// The offset that a group has committed in partition 0 of a topic.
-    pub(crate) fn committed(&self, group: &str, topic: &str) -> Option<i64> {
+    /// The offsets that a group has committed in a topic, all partitions together: how many records it is done with.
+    pub(crate) fn committed(&self, group: &str, topic: &str) -> i64 {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.kafka.bootstrap_servers())
             .set("group.id", group)
             .create()
             .expect("consumer");
+        let timeout = Duration::from_secs(20);
+        let metadata = consumer.fetch_metadata(Some(topic), timeout).expect("metadata");
         let mut offsets = TopicPartitionList::new();
-        offsets.add_partition(topic, 0);
-        let found = consumer.committed_offsets(offsets, Duration::from_secs(20)).ok()?;
-        match found.elements_for_topic(topic).first()?.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
+        for partition in metadata.topics()[0].partitions() {
+            offsets.add_partition(topic, partition.id());
         }
+        let committed = consumer.committed_offsets(offsets, timeout).expect("committed offsets");
+        let offset = |found: Offset| if let Offset::Offset(offset) = found { offset } else { 0 };
+        committed.elements().iter().map(|element| offset(element.offset())).sum()
     }
 
     /// Results by ticket id. All workers of these tests publish JSON.
