@@ -34,7 +34,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Settings are environment variables; `worker-agents config` lists them.\n\
-Exit codes: 0 success, 1 tickets failed or checks did not pass, 2 wrong usage or settings, 3 infrastructure.";
+Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.";
 
 #[derive(Subcommand)]
 enum Command {

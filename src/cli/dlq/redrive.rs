@@ -173,8 +173,11 @@ impl Redrive<'_> {
             None => self.named(&chosen.places, &mut tally).await,
             Some(extent) => self.scanned(extent, &chosen.places, &mut tally).await,
         };
-        let did = if self.dry_run { "would be published" } else { "published" };
-        let summary = format!("{published} {did}, {refused} refused; re-drive {}", self.id);
+        let summary = if self.dry_run {
+            format!("{published} would be published, {refused} refused")
+        } else {
+            format!("{published} published, {refused} refused; re-drive {}", self.id)
+        };
         result.with_context(|| format!("stopped early: {summary}"))?;
         if !self.json {
             eprintln!("{summary}");
