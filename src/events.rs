@@ -120,6 +120,8 @@ pub struct RecordDeadLettered<'a> {
     pub code: &'static str,
     /// What is wrong.
     pub error: &'a str,
+    /// How often the record has failed: once, and once more for each re-drive.
+    pub failures: u32,
     /// How long publishing took.
     pub took: Duration,
 }
@@ -133,8 +135,10 @@ impl Event for RecordDeadLettered<'_> {
             offset = self.position.offset,
             error_code = self.code,
             error = self.error,
+            failures = self.failures,
             "record_dead_lettered"
         );
+        metrics.ticket_retry_count.with_label_values(&[self.task_type]).observe(f64::from(self.failures));
         metrics.dlq_messages.with_label_values(&[self.code, self.task_type]).inc();
         metrics.dlq_publish_duration.observe(self.took.as_secs_f64());
         metrics.records.with_label_values(&["dead_lettered"]).inc();
@@ -153,6 +157,78 @@ impl Event for DeadLetterFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
         error!(position = %self.position, error = self.error, "dlq_publish_failed");
         metrics.dlq_publish_errors.with_label_values(&["delivery_failed"]).inc();
+    }
+}
+
+/// An alert about a dead letter was acknowledged by the broker.
+pub struct DlqAlertSent<'a> {
+    /// Equal for copies of one alert.
+    pub alert_id: &'a str,
+    /// The dead letter.
+    pub position: &'a RecordPosition,
+    /// Its ticket, or `unknown`.
+    pub ticket_id: &'a str,
+    /// Its type, or `unknown`.
+    pub task_type: &'static str,
+    /// How serious it is.
+    pub severity: &'static str,
+}
+
+impl Event for DlqAlertSent<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        info!(alert_id = self.alert_id, position = %self.position, ticket_id = self.ticket_id, task_type = self.task_type, "dlq_alert_sent");
+        metrics.dlq_alerts_sent.with_label_values(&[self.severity, self.task_type]).inc();
+    }
+}
+
+/// An alert could not be published; the dead letter stays unread and it is tried again.
+pub struct DlqAlertFailed<'a> {
+    /// The dead letter.
+    pub position: &'a RecordPosition,
+    /// Topic of alerts.
+    pub topic: &'a str,
+    /// librdkafka's code.
+    pub code: &'a str,
+    /// What was said and what to do.
+    pub error: &'a str,
+    /// When it is tried again.
+    pub retry_in: Duration,
+}
+
+impl Event for DlqAlertFailed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(position = %self.position, topic = self.topic, error = self.error, retry_in_ms = self.retry_in.as_millis() as u64, "dlq_alert_failed");
+        metrics.dlq_alert_errors.with_label_values(&[self.code]).inc();
+    }
+}
+
+/// librdkafka reported an error of the consumer of dead letters.
+pub struct DlqConsumerError<'a> {
+    /// Its code.
+    pub code: String,
+    /// Its text.
+    pub error: &'a str,
+}
+
+impl Event for DlqConsumerError<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(code = self.code, error = self.error, "dlq_consumer_error");
+        metrics.kafka_consumer_errors.with_label_values(&[&self.code]).inc();
+    }
+}
+
+/// The consumer of dead letters broke; another replaces it.
+pub struct DlqConsumerLost<'a> {
+    /// Why.
+    pub error: &'a str,
+    /// When.
+    pub retry_in: Duration,
+}
+
+impl Event for DlqConsumerLost<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        error!(error = self.error, retry_in_ms = self.retry_in.as_millis() as u64, "dlq_consumer_lost");
+        metrics.kafka_consumer_errors.with_label_values(&["consumer_lost"]).inc();
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod dead_letters;
 #[cfg(feature = "dev-stack")]
 pub mod dev;
 pub mod events;

@@ -9,6 +9,8 @@ use prometheus::{
 
 const TASK_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const PAUSE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+/// Failures, not seconds.
+const RETRY_BUCKETS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0];
 const DLQ_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// Workflow starts take milliseconds.
 const START_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -63,6 +65,12 @@ pub struct Metrics {
     pub dlq_publish_duration: Histogram,
     /// Failed publications to the DLQ.
     pub dlq_publish_errors: IntCounterVec,
+    /// How often a record had failed when it was dead-lettered, by task type.
+    pub ticket_retry_count: HistogramVec,
+    /// Alerts about dead letters that the broker acknowledged, by severity and task type.
+    pub dlq_alerts_sent: IntCounterVec,
+    /// Failed tries to publish an alert, by librdkafka's code.
+    pub dlq_alert_errors: IntCounterVec,
     /// Executors registered at start, by task type.
     pub executors_registered: IntCounterVec,
     /// Every record read, by what became of it.
@@ -184,6 +192,25 @@ impl Metrics {
                 &r,
                 "worker_agent_dlq_publish_errors_total",
                 "failed publications to the DLQ",
+                &["error_type"],
+            )?,
+            ticket_retry_count: histograms(
+                &r,
+                "worker_agent_ticket_retry_count",
+                "failures of a record when it was dead-lettered",
+                RETRY_BUCKETS,
+                &["task_type"],
+            )?,
+            dlq_alerts_sent: counters(
+                &r,
+                "worker_agent_dlq_alerts_sent_total",
+                "alerts about dead letters",
+                &["severity", "task_type"],
+            )?,
+            dlq_alert_errors: counters(
+                &r,
+                "worker_agent_dlq_alert_errors_total",
+                "failed tries to publish an alert about a dead letter",
                 &["error_type"],
             )?,
             executors_registered: counters(

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
 use crate::config::Config;
+use crate::dead_letters::Alerting;
 use crate::health::Health;
 use crate::http::{self, Surface};
 use crate::kafka::{self, Clients, Producer, TopicState};
@@ -135,6 +136,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
     });
+    let alerting = Alerting::new(&config, kafka.clone(), producer.clone(), Arc::clone(&metrics), health.clone());
     let parts = BridgeParts {
         client: client.clone(),
         retention,
@@ -154,6 +156,8 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             let following = tokio::spawn(producer.clone().follow_credentials(credentials_stop.clone()));
             // Consumption ends first; the worker goes on meanwhile, so that what was taken can finish.
             let worker_stop = CancellationToken::new();
+            // Also when the bridge ends by itself.
+            let alerts_stop = stop.child_token();
             let worker = {
                 let (config, health, stop) = (config.clone(), health.clone(), worker_stop.clone());
                 temporal::run_supervised(
@@ -169,9 +173,15 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     health.dead(BRIDGE_LOOP, error.to_string());
                 }
                 worker_stop.cancel();
+                alerts_stop.cancel();
                 result
             };
-            let (bridged, worked) = tokio::join!(bridge, worker);
+            let alerts = async {
+                if let Some(alerting) = alerting {
+                    alerting.run(alerts_stop.clone()).await;
+                }
+            };
+            let (bridged, worked, ()) = tokio::join!(bridge, worker, alerts);
             credentials_stop.cancel();
             watching.await?;
             following.await?;

@@ -239,6 +239,14 @@ fn submit_refuses_what_is_no_ticket_before_it_sends_anything() {
 }
 
 #[test]
+fn dlq_says_that_no_broker_answers() {
+    let settings = [("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1"), ("KAFKA_SCHEMA_REGISTRY_URL", "")];
+    let away = run(&["dlq", "list"], &settings, "");
+    assert_eq!(away.status.code(), Some(3), "{}", text(&away.stderr));
+    assert!(text(&away.stderr).contains("KAFKA_BOOTSTRAP_SERVERS"), "{}", text(&away.stderr));
+}
+
+#[test]
 fn config_shows_values_origins_and_no_secret() {
     let settings = [("KAFKA_SASL_PASSWORD", "hunter2"), ("MAX_CONCURRENT_TASKS", "7"), ("VAULT_ENABLED", "true")];
     let output = run(&["config"], &settings, "");
@@ -304,7 +312,7 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
 
 #[test]
 fn every_command_helps_and_completions_are_made() {
-    for name in ["run", "dev", "demo", "submit", "config", "doctor", "completions"] {
+    for name in ["run", "dev", "demo", "submit", "dlq", "config", "doctor", "completions"] {
         let output = run(&[name, "--help"], &[], "");
         assert!(output.status.success() && !output.stdout.is_empty(), "{name}");
     }

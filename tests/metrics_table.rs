@@ -10,6 +10,7 @@ type Row = (&'static str, MetricType, &'static [&'static str], &'static [f64]);
 
 const TASK: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const PAUSE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const RETRIES: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0];
 const DLQ: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -37,6 +38,9 @@ const TABLE: &[Row] = &[
     ("worker_agent_dlq_messages_total", MetricType::COUNTER, &["reason", "task_type"], &[]),
     ("worker_agent_dlq_publish_duration_seconds", MetricType::HISTOGRAM, &[], DLQ),
     ("worker_agent_dlq_publish_errors_total", MetricType::COUNTER, &["error_type"], &[]),
+    ("worker_agent_ticket_retry_count", MetricType::HISTOGRAM, &["task_type"], RETRIES),
+    ("worker_agent_dlq_alerts_sent_total", MetricType::COUNTER, &["severity", "task_type"], &[]),
+    ("worker_agent_dlq_alert_errors_total", MetricType::COUNTER, &["error_type"], &[]),
     ("worker_agent_executors_registered_total", MetricType::COUNTER, &["task_type"], &[]),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
@@ -55,6 +59,7 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.kafka_consumer_errors,
         &metrics.results_published,
         &metrics.dlq_publish_errors,
+        &metrics.dlq_alert_errors,
         &metrics.executors_registered,
         &metrics.records,
         &metrics.result_encodings,
@@ -64,6 +69,8 @@ fn touched() -> Vec<MetricFamily> {
     }
     metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();
+    metrics.dlq_alerts_sent.with_label_values(&["x", "y"]).inc();
+    metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
     metrics.gather()
 }

@@ -18,6 +18,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("kafka.members", "src/bridge/members.rs"),
     ("kafka.leave", "src/bridge/consumer.rs"),
     ("kafka.dead_letter", "src/bridge/dlq.rs"),
+    ("kafka.alert", "src/dead_letters/alerting.rs"),
     ("kafka.result", "src/results.rs"),
     ("kafka.flush", "src/worker.rs"),
     ("registry.get", "src/registry.rs"),

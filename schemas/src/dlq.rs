@@ -14,6 +14,8 @@ use crate::ids::TicketId;
 pub const UNKNOWN: &str = "unknown";
 /// Largest record, in bytes. The topic takes 2,097,152 (`contracts/kafka.md §1`); the rest is for key, headers, frame.
 pub const MAX_DLQ_RECORD_BYTES: usize = 2_000_000;
+/// Largest record without the original object, in bytes: it fits a topic that nobody configured (1 MiB).
+pub const MAX_DLQ_COMPACT_BYTES: usize = 1_000_000;
 /// Most bytes of the original value that a record carries.
 pub const MAX_DLQ_ORIGINAL_BYTES: usize = 512 * 1024;
 /// Longest error text, in bytes.
@@ -75,7 +77,7 @@ pub struct DlqEnvelope<'a> {
     pub error_type: &'a str,
     /// Stable code of the error.
     pub error_code: &'a str,
-    /// Attempts made.
+    /// How often the ticket's record has failed: once, and once more for each re-drive.
     pub retry_count: u32,
     /// When the last attempt failed.
     pub last_failure_at_ms: i64,
@@ -102,12 +104,20 @@ impl<'a> DlqEnvelope<'a> {
     /// kept of it, and `dlq_metadata.original_object_omitted` says so.
     #[must_use]
     pub fn to_json_bytes(&self) -> Vec<u8> {
+        self.to_json_bytes_within(MAX_DLQ_RECORD_BYTES)
+    }
+
+    /// As [`DlqEnvelope::to_json_bytes`], the original object kept only if the whole has at most `limit` bytes: for a
+    /// broker that takes less than the contract says. The original bytes are kept in any case, so that nothing is lost; the
+    /// record may therefore have up to [`MAX_DLQ_COMPACT_BYTES`] whatever the limit is.
+    #[must_use]
+    pub fn to_json_bytes_within(&self, limit: usize) -> Vec<u8> {
         let Some(Value::Object(original)) = self.original else {
             return self.assemble(self.undecodable(), None, false);
         };
         let previous = original.get("dlq_metadata").and_then(Value::as_object);
         let whole = self.assemble(original.clone(), previous, false);
-        if whole.len() <= MAX_DLQ_RECORD_BYTES {
+        if whole.len() <= limit {
             return whole;
         }
         self.assemble(self.essentials(original), previous, true)
@@ -131,7 +141,7 @@ impl<'a> DlqEnvelope<'a> {
     fn metadata(&self) -> Map<String, Value> {
         let value = self.value.unwrap_or_default();
         let kept = &value[..value.len().min(MAX_DLQ_ORIGINAL_BYTES)];
-        let key = self.key.map(|key| &key[..key.len().min(MAX_KEY_BYTES)]);
+        let kept_key = self.key.map(|key| &key[..key.len().min(MAX_KEY_BYTES)]);
         let (headers, headers_truncated) = self.headers_json();
         object(json!({
             "original_error": truncate_bytes(self.error, MAX_DLQ_ERROR_BYTES),
@@ -144,7 +154,8 @@ impl<'a> DlqEnvelope<'a> {
             "original_value_truncated": kept.len() < value.len(),
             "original_value_bytes": value.len(),
             "original_value_sha256": self.value.map(sha256_hex),
-            "original_key_base64": key.map(|key| BASE64.encode(key)),
+            "original_key_base64": kept_key.map(|key| BASE64.encode(key)),
+            "original_key_truncated": kept_key.map(<[u8]>::len) < self.key.map(<[u8]>::len),
             "source": self.source_json(),
             "original_headers": headers,
             "original_headers_truncated": headers_truncated,
@@ -224,7 +235,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// The first characters of a value, whatever its bytes are.
-fn preview(value: &[u8]) -> String {
+pub(crate) fn preview(value: &[u8]) -> String {
     // A character has at most four bytes, so no more need be looked at.
     let head = &value[..value.len().min(MAX_PREVIEW_CHARS * 4)];
     let text: Cow<'_, str> = String::from_utf8_lossy(head);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 
 use crate::digest::sha256_hex;
-use crate::dlq::UNKNOWN;
+use crate::dlq::{UNKNOWN, preview};
 use crate::excerpt::single_line;
 
 /// Largest record read, in bytes: `max.message.bytes` of the topic (`contracts/kafka.md §1`).
@@ -18,6 +18,19 @@ const MAX_REASON_CHARS: usize = 120;
 #[derive(Debug, Clone, PartialEq)]
 pub struct DlqRecord {
     object: Map<String, Value>,
+}
+
+/// What a dead-letter record holds of the original value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DlqOriginal {
+    /// All of it, byte for byte.
+    Whole(Vec<u8>),
+    /// There was none.
+    Tombstone,
+    /// Its beginning only.
+    Cut,
+    /// Nothing: the record is the platform's.
+    NotRecorded,
 }
 
 /// A message that is not a dead-letter record, or one whose original value is damaged.
@@ -124,12 +137,59 @@ impl DlqRecord {
         self.object.get("_deserialization_error") == Some(&Value::Bool(true))
     }
 
-    /// Topic, partition and offset of the original record.
+    /// When the record was made, epoch milliseconds.
+    #[must_use]
+    pub fn published_at_ms(&self) -> Option<i64> {
+        self.metadata("dlq_published_at")?.as_i64()
+    }
+
+    /// Topic, partition and offset of the original record. What cannot be a position is none.
     #[must_use]
     pub fn source(&self) -> Option<(&str, i32, i64)> {
-        let source = self.metadata("source").or_else(|| self.object.get("_kafka_metadata"))?;
-        let partition = i32::try_from(source.get("partition")?.as_i64()?).ok()?;
-        Some((source.get("topic")?.as_str()?, partition, source.get("offset")?.as_i64()?))
+        let source = self.source_object()?;
+        let topic = source.get("topic")?.as_str().filter(|topic| is_topic_name(topic))?;
+        let partition = i32::try_from(source.get("partition")?.as_i64()?).ok().filter(|partition| *partition >= 0)?;
+        Some((topic, partition, source.get("offset")?.as_i64().filter(|offset| *offset >= 0)?))
+    }
+
+    /// Time of the original record, epoch milliseconds.
+    #[must_use]
+    pub fn source_timestamp(&self) -> Option<i64> {
+        self.source_object()?.get("timestamp")?.as_i64()
+    }
+
+    fn source_object(&self) -> Option<&Value> {
+        self.metadata("source").or_else(|| self.object.get("_kafka_metadata"))
+    }
+
+    /// What the record holds of the original value.
+    ///
+    /// # Errors
+    ///
+    /// [`DlqRecordError::Damaged`] when it does not match its checksum.
+    pub fn original(&self) -> Result<DlqOriginal, DlqRecordError> {
+        match self.metadata("original_value_base64") {
+            None => Ok(DlqOriginal::NotRecorded),
+            Some(Value::Null) => Ok(DlqOriginal::Tombstone),
+            Some(_) => Ok(self.original_value()?.map_or(DlqOriginal::Cut, DlqOriginal::Whole)),
+        }
+    }
+
+    /// Whether `value` is the original value: by its checksum, else (the platform's records have none) by its beginning.
+    #[must_use]
+    pub fn is_original(&self, value: &[u8]) -> bool {
+        match self.metadata("original_value_sha256").and_then(Value::as_str) {
+            Some(checksum) => checksum == sha256_hex(value),
+            None => self.object.get("_raw_message_preview").and_then(Value::as_str) == Some(preview(value).as_str()),
+        }
+    }
+
+    /// Whether the original key and all headers were recorded as they were.
+    #[must_use]
+    pub fn has_whole_key_and_headers(&self) -> bool {
+        ["original_key_truncated", "original_headers_truncated"]
+            .iter()
+            .all(|flag| self.metadata(flag) != Some(&Value::Bool(true)))
     }
 
     /// The original value, byte for byte; none when the record does not have all of it (upstream's, a tombstone's, or
@@ -186,4 +246,12 @@ impl DlqRecord {
     fn text(&self, key: &str) -> &str {
         self.object.get(key).and_then(Value::as_str).unwrap_or(UNKNOWN)
     }
+}
+
+/// Whether `text` can be the name of a topic.
+fn is_topic_name(text: &str) -> bool {
+    (1..=249).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

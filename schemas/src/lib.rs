@@ -38,6 +38,7 @@
 mod avro_datum;
 mod digest;
 mod dlq;
+mod dlq_headers;
 mod dlq_record;
 mod error;
 mod excerpt;
@@ -58,9 +59,11 @@ mod writer_schema;
 pub use avro_datum::MAX_AVRO_ALLOCATION_BYTES;
 pub use digest::{InvalidWorkDigest, WorkDigest};
 pub use dlq::{
-    DlqEnvelope, DlqHeader, DlqSource, MAX_DLQ_ERROR_BYTES, MAX_DLQ_ORIGINAL_BYTES, MAX_DLQ_RECORD_BYTES, UNKNOWN,
+    DlqEnvelope, DlqHeader, DlqSource, MAX_DLQ_COMPACT_BYTES, MAX_DLQ_ERROR_BYTES, MAX_DLQ_ORIGINAL_BYTES,
+    MAX_DLQ_RECORD_BYTES, UNKNOWN,
 };
-pub use dlq_record::{DlqRecord, DlqRecordError};
+pub use dlq_headers::{SOURCE_HEADER, platform_headers};
+pub use dlq_record::{DlqOriginal, DlqRecord, DlqRecordError};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, SchemaError};
 pub use framing::{Frame, MAX_VALUE_BYTES};
 pub use ids::{IntentId, InvalidTicketId, MAX_TICKET_ID_BYTES, PlanId, TaskId, TicketId};

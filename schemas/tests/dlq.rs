@@ -192,3 +192,79 @@ fn what_is_no_intact_record_is_refused() {
     let damaged = DlqRecord::parse(found.to_string().as_bytes()).unwrap();
     assert_eq!(damaged.original_value().unwrap_err().code(), "dlq_damaged");
 }
+
+#[test]
+fn inc_19_the_record_has_the_real_keys_and_not_the_promised_ones() {
+    let ticket = common::small_ticket();
+    let value = ticket.to_string();
+    for original in [Some(&ticket), None] {
+        let (found, _) = written(&envelope(Some(value.as_bytes()), original));
+        let metadata = found["dlq_metadata"].as_object().unwrap();
+        for key in ["original_error", "error_type", "retry_count", "last_failure_timestamp", "dlq_published_at"] {
+            assert!(metadata.contains_key(key), "{key}");
+        }
+        // What the topic's manifest promises and no code of the platform has ever written.
+        for key in ["first_failure_timestamp", "failure_reasons", "original_error", "retry_count"] {
+            assert!(found.get(key).is_none(), "{key}");
+        }
+    }
+}
+
+#[test]
+fn inc_04_the_record_carries_the_originals_context() {
+    let ticket = common::json("dlq/normal.json");
+    let headers = [
+        DlqHeader { key: "X-Neural-Hive-Plan-Id", value: Some(b"plan") },
+        DlqHeader { key: "other", value: Some(b"x") },
+    ];
+    let with_headers = DlqEnvelope { headers: &headers, ..envelope(None, Some(&ticket)) }.platform_headers();
+    let text = |name: &str| with_headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
+    assert_eq!(text("x-neural-hive-plan-id").as_deref(), Some("plan"), "the record's header wins over the ticket");
+    assert_eq!(text("x-neural-hive-intent-id").as_deref(), ticket["intent_id"].as_str());
+    let parent = "00-503f41b616cbc5a0c4dd37df1f271b41-ddebe27caf1ff2a1-01";
+    assert_eq!(text("traceparent").as_deref(), Some(parent), "built from the ticket's ids");
+    assert_eq!(text(SOURCE_HEADER).as_deref(), Some("worker-agents"));
+    assert_eq!(with_headers.len(), 4);
+    assert_eq!(envelope(None, None).platform_headers()["traceparent"], b"00-abc");
+}
+
+#[test]
+fn a_broker_with_a_small_limit_gets_the_bytes_without_the_object() {
+    let object = common::with(common::small_ticket(), "parameters", json!({"a": "\u{1}".repeat(100_000)}));
+    let bytes = vec![7; MAX_DLQ_ORIGINAL_BYTES];
+    let header = vec![b'h'; 60_000];
+    let error = "\u{1}".repeat(10_000);
+    let headers = [DlqHeader { key: "a", value: Some(&header) }];
+    let key = vec![1; 5000];
+    let full =
+        DlqEnvelope { headers: &headers, error: &error, key: Some(&key), ..envelope(Some(&bytes), Some(&object)) };
+    let compact = full.to_json_bytes_within(0);
+    assert!(compact.len() <= MAX_DLQ_COMPACT_BYTES, "{}", compact.len());
+    let record = DlqRecord::parse(&compact).unwrap();
+    assert_eq!(record.original(), Ok(DlqOriginal::Whole(bytes.clone())));
+    assert_eq!(record.ticket_id(), "t-1");
+    assert!(!record.has_whole_key_and_headers(), "the key was cut, and the record says so");
+    assert!(full.to_json_bytes().len() > compact.len());
+}
+
+#[test]
+fn what_a_record_holds_of_the_original_is_told_apart() {
+    let of = |value: Option<&[u8]>| written(&envelope(value, None)).1;
+    let large = vec![b'x'; MAX_DLQ_ORIGINAL_BYTES + 1];
+    let cut = of(Some(&large));
+    assert_eq!(of(Some(b"abc")).original(), Ok(DlqOriginal::Whole(b"abc".to_vec())));
+    assert_eq!(of(None).original(), Ok(DlqOriginal::Tombstone));
+    assert_eq!(cut.original(), Ok(DlqOriginal::Cut));
+    assert!(cut.is_original(&large) && !cut.is_original(&large[1..]));
+    let platforms = DlqRecord::parse(&common::file("dlq/undecodable.json")).unwrap();
+    assert_eq!(platforms.original(), Ok(DlqOriginal::NotRecorded));
+    assert!(platforms.is_original(b"\xff{\"ticket_id\": \"broken") && !platforms.is_original(b"{}"));
+}
+
+#[test]
+fn a_source_that_cannot_be_a_position_is_none() {
+    for (topic, partition, offset) in [("a\0b", 0, 0), ("..", 0, 0), ("", 0, 0), ("t", -1, 0), ("t", 0, -2)] {
+        let object = json!({"dlq_metadata": {"source": {"topic": topic, "partition": partition, "offset": offset}}});
+        assert_eq!(DlqRecord::parse(object.to_string().as_bytes()).unwrap().source(), None, "{object}");
+    }
+}

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
 use ticket_activities::{border, now_ms};
-use ticket_schemas::{DlqEnvelope, TaskType};
+use ticket_schemas::{DlqEnvelope, MAX_DLQ_RECORD_BYTES, TaskType};
 
 use super::decode::Rejection;
 use super::pace::pause;
@@ -33,13 +35,17 @@ impl DeadLetters {
     /// Publishes until the broker has acknowledged it: the record has no other place to be safe in.
     pub(crate) async fn publish(&self, record: &Record, rejection: &Rejection) {
         let started = Instant::now();
-        let mut failures = 0;
+        let (mut failures, mut limit) = (0u32, MAX_DLQ_RECORD_BYTES);
         loop {
-            match self.try_publish(record, rejection, failures).await {
+            match self.try_publish(record, rejection, limit).await {
                 Ok(()) => break self.away.store(false, Ordering::Relaxed),
                 Err(error) => {
                     self.away.store(true, Ordering::Relaxed);
-                    self.metrics.emit(DeadLetterFailed { position: record.position(), error: &error });
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+                        // A topic with a smaller `max.message.bytes` than the contract's: the original bytes alone fit.
+                        limit = 0;
+                    }
+                    self.metrics.emit(DeadLetterFailed { position: record.position(), error: &error.to_string() });
                     failures = failures.saturating_add(1);
                     tokio::time::sleep(pause(failures, fastrand::f64())).await;
                 }
@@ -51,6 +57,7 @@ impl DeadLetters {
             position: record.position(),
             code: rejection.code,
             error: &rejection.error,
+            failures: record.failures(),
             took: started.elapsed(),
         });
     }
@@ -60,7 +67,7 @@ impl DeadLetters {
         self.away.load(Ordering::Relaxed)
     }
 
-    async fn try_publish(&self, record: &Record, rejection: &Rejection, retry_count: u32) -> Result<(), String> {
+    async fn try_publish(&self, record: &Record, rejection: &Rejection, limit: usize) -> Result<(), KafkaError> {
         let now = now_ms();
         let headers = record.dlq_headers();
         let envelope = DlqEnvelope {
@@ -74,17 +81,20 @@ impl DeadLetters {
             error: &rejection.error,
             error_type: rejection.code,
             error_code: rejection.code,
-            retry_count,
+            retry_count: record.failures(),
             last_failure_at_ms: now,
             published_at_ms: now,
             software_version: env!("CARGO_PKG_VERSION"),
         };
-        let payload = envelope.to_json_bytes();
-        let message = FutureRecord::to(&self.topic).key(envelope.key()).payload(&payload);
+        let payload = envelope.to_json_bytes_within(limit);
+        let headers = envelope.platform_headers().into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key: &key, value: Some(&value) })
+        });
+        let message = FutureRecord::to(&self.topic).key(envelope.key()).payload(&payload).headers(headers);
         border("kafka.dead_letter", self.producer.send(message, Timeout::After(DELIVERY_TIMEOUT)))
             .await
             .map(drop)
-            .map_err(|(error, _)| error.to_string())
+            .map_err(|(error, _)| error)
     }
 }
 

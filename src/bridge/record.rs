@@ -1,9 +1,11 @@
 //! One record of the tickets topic, owned.
 
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::BorrowedMessage;
 use ticket_schemas::{DlqHeader, DlqSource};
 use ticket_workflows::RecordPosition;
+
+use crate::dead_letters::{Headers, headers_of, redrive_count};
 
 /// Header of a record that an operator published again: its ticket may run once more although a run of it failed or was
 /// ended. The value is the id of the re-drive.
@@ -26,14 +28,12 @@ pub(crate) struct Record {
     pub(crate) provenance: Provenance,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
+    headers: Headers,
 }
 
 impl Record {
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-        });
+        let headers = headers_of(message);
         let redrive = headers.iter().any(|(key, _): &(String, _)| key.eq_ignore_ascii_case(REDRIVE_HEADER));
         let position = RecordPosition {
             topic: message.topic().to_owned(),
@@ -51,6 +51,11 @@ impl Record {
     /// Where it stands.
     pub(crate) fn position(&self) -> &RecordPosition {
         &self.provenance.position
+    }
+
+    /// How often it has failed once it is dead-lettered: this time, and once before each re-drive.
+    pub(crate) fn failures(&self) -> u32 {
+        redrive_count(&self.headers).saturating_add(1)
     }
 
     pub(crate) fn dlq_headers(&self) -> Vec<DlqHeader<'_>> {

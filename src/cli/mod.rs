@@ -1,8 +1,9 @@
 //! The command line.
 //!
-//! Exit codes: 0 success, 1 tickets failed or checks did not pass, 2 wrong usage or settings, 3 infrastructure.
+//! Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.
 
 mod config;
+mod dlq;
 mod doctor;
 mod follow;
 mod run;
@@ -33,7 +34,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Settings are environment variables; `worker-agents config` lists them.\n\
-Exit codes: 0 success, 1 tickets failed or checks did not pass, 2 wrong usage or settings, 3 infrastructure.";
+Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -47,6 +48,8 @@ enum Command {
     Demo(crate::dev::DemoArgs),
     /// Publish tickets: one JSON object, an array, or JSON lines
     Submit(submit::SubmitArgs),
+    /// List, show and re-drive dead letters
+    Dlq(dlq::DlqArgs),
     /// Print every setting, its value, and where it came from
     Config(config::ConfigArgs),
     /// Check what the worker needs, and say how to fix what is missing
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dev-stack")]
         Command::Demo(args) => block_on(|| crate::dev::demo::run(args)),
         Command::Submit(args) => block_on(|| submit::run(args)),
+        Command::Dlq(args) => block_on(|| dlq::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Doctor(args) => block_on(|| doctor::run(args)),
     };

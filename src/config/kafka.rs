@@ -104,7 +104,7 @@ impl KafkaConfig {
     }
 }
 
-fn topic(reader: &mut Reader<'_>, name: &'static str, default: &str, help: &'static str) -> String {
+pub(super) fn topic(reader: &mut Reader<'_>, name: &'static str, default: &str, help: &'static str) -> String {
     let topic = reader.text(name, default, help);
     let legal = topic.len() <= 249 && topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if !legal || topic == "." || topic == ".." {

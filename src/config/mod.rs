@@ -3,6 +3,7 @@
 //! Names are those of the platform (`contracts/settings.md`); what this product adds says so in its help text.
 
 mod bridge;
+mod dead_letters;
 mod http;
 mod identity;
 mod kafka;
@@ -15,6 +16,7 @@ mod source;
 mod temporal;
 
 pub use bridge::BridgeConfig;
+pub use dead_letters::DeadLetterConfig;
 pub use http::{HttpConfig, LogFormat};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
@@ -34,6 +36,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// Kafka and the Schema Registry.
     pub kafka: KafkaConfig,
+    /// What is done about dead letters.
+    pub dead_letters: DeadLetterConfig,
     /// How tickets are taken from Kafka.
     pub bridge: BridgeConfig,
     /// The engine.
@@ -57,12 +61,13 @@ impl Config {
         let mut reader = Reader::new(source);
         let identity = IdentityConfig::read(&mut reader);
         let kafka = KafkaConfig::read(&mut reader);
+        let dead_letters = DeadLetterConfig::read(&mut reader, &kafka);
         let bridge = BridgeConfig::read(&mut reader);
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let (settings, warnings) = reader.finish()?;
-        Ok(Self { identity, kafka, bridge, temporal, local, http, settings, warnings })
+        Ok(Self { identity, kafka, dead_letters, bridge, temporal, local, http, settings, warnings })
     }
 }
 

@@ -16,6 +16,8 @@ fn the_defaults_are_the_contracts() {
     assert_eq!(config.identity.supported_task_types.len(), 8);
     assert_eq!((config.http.port, config.http.metrics_port), (8080, 9090));
     assert_eq!(config.temporal.task_queue, "worker-agents");
+    assert!(config.dead_letters.consumer_enabled && config.dead_letters.alerts_enabled);
+    assert_eq!(config.dead_letters.alert_topic, "sre.alerts");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
@@ -38,6 +40,7 @@ fn all_errors_are_reported_at_once_and_name_the_setting() {
         ("CONSUMER_PAUSE_THRESHOLD", "1.5"),
         ("KAFKA_DLQ_TOPIC", "execution.tickets"),
         ("LOCAL_RUNTIME_ENABLED", "maybe"),
+        ("DLQ_ALERT_KAFKA_TOPIC", "execution.results"),
     ])
     .expect_err("wrong settings");
     let text = errors.to_string();
@@ -50,6 +53,7 @@ fn all_errors_are_reported_at_once_and_name_the_setting() {
         "CONSUMER_PAUSE_THRESHOLD",
         "KAFKA_DLQ_TOPIC",
         "LOCAL_RUNTIME_ENABLED",
+        "DLQ_ALERT_KAFKA_TOPIC",
     ] {
         assert!(text.contains(name), "{name} is missing in {text}");
     }

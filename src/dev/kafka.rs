@@ -104,6 +104,17 @@ impl MockKafka {
         self.ask(move |cluster| cluster.clear_request_errors(api_key))
     }
 
+    /// Fault: the brokers say this of a topic whoever asks, as if it did not exist, for example. `RD_KAFKA_RESP_ERR_NO_ERROR`
+    /// ends it.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster is gone.
+    pub fn topic_error(&self, topic: &str, error: RDKafkaRespErr) -> anyhow::Result<()> {
+        let topic = topic.to_owned();
+        Ok(self.ask(move |cluster| cluster.topic_error(&topic, error))??)
+    }
+
     /// Fault: the broker drops its connections and takes no new ones. What it holds is kept.
     ///
     /// # Errors

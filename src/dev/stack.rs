@@ -21,7 +21,8 @@ use crate::worker::supervisor;
 const TEMPORAL_GRACE: Duration = Duration::from_secs(2);
 const NAMESPACE: &str = "default";
 /// Topics with the partitions of `contracts/kafka.md §1`.
-const TOPICS: [(&str, i32); 3] = [("execution.tickets", 12), ("execution.results", 6), ("execution.tickets.dlq", 3)];
+const TOPICS: [(&str, i32); 4] =
+    [("execution.tickets", 12), ("execution.results", 6), ("execution.tickets.dlq", 3), ("sre.alerts", 1)];
 
 /// Ports to listen on; 0: any free one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,6 +150,7 @@ impl DevStack {
             ("KAFKA_TICKETS_TOPIC", TOPICS[0].0.to_owned()),
             ("KAFKA_RESULTS_TOPIC", TOPICS[1].0.to_owned()),
             ("KAFKA_DLQ_TOPIC", TOPICS[2].0.to_owned()),
+            ("DLQ_ALERT_KAFKA_TOPIC", TOPICS[3].0.to_owned()),
             ("KAFKA_SCHEMA_REGISTRY_URL", peers.schema_registry_url.clone()),
             // Empty is unset: nothing meant for another registry goes to this one.
             ("SCHEMA_REGISTRY_USERNAME", String::new()),

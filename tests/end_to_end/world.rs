@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
@@ -101,7 +103,8 @@ impl World {
     }
 
     pub(crate) async fn with_temporal(temporal: String) -> Self {
-        let topics = [("execution.tickets", 2), ("execution.results", 2), ("execution.tickets.dlq", 1)];
+        let topics =
+            [("execution.tickets", 2), ("execution.results", 2), ("execution.tickets.dlq", 1), ("sre.alerts", 1)];
         let kafka = tokio::task::spawn_blocking(move || MockKafka::start(&topics)).await.expect("join").expect("Kafka");
         let registry = SchemaRegistry::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
@@ -157,7 +160,14 @@ impl World {
     }
 
     pub(crate) async fn publish_raw(&self, key: &str, value: Option<&[u8]>) {
-        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to("execution.tickets").key(key);
+        self.publish_to("execution.tickets", key, value, &[]).await;
+    }
+
+    pub(crate) async fn publish_to(&self, topic: &str, key: &str, value: Option<&[u8]>, headers: &[(&str, &str)]) {
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value.as_bytes()) })
+        });
+        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(topic).key(key).headers(headers);
         record.payload = value;
         self.producer
             .send(record, Timeout::After(Duration::from_secs(30)))
@@ -222,6 +232,25 @@ impl World {
         Worker { child, log }
     }
 
+    /// Runs a command of the worker to its end; it finds this test's Kafka and registry.
+    pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(WORKER)
+            .args(arguments)
+            .env_clear()
+            .env("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers())
+            .env("KAFKA_SCHEMA_REGISTRY_URL", &self.registry_url)
+            .env("KAFKA_FETCH_WAIT_MAX_MS", "10")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        // A command that does not read its input is no failure.
+        let _ = child.stdin.take().expect("stdin").write_all(input.as_bytes());
+        child.wait_with_output().expect("the command ends")
+    }
+
     /// Everything in a topic, in partition order.
     pub(crate) fn topic(&self, topic: &str) -> Vec<Record> {
         let consumer: BaseConsumer = ClientConfig::new()
@@ -248,9 +277,31 @@ impl World {
             records.push(Record {
                 key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
                 value: message.payload().map(<[u8]>::to_vec).unwrap_or_default(),
+                headers: message.headers().map_or_else(Vec::new, |headers| {
+                    let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                    headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+                }),
             });
         }
         records
+    }
+
+    /// The offsets that a group has committed in a topic, all partitions together: how many records it is done with.
+    pub(crate) fn committed(&self, group: &str, topic: &str) -> i64 {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.kafka.bootstrap_servers())
+            .set("group.id", group)
+            .create()
+            .expect("consumer");
+        let timeout = Duration::from_secs(20);
+        let metadata = consumer.fetch_metadata(Some(topic), timeout).expect("metadata");
+        let mut offsets = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            offsets.add_partition(topic, partition.id());
+        }
+        let committed = consumer.committed_offsets(offsets, timeout).expect("committed offsets");
+        let offset = |found: Offset| if let Offset::Offset(offset) = found { offset } else { 0 };
+        committed.elements().iter().map(|element| offset(element.offset())).sum()
     }
 
     /// Results by ticket id. All workers of these tests publish JSON.
@@ -310,6 +361,14 @@ impl World {
 pub(crate) struct Record {
     pub(crate) key: Option<String>,
     pub(crate) value: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Record {
+    /// The text of a header, if the record has it.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// A worker process; killed when dropped.
