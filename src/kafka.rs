@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::FutureProducer;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use crate::config::KafkaConfig;
 
@@ -79,6 +82,30 @@ pub fn consumer(config: &KafkaConfig) -> ClientConfig {
     client
 }
 
+/// A client that asks on behalf of the group without joining it.
+///
+/// # Errors
+/// When librdkafka refuses the configuration.
+pub fn reader(config: &KafkaConfig) -> anyhow::Result<BaseConsumer> {
+    Ok(base(config).set("group.id", &config.group_id).create()?)
+}
+
+/// A client of the brokers' administration.
+///
+/// # Errors
+/// When librdkafka refuses the configuration.
+pub fn admin(config: &KafkaConfig) -> anyhow::Result<AdminClient<DefaultClientContext>> {
+    Ok(base(config).create()?)
+}
+
+/// The consumer of rejections, in a group of its own.
+#[must_use]
+pub fn rejections(config: &KafkaConfig) -> ClientConfig {
+    let mut client = consumer(config);
+    client.set("group.id", format!("{}-rejected", config.group_id));
+    client
+}
+
 /// What a topic looks like to this client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicState {
@@ -86,29 +113,35 @@ pub enum TopicState {
     Partitions(usize),
     /// The brokers do not know it.
     Missing,
+    /// The brokers do not let this client see it.
+    Denied,
+    /// The brokers could not tell.
+    Unclear(String),
 }
 
-/// Asks the brokers for the given topics. Blocks up to [`METADATA_TIMEOUT`] for each.
+/// Asks the brokers for a topic. Blocks up to [`METADATA_TIMEOUT`].
 ///
 /// # Errors
 /// When no broker answers: the sentence names the brokers and the setting.
-pub fn describe_topics<'a>(config: &KafkaConfig, topics: &[&'a str]) -> anyhow::Result<Vec<(&'a str, TopicState)>> {
-    let client: BaseConsumer = base(config).set("group.id", "worker-agents-doctor").create()?;
-    topics
-        .iter()
-        .map(|topic| {
-            let metadata = client.fetch_metadata(Some(topic), METADATA_TIMEOUT).map_err(|error| {
-                anyhow::anyhow!(
-                    "no Kafka broker answered at {} ({error}); check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the network",
-                    config.bootstrap_servers
-                )
-            })?;
-            let partitions = metadata
-                .topics()
-                .iter()
-                .find(|found| found.name() == *topic && found.error().is_none())
-                .map_or(0, |found| found.partitions().len());
-            Ok((*topic, if partitions == 0 { TopicState::Missing } else { TopicState::Partitions(partitions) }))
-        })
-        .collect()
+pub fn describe_topic(config: &KafkaConfig, client: &BaseConsumer, topic: &str) -> anyhow::Result<TopicState> {
+    let metadata = client.fetch_metadata(Some(topic), METADATA_TIMEOUT).map_err(|error| {
+        anyhow::anyhow!(
+            "no Kafka broker answered at {} ({error}); check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the network",
+            config.bootstrap_servers
+        )
+    })?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(TopicState::Missing);
+    };
+    Ok(match found.error() {
+        None if found.partitions().is_empty() => TopicState::Missing,
+        None => TopicState::Partitions(found.partitions().len()),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => TopicState::Denied,
+        Some(
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+        ) => TopicState::Missing,
+        Some(other) => TopicState::Unclear(RDKafkaErrorCode::from(other).to_string()),
+    })
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -67,6 +67,11 @@ const NOT_FOUND_CODES: [u32; 3] = [40401, 40402, 40403];
 #[derive(Deserialize)]
 struct IdAnswer {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct CompatibilityAnswer {
+    is_compatible: bool,
 }
 
 impl RegistryClient {
@@ -154,6 +159,49 @@ impl RegistryClient {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;
         Ok(answer.id)
+    }
+
+    /// Whether the registry answers, and its time when it tells it.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn greet(&self) -> Result<Option<SystemTime>, RegistryError> {
+        let response = self.http.get(format!("{}/subjects", self.base)).send().await;
+        let date = response.as_ref().ok().and_then(|response| response.headers().get("date"));
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        read::<Vec<String>>(response)
+            .await?
+            .map(|_| date)
+            .ok_or_else(|| RegistryError::Unavailable("it serves no subjects".to_owned()))
+    }
+
+    /// The newest schema of a subject; `None` when the subject does not exist.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn latest(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let response = self.http.get(format!("{}/subjects/{subject}/versions/latest", self.base)).send().await;
+        Ok(read::<SchemaAnswer>(response).await?.map(|answer| answer.schema))
+    }
+
+    /// Whether the subject has this schema, or would take it as its next version.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn accepts(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
+        let ask = |path: String| {
+            self.http
+                .post(format!("{}/{path}", self.base))
+                .header("content-type", "application/vnd.schemaregistry.v1+json")
+                .json(&serde_json::json!({ "schema": schema }))
+                .send()
+        };
+        if read::<IdAnswer>(ask(format!("subjects/{subject}")).await).await?.is_some() {
+            return Ok(true);
+        }
+        let response = ask(format!("compatibility/subjects/{subject}/versions/latest")).await;
+        // A subject that does not exist takes any schema.
+        Ok(read::<CompatibilityAnswer>(response).await?.is_none_or(|answer| answer.is_compatible))
     }
 
     fn quiet(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

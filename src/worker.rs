@@ -21,11 +21,13 @@ use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
 use crate::config::Config;
 use crate::health::Health;
 use crate::http::{self, Surface};
-use crate::kafka::{self, TopicState};
+use crate::kafka;
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
+use crate::rejections::Rejections;
 use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
+use crate::startup::{Checks, Watch};
 use crate::temporal;
 
 /// The liveness entry of the bridge.
@@ -109,14 +111,16 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
 
     health.expect(SETUP_CHECK);
     health.expect(temporal::WORKER_LOOP);
-    check_topics(&config).await?;
+    Checks::demand_topics(&config).await?;
     let runtime = temporal::runtime(Some(&sdk_metrics))?;
     let client = temporal::connect(&config).await?;
-    check_search_attributes(&client).await?;
-    let retention = temporal::retention(&client).await.context("the namespace cannot be described")?;
+    Checks::demand_namespace(&config, &client).await?;
+    let described = temporal::describe_namespace(&client).await.context("the namespace cannot be described")?;
     health.ready(SETUP_CHECK);
 
     let registry = registry(&config)?;
+    let watch = Watch::new(config.http.strict_startup_checks, health.clone(), Arc::clone(&metrics));
+    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone());
     let producer = kafka::producer(&config.kafka)?;
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let executors = executors(&config, &options);
@@ -135,13 +139,14 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     });
     let parts = BridgeParts {
         client: client.clone(),
-        retention,
+        retention: described.retention,
         producer: producer.clone(),
         registry,
         gate,
         metrics: Arc::clone(&metrics),
         health: health.clone(),
     };
+    let rejections = Rejections::of(&config.kafka, &client, &metrics, &health);
     let main = {
         let (health, stop) = (health.clone(), stop.clone());
         async move {
@@ -155,16 +160,26 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     stop,
                 )
             };
+            let allowed = watch.passed();
+            let watching = watch.run(|| checks.make(false), stop.clone());
             let bridge = async {
                 health.alive(BRIDGE_LOOP);
-                let result = bridge::run(&config, parts, stop.clone()).await;
+                // With strict start-up checks nothing is taken before they have passed.
+                let result = match stop.run_until_cancelled(allowed).await {
+                    Some(()) => {
+                        let bridge = bridge::run(&config, parts, stop.clone());
+                        let (result, ()) = tokio::join!(bridge, rejected(rejections, stop.clone()));
+                        result
+                    }
+                    None => Ok(()),
+                };
                 if let Err(error) = &result {
                     health.dead(BRIDGE_LOOP, error.to_string());
                 }
                 worker_stop.cancel();
                 result
             };
-            let (bridged, worked) = tokio::join!(bridge, worker);
+            let (bridged, worked, ()) = tokio::join!(bridge, worker, watching);
             flush(&producer);
             surface_stop.cancel();
             serving.await??;
@@ -213,33 +228,11 @@ fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
     }
 }
 
-/// Fails when a topic is missing: nothing creates it by accident (INC-01).
-async fn check_topics(config: &Config) -> anyhow::Result<()> {
-    let kafka = config.kafka.clone();
-    tokio::task::spawn_blocking(move || {
-        let topics = [kafka.tickets_topic.as_str(), kafka.results_topic.as_str(), kafka.dlq_topic.as_str()];
-        for (topic, state) in kafka::describe_topics(&kafka, &topics)? {
-            if state == TopicState::Missing {
-                anyhow::bail!(
-                    "Kafka has no topic {topic:?}; create it (names are dotted, not hyphenated) or correct KAFKA_TICKETS_TOPIC, \
-                     KAFKA_RESULTS_TOPIC and KAFKA_DLQ_TOPIC"
-                );
-            }
-        }
-        Ok(())
-    })
-    .await?
-}
-
-async fn check_search_attributes(client: &temporalio_client::Client) -> anyhow::Result<()> {
-    let missing = temporal::missing_search_attributes(client).await?;
-    if missing.is_empty() {
-        return Ok(());
+/// Follows rejections, when that is wanted.
+async fn rejected(rejections: Option<Rejections>, stop: CancellationToken) {
+    if let Some(rejections) = rejections {
+        rejections.run(stop).await;
     }
-    let names = missing.iter().map(|attribute| attribute.name).collect::<Vec<_>>().join(", ");
-    anyhow::bail!(
-        "the Temporal namespace lacks search attributes ({names}); create them with `worker-agents doctor --fix`"
-    )
 }
 
 fn flush(producer: &FutureProducer) {

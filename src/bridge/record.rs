@@ -3,7 +3,9 @@
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use ticket_schemas::{DlqHeader, DlqSource};
-use ticket_workflows::RecordPosition;
+use ticket_workflows::{RecordPosition, TraceContext};
+
+use super::trace::{self, Ignored};
 
 /// Header of a record that an operator published again: its ticket may run once more although a run of it failed or was
 /// ended. The value is the id of the re-drive.
@@ -18,6 +20,8 @@ pub struct Provenance {
     pub written_at_ms: Option<i64>,
     /// Whether it carries [`REDRIVE_HEADER`].
     pub redrive: bool,
+    /// The trace that its headers name.
+    pub trace: TraceContext,
 }
 
 /// A record, copied out of librdkafka's buffers.
@@ -27,6 +31,8 @@ pub(crate) struct Record {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Trace headers that could not be used.
+    pub(crate) ignored: Vec<Ignored>,
 }
 
 impl Record {
@@ -35,16 +41,18 @@ impl Record {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         });
         let redrive = headers.iter().any(|(key, _): &(String, _)| key.eq_ignore_ascii_case(REDRIVE_HEADER));
+        let (trace, ignored) = trace::read(headers.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
         let position = RecordPosition {
             topic: message.topic().to_owned(),
             partition: message.partition(),
             offset: message.offset(),
         };
         Self {
-            provenance: Provenance { position, written_at_ms: message.timestamp().to_millis(), redrive },
+            provenance: Provenance { position, written_at_ms: message.timestamp().to_millis(), redrive, trace },
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers,
+            ignored,
         }
     }
 

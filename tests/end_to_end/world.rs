@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
@@ -157,7 +158,13 @@ impl World {
     }
 
     pub(crate) async fn publish_raw(&self, key: &str, value: Option<&[u8]>) {
-        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to("execution.tickets").key(key);
+        self.publish_to("execution.tickets", key, value, &[]).await;
+    }
+
+    pub(crate) async fn publish_to(&self, topic: &str, key: &str, value: Option<&[u8]>, headers: &[(&str, &str)]) {
+        let header = |key, value| Header { key, value: Some(value) };
+        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(header(*key, *value)));
+        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(topic).key(key).headers(headers);
         record.payload = value;
         self.producer
             .send(record, Timeout::After(Duration::from_secs(30)))
@@ -237,6 +244,13 @@ impl World {
             records.push(Record {
                 key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
                 value: message.payload().map(<[u8]>::to_vec).unwrap_or_default(),
+                headers: message.headers().map_or_else(Vec::new, |headers| {
+                    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                    headers
+                        .iter()
+                        .map(|header| (header.key.to_owned(), header.value.map(text).unwrap_or_default()))
+                        .collect()
+                }),
             });
         }
         records
@@ -299,6 +313,7 @@ impl World {
 pub(crate) struct Record {
     pub(crate) key: Option<String>,
     pub(crate) value: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// A worker process; killed when dropped.
