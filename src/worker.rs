@@ -161,18 +161,23 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                 )
             };
             let allowed = watch.passed();
-            let watching = watch.run(|| checks.make(false), stop.clone());
+            // Ends with the bridge, whyever that ends.
+            let beside = stop.child_token();
+            let watching = watch.run(|| checks.make(false), beside.clone());
             let bridge = async {
                 health.alive(BRIDGE_LOOP);
                 // With strict start-up checks nothing is taken before they have passed.
                 let result = match stop.run_until_cancelled(allowed).await {
                     Some(()) => {
-                        let bridge = bridge::run(&config, parts, stop.clone());
-                        let (result, ()) = tokio::join!(bridge, rejected(rejections, stop.clone()));
+                        let following = tokio::spawn(rejected(rejections, beside.clone()));
+                        let result = run_bridge(&config, parts, &stop).await;
+                        beside.cancel();
+                        following.await?;
                         result
                     }
                     None => Ok(()),
                 };
+                beside.cancel();
                 if let Err(error) = &result {
                     health.dead(BRIDGE_LOOP, error.to_string());
                 }
@@ -226,6 +231,17 @@ fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
             Ok(None)
         }
     }
+}
+
+/// Runs the bridge with what the namespace remembers by now: strict start-up checks may have waited for a change of it.
+async fn run_bridge(config: &Config, mut parts: BridgeParts, stop: &CancellationToken) -> anyhow::Result<()> {
+    if config.http.strict_startup_checks {
+        match temporal::describe_namespace(&parts.client).await {
+            Ok(described) => parts.retention = described.retention,
+            Err(status) => tracing::warn!(%status, "the namespace's retention is taken as it was at the start"),
+        }
+    }
+    bridge::run(config, parts, stop.clone()).await
 }
 
 /// Follows rejections, when that is wanted.

@@ -138,7 +138,7 @@ fn find_topics(config: &KafkaConfig, client: &BaseConsumer) -> anyhow::Result<Ve
             && other != name
             && matches!(kafka::describe_topic(config, client, &other)?, TopicState::Partitions(_)))
         .then_some(other);
-        topics.push(Topic { role, name, state, hyphenated, options: Err("it was not asked for".to_owned()) });
+        topics.push(Topic { role, name, state, hyphenated, options: Err("the topic is not there".to_owned()) });
     }
     Ok(topics)
 }

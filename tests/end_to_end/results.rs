@@ -146,8 +146,8 @@ async fn a_results_topic_that_cannot_be_written_holds_up_no_other_ticket_and_los
     }
     let results = world.results();
     let copies: usize = results.values().map(Vec::len).sum();
-    println!("{} results, {copies} records", results.len());
-    assert_eq!(results.len(), 12);
+    // A result that waits is one delivery, however often it is asked for.
+    assert_eq!((results.len(), copies), (12, 12));
 }
 
 #[tokio::test(flavor = "multi_thread")]

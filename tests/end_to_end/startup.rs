@@ -24,6 +24,7 @@ async fn inc_01_a_topic_that_only_exists_with_hyphens_ends_the_start_with_one_se
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ok_is_shown_in_ready_and_in_a_metric_and_clears_once_it_is_fixed() {
     let world = World::new().await;
+    world.schema_id("execution.tickets-value", r#"{"type":"record","name":"Other","fields":[]}"#).await;
     world.registry.set_unavailable(true);
     let worker = world.worker(&[]).await;
     worker.wait_ready().await;
@@ -49,6 +50,9 @@ async fn what_is_not_ok_is_shown_in_ready_and_in_a_metric_and_clears_once_it_is_
         assert!(std::time::Instant::now() < deadline, "{}", shown().await);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    // Now that it can be asked: nobody's tickets of this schema could be read.
+    let detail = shown().await;
+    assert!(detail.contains("ticket_schema failed") && !detail.contains("result_schema"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
