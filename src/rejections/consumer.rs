@@ -65,24 +65,14 @@ impl Rejections {
         Some(Self { consumer, topic, follower: Arc::new(follower), health: health.clone() })
     }
 
-    /// Consumes until stopped. A consumer that breaks is replaced; meanwhile `/health` is red (INC-17).
+    /// Consumes until stopped.
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
-        let mut failures = 0;
-        loop {
-            let began = Instant::now();
-            let (session, session_stop) = (Arc::clone(&this), stop.clone());
-            // A task of its own, so that a panic ends only the session.
-            let ended = tokio::spawn(async move { session.session(&session_stop).await }).await;
-            let Err(error) = ended.context("the session broke").and_then(|result| result) else { return };
-            failures = if began.elapsed() > STABLE { 1 } else { failures + 1 };
-            let error = format!("{error:#}");
-            tracing::error!(error, "kafka_rejections_consumer_lost");
-            this.health.dead(REJECTIONS_LOOP, error);
-            if stop.run_until_cancelled(tokio::time::sleep(pause(failures, fastrand::f64()))).await.is_none() {
-                return;
-            }
-        }
+        let session = || {
+            let (this, stop) = (Arc::clone(&this), stop.clone());
+            async move { this.session(&stop).await }
+        };
+        supervise(&this.health, &stop, session).await;
     }
 
     /// The life of one consumer.
@@ -176,6 +166,27 @@ impl Rejections {
     }
 }
 
+/// Runs one session after the other until stopped. One that breaks is replaced; meanwhile `/health` is red (INC-17).
+async fn supervise<F>(health: &Health, stop: &CancellationToken, session: impl Fn() -> F)
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let mut failures = 0;
+    loop {
+        let began = Instant::now();
+        // A task of its own, so that a panic ends only the session.
+        let ended = tokio::spawn(session()).await.context("the session broke").and_then(|result| result);
+        let Err(error) = ended else { return };
+        failures = if began.elapsed() > STABLE { 1 } else { failures + 1 };
+        let error = format!("{error:#}");
+        tracing::error!(error, "kafka_rejections_consumer_lost");
+        health.dead(REJECTIONS_LOOP, error);
+        if stop.run_until_cancelled(tokio::time::sleep(pause(failures, fastrand::f64()))).await.is_none() {
+            return;
+        }
+    }
+}
+
 impl Follower {
     /// Follows a rejection until that is done, however long Temporal is away.
     async fn follow(&self, rejection: &Rejection, position: &RecordPosition, rejected_at_ms: i64, began_ms: i64) {
@@ -261,7 +272,45 @@ fn note(partitions: &mut BTreeMap<i32, Reading>, (partition, number, offset): Do
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn inc_17_a_consumer_that_breaks_is_replaced_and_health_is_red_meanwhile() {
+        let (health, stop) = (Health::default(), CancellationToken::new());
+        let sessions = Arc::new(AtomicUsize::new(0));
+        let session = || {
+            let (number, health, stop) = (sessions.fetch_add(1, Ordering::SeqCst), health.clone(), stop.clone());
+            async move {
+                health.alive(REJECTIONS_LOOP);
+                match number {
+                    0 => anyhow::bail!("the broker said no"),
+                    1 => panic!("a defect"),
+                    _ => stop.cancelled().await,
+                }
+                Ok(())
+            }
+        };
+        let watched = async {
+            let mut seen = Vec::new();
+            for _ in 0..2 {
+                while health.liveness().0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                seen.push(health.liveness().1[REJECTIONS_LOOP].detail.clone().unwrap_or_default());
+                while !health.liveness().0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            stop.cancel();
+            seen
+        };
+        health.alive(REJECTIONS_LOOP);
+        let ((), seen) = tokio::join!(supervise(&health, &stop, session), watched);
+        assert!(seen[0].contains("the broker said no") && seen[1].contains("the session broke"), "{seen:?}");
+        assert_eq!(sessions.load(Ordering::SeqCst), 3);
+    }
 
     #[test]
     fn inc_02_a_rejection_that_waits_keeps_its_offset_and_holds_up_no_other() {

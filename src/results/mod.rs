@@ -22,10 +22,16 @@ use encoding::Encoder;
 /// Header that recognises copies of one result.
 pub const RESULT_ID_HEADER: &str = "x-neural-hive-result-id";
 
+/// How often a result is sent again, one at a time, before it loses its output: brokers refuse a batch as a whole, so a
+/// record may be refused for the size of another one. (Seen with Kafka 4.4.)
+const TRIES_ALONE: usize = 2;
+
 /// Publishes results to Kafka.
 pub struct KafkaResultSink {
     encoder: Encoder,
     deliveries: Deliveries,
+    /// Held by a record that is sent again after it was refused for its size.
+    alone: tokio::sync::Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -43,6 +49,7 @@ impl KafkaResultSink {
         Self {
             encoder: Encoder::new(topic.clone(), config.result_encoding, registry, Arc::clone(&metrics)),
             deliveries: Deliveries::new(producer, topic, Arc::clone(&metrics)),
+            alone: tokio::sync::Mutex::default(),
             metrics,
         }
     }
@@ -59,9 +66,11 @@ impl KafkaResultSink {
         let bytes = whole.payload.len();
         if !refused || whole.omits_output {
             let mut ended = self.deliveries.send(report, whole.clone()).await;
-            if too_large(&ended) {
-                // A batch is refused for its largest record; this one is most likely alone by now.
-                ended = self.deliveries.send(report, whole.clone()).await;
+            for _ in 0..TRIES_ALONE {
+                if too_large(&ended) {
+                    let _alone = self.alone.lock().await;
+                    ended = self.deliveries.send(report, whole.clone()).await;
+                }
             }
             if !too_large(&ended) || whole.omits_output {
                 return ended;

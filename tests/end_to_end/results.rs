@@ -161,9 +161,9 @@ async fn a_result_that_the_topic_does_not_take_goes_out_without_its_output() {
     let script = format!("echo said; while [ ! -e {} ]; do sleep 0.1; done", go.display());
     world.publish(&world.ticket("large", &script)).await;
     worker.reaches(r#"worker_agent_tickets_processing_total{task_type="EXECUTE"}"#, 1.0).await;
-    // Nothing else is produced from here on: the result whole, once more, and then without its output.
+    // Nothing else is produced from here on: the result whole, twice more alone, and then without its output.
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-    world.kafka.request_errors(RDKafkaApiKey::Produce, &[refusal, refusal]).expect("errors");
+    world.kafka.request_errors(RDKafkaApiKey::Produce, &[refusal; 3]).expect("errors");
     std::fs::write(&go, "").expect("written");
     let result = world.result("large").await;
     assert_eq!(result["status"], "COMPLETED");
