@@ -284,6 +284,7 @@ mod tests {
             let (number, health, stop) = (sessions.fetch_add(1, Ordering::SeqCst), health.clone(), stop.clone());
             async move {
                 health.alive(REJECTIONS_LOOP);
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 match number {
                     0 => anyhow::bail!("the broker said no"),
                     1 => panic!("a defect"),

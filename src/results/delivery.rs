@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 /// How long one call waits for the broker. Below the 3 s that a report gets within a workflow task; a call that waits
 /// holds one of `MAX_CONCURRENT_TASKS`.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same while another delivery is overdue: enough for a partition that works, and little of a slot for one that does not.
+/// For a delivery that is overdue itself nobody waits; whoever asks comes again.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 /// How long the end of a delivery is remembered that nobody has asked for: its ticket is reported by another worker.
 const KEPT: Duration = Duration::from_secs(600);
 
@@ -65,9 +68,13 @@ impl Deliveries {
         let (mut delivery, patience) = {
             let open = self.open();
             let delivery = open.get(id)?.clone();
-            // While a delivery is overdue, nobody waits: whoever asks comes again.
             let overdue = |one: &Delivery| one.ended.borrow().is_none() && one.since.elapsed() > PATIENCE;
-            (delivery, if open.values().any(overdue) { Duration::ZERO } else { PATIENCE })
+            let patience = match (overdue(&delivery), open.values().any(overdue)) {
+                (true, _) => Duration::ZERO,
+                (false, true) => SHORT_PATIENCE,
+                (false, false) => PATIENCE,
+            };
+            (delivery, patience)
         };
         let ended = tokio::time::timeout(patience, delivery.ended.wait_for(Option::is_some)).await;
         let ended = match ended {
