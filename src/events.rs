@@ -324,6 +324,86 @@ impl Event for ResultPublished<'_> {
     }
 }
 
+/// A result goes out as JSON because its schema could not be had from the registry, or its encoder refused it (INC-07).
+pub struct ResultFellBack<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// Why.
+    pub error: &'a str,
+}
+
+impl Event for ResultFellBack<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        warn!(ticket_id = self.ticket_id, error = self.error, "kafka_result_as_json");
+        metrics.result_fallbacks.inc();
+    }
+}
+
+/// Trace headers of a record could not be used and were left out (INC-04).
+pub struct TraceHeadersIgnored<'a> {
+    /// The record.
+    pub position: &'a RecordPosition,
+    /// Their names.
+    pub headers: &'a [&'static str],
+}
+
+impl Event for TraceHeadersIgnored<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        debug!(position = %self.position, headers = ?self.headers, "trace_headers_ignored");
+        for header in self.headers {
+            metrics.trace_headers_ignored.with_label_values(&[header]).inc();
+        }
+    }
+}
+
+/// Start-up checks have other results than before (`crate::startup`).
+pub struct StartupChecked<'a> {
+    /// Every check with its worst state: `ok`, `failed`, `unknown`.
+    pub states: &'a [(&'static str, &'static str)],
+    /// What is not ok and how to fix it, one sentence each.
+    pub sentences: &'a [String],
+}
+
+impl Event for StartupChecked<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        for sentence in self.sentences {
+            warn!(check = sentence, "startup_check_not_ok");
+        }
+        if self.sentences.is_empty() {
+            info!("startup_checks_ok");
+        }
+        for (check, state) in self.states {
+            for label in ["failed", "unknown"] {
+                metrics.startup_check_failures.with_label_values(&[check, label]).set(i64::from(*state == label));
+            }
+        }
+    }
+}
+
+/// A rejection of guard-agents has been followed, or cannot be (INC-02).
+pub struct RejectionHandled<'a> {
+    /// The ticket, when the record names one.
+    pub ticket_id: Option<&'a str>,
+    /// The rejection's record.
+    pub position: &'a RecordPosition,
+    /// `cancelled`, `closed`, `superseded`, `not_started`, `unreadable`.
+    pub outcome: &'static str,
+    /// What an operator should know.
+    pub detail: &'a str,
+}
+
+impl Event for RejectionHandled<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let (ticket_id, outcome, detail) = (self.ticket_id, self.outcome, self.detail);
+        if matches!(outcome, "not_started" | "unreadable") {
+            warn!(ticket_id, position = %self.position, outcome, detail, "rejection_not_followed");
+        } else {
+            info!(ticket_id, position = %self.position, outcome, detail, "rejection_handled");
+        }
+        metrics.rejections.with_label_values(&[outcome]).inc();
+    }
+}
+
 /// A result could not be published now; its ticket stays open and it is tried again.
 pub struct ResultDelayed<'a> {
     /// The ticket.

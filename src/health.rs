@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub struct Check {
     /// Whether it passes.
     pub ok: bool,
-    /// Why not, and what to do.
+    /// Why not, and what to do; or what an operator should know although it passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -88,6 +88,12 @@ impl Health {
                 *found = Check { ok: true, detail: None };
             }
         });
+    }
+
+    /// The check passes, and an operator should know something.
+    pub fn ready_with(&self, check: &'static str, detail: impl Into<String>) {
+        let detail = Some(detail.into());
+        self.with(|state| state.ready.insert(check, Check { ok: true, detail }));
     }
 
     /// The check fails.

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::metadata::Metadata;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::sync::watch;
 
 pub use context::{Context, Reader, StreamReader};
@@ -126,6 +128,14 @@ impl Clients {
         client
     }
 
+    /// A client of the brokers' administration.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn admin(&self) -> anyhow::Result<AdminClient<Context>> {
+        Ok(self.base_config().create_with_context(self.context("admin"))?)
+    }
+
     /// A consumer in nobody's group; `name` only shows at the brokers.
     ///
     /// # Errors
@@ -208,31 +218,37 @@ pub enum TopicState {
     Partitions(usize),
     /// The brokers do not know it.
     Missing,
+    /// The brokers do not let this client see it.
+    Denied,
+    /// The brokers could not tell.
+    Unclear(String),
 }
 
-/// Asks the brokers for the given topics. Blocks up to [`METADATA_TIMEOUT`] for each.
+/// Asks the brokers for a topic. Blocks up to [`METADATA_TIMEOUT`].
 ///
 /// # Errors
 /// When no broker answers: the sentence names the brokers and the setting.
-pub fn describe_topics<'a>(config: &KafkaConfig, topics: &[&'a str]) -> anyhow::Result<Vec<(&'a str, TopicState)>> {
-    let client = Clients::new(config)?.reader("worker-agents-doctor")?;
-    topics
-        .iter()
-        .map(|topic| {
-            let metadata = metadata(&client, topic, METADATA_TIMEOUT).map_err(|error| {
-                anyhow::anyhow!(
-                    "no Kafka broker answered at {} ({error}); check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the network",
-                    config.bootstrap_servers
-                )
-            })?;
-            let partitions = metadata
-                .topics()
-                .iter()
-                .find(|found| found.name() == *topic && found.error().is_none())
-                .map_or(0, |found| found.partitions().len());
-            Ok((*topic, if partitions == 0 { TopicState::Missing } else { TopicState::Partitions(partitions) }))
-        })
-        .collect()
+pub fn describe_topic(config: &KafkaConfig, client: &Reader, topic: &str) -> anyhow::Result<TopicState> {
+    let metadata = metadata(client, topic, METADATA_TIMEOUT).map_err(|error| {
+        anyhow::anyhow!(
+            "no Kafka broker answered at {} ({error}); check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the network",
+            config.bootstrap_servers
+        )
+    })?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(TopicState::Missing);
+    };
+    Ok(match found.error() {
+        None if found.partitions().is_empty() => TopicState::Missing,
+        None => TopicState::Partitions(found.partitions().len()),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => TopicState::Denied,
+        Some(
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
+        ) => TopicState::Missing,
+        Some(other) => TopicState::Unclear(RDKafkaErrorCode::from(other).to_string()),
+    })
 }
 
 /// Lets waiting callbacks run.

@@ -3,8 +3,8 @@
 //! (INC-92).
 
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 const TASK_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -79,7 +79,15 @@ pub struct Metrics {
     pub start_duration: Histogram,
     /// Results by the encoding they were sent in.
     pub result_encodings: IntCounterVec,
-    /// Failed start-up checks, by check.
+    /// Results that went out as JSON because Avro could not be had.
+    pub result_fallbacks: IntCounter,
+    /// Trace headers of records that could not be used, by header.
+    pub trace_headers_ignored: IntCounterVec,
+    /// Rejections of guard-agents, by what became of them.
+    pub rejections: IntCounterVec,
+    /// 1 for a start-up check in this state, by check and state.
+    pub startup_check_failures: IntGaugeVec,
+    /// Set-up faults that the bridge met, by fault.
     pub setup_faults: IntCounterVec,
 }
 
@@ -237,6 +245,29 @@ impl Metrics {
                 "results by encoding",
                 &["encoding"],
             )?,
+            result_fallbacks: counter(
+                &r,
+                "worker_agent_result_fallbacks_total",
+                "results sent as JSON because Avro could not be had",
+            )?,
+            trace_headers_ignored: counters(
+                &r,
+                "worker_agent_trace_headers_ignored_total",
+                "trace headers of records that could not be used",
+                &["header"],
+            )?,
+            rejections: counters(
+                &r,
+                "worker_agent_rejections_total",
+                "rejections of guard-agents, by what became of them",
+                &["outcome"],
+            )?,
+            startup_check_failures: gauges(
+                &r,
+                "worker_agent_startup_check_failures",
+                "1 while a start-up check has failed or could not be made",
+                &["check", "state"],
+            )?,
             setup_faults: counters(
                 &r,
                 "worker_agent_setup_faults_total",
@@ -284,6 +315,12 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, promet
 
 fn float_gauge(registry: &Registry, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
     let metric = Gauge::new(name, help)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

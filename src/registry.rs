@@ -9,14 +9,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
-use serde_json::Value;
 use ticket_activities::border;
 use ticket_schemas::WriterSchema;
 use tokio::time::Instant;
@@ -71,6 +70,11 @@ struct IdAnswer {
     id: u32,
 }
 
+#[derive(Deserialize)]
+struct CompatibilityAnswer {
+    is_compatible: bool,
+}
+
 impl RegistryClient {
     /// A client of the registry at `base`, with or without a path such as `/apis/ccompat/v6` (INC-05), that asks for no
     /// credentials.
@@ -120,13 +124,41 @@ impl RegistryClient {
         self.0.known(id).is_some()
     }
 
-    /// Whether the registry answers and lets this worker in.
+    /// Whether the registry answers, and its time when it tells it.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn check(&self) -> Result<(), RegistryError> {
-        let answer: Option<Value> = self.0.get("/subjects").await?;
-        answer.map(drop).ok_or_else(|| RegistryError::Unavailable("it does not list its subjects".to_owned()))
+    pub async fn greet(&self) -> Result<Option<SystemTime>, RegistryError> {
+        let response = self.0.ask(self.0.request(Method::GET, "/subjects")).await;
+        let date = response.as_ref().ok().and_then(|response| response.headers().get("date"));
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        read::<Vec<String>>(response)
+            .await?
+            .map(|_| date)
+            .ok_or_else(|| RegistryError::Unavailable("it does not list its subjects".to_owned()))
+    }
+
+    /// The newest schema of a subject; `None` when the subject does not exist.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn latest(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let answer: Option<SchemaAnswer> = self.0.get(&format!("/subjects/{subject}/versions/latest")).await?;
+        Ok(answer.map(|answer| answer.schema))
+    }
+
+    /// Whether the subject has this schema, or would take it as its next version.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn accepts(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
+        let ask = async |path: String| self.0.ask(self.0.schema_request(&path, schema)).await;
+        if read::<IdAnswer>(ask(format!("/subjects/{subject}")).await).await?.is_some() {
+            return Ok(true);
+        }
+        let response = ask(format!("/compatibility/subjects/{subject}/versions/latest")).await;
+        // A subject that does not exist takes any schema.
+        Ok(read::<CompatibilityAnswer>(response).await?.is_none_or(|answer| answer.is_compatible))
     }
 
     /// The id of `schema` under `subject`, registering it when the registry does not have it yet.
@@ -183,8 +215,19 @@ impl Inner {
         }
     }
 
+    /// A request that carries a schema.
+    fn schema_request(&self, path: &str, schema: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+            .header("content-type", "application/vnd.schemaregistry.v1+json")
+            .json(&serde_json::json!({ "schema": schema }))
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> reqwest::Result<reqwest::Response> {
+        border("registry.ask", request.send()).await
+    }
+
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<Option<T>, RegistryError> {
-        read(border("registry.get", self.request(Method::GET, path).send()).await).await
+        read(self.ask(self.request(Method::GET, path)).await).await
     }
 
     async fn ask_for_schema(&self, id: u32) -> Found {
@@ -198,10 +241,7 @@ impl Inner {
     }
 
     async fn ask_for_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let request = self
-            .request(Method::POST, &format!("/subjects/{subject}/versions"))
-            .header("content-type", "application/vnd.schemaregistry.v1+json")
-            .json(&serde_json::json!({ "schema": schema }));
+        let request = self.schema_request(&format!("/subjects/{subject}/versions"), schema);
         let answer: IdAnswer = read(border("registry.register", request.send()).await).await?.ok_or_else(|| {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;

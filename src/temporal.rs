@@ -1,14 +1,17 @@
 //! The engine: connection, namespace checks, and the worker, supervised.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use temporalio_client::envconfig::LoadClientConfigProfileOptions;
 use temporalio_client::{Client, ClientOptions, Connection, GrpcCompression, NamespacedClient as _, Url};
-use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
+use temporalio_common::protos::temporal::api::enums::v1::{IndexedValueType, TaskQueueType};
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
 };
-use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeNamespaceRequest;
+use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeNamespaceRequest, DescribeTaskQueueRequest,
+};
 use temporalio_common::telemetry::TelemetryOptions;
 use temporalio_sdk::runtime::worker_tuner::{FixedSizeSlotSupplier, TunerHolder};
 use temporalio_sdk::runtime::{PollerBehavior, RuntimeOptions};
@@ -82,34 +85,73 @@ fn target(address: &str, tls: bool) -> anyhow::Result<Url> {
         .map_err(|error| anyhow::anyhow!("TEMPORAL_ADDRESS={address:?} is no address ({error}); expected host:port"))
 }
 
-/// The search attributes that the namespace lacks.
+/// What is wrong with the namespace's search attributes.
+#[derive(Debug, Clone, Default)]
+pub struct SearchAttributeFaults {
+    /// It lacks these.
+    pub missing: Vec<SearchAttribute>,
+    /// It has these with another type.
+    pub mistyped: Vec<SearchAttribute>,
+}
+
+/// Compares the namespace's search attributes with those of tickets.
 ///
 /// # Errors
 /// When the server cannot be asked, or the namespace does not exist.
-pub async fn missing_search_attributes(client: &Client) -> anyhow::Result<Vec<SearchAttribute>> {
+pub async fn search_attribute_faults(client: &Client) -> Result<SearchAttributeFaults, tonic::Status> {
     let mut request = Request::new(ListSearchAttributesRequest { namespace: client.namespace() });
     request.set_timeout(CALL_TIMEOUT);
-    let existing = client.connection().operator_service().list_search_attributes(request).await.map_err(|status| {
-        anyhow::anyhow!(
-            "the search attributes of namespace {:?} cannot be read ({status}); create the namespace or correct TEMPORAL_NAMESPACE",
-            client.namespace()
-        )
-    })?;
+    let existing = client.connection().operator_service().list_search_attributes(request).await?;
     let existing = existing.into_inner().custom_attributes;
-    Ok(search_attributes().into_iter().filter(|wanted| !existing.contains_key(wanted.name)).collect())
+    let mut faults = SearchAttributeFaults::default();
+    for wanted in search_attributes() {
+        match existing.get(wanted.name) {
+            None => faults.missing.push(wanted),
+            Some(kind) if *kind != i32::from(indexed_type(&wanted)) => faults.mistyped.push(wanted),
+            Some(_) => {}
+        }
+    }
+    Ok(faults)
 }
 
-/// How long the namespace remembers closed workflows.
+/// What the server says about the namespace.
+#[derive(Debug, Clone)]
+pub struct DescribedNamespace {
+    /// How long closed workflows are remembered.
+    pub retention: Option<Duration>,
+    /// The server's time, when it (or a proxy before it) tells it in its answer.
+    pub date: Option<SystemTime>,
+}
+
+/// Describes the namespace.
 ///
 /// # Errors
-/// When the server cannot be asked.
-pub async fn retention(client: &Client) -> anyhow::Result<Option<Duration>> {
+/// When the server cannot be asked, or the namespace does not exist.
+pub async fn describe_namespace(client: &Client) -> Result<DescribedNamespace, tonic::Status> {
     let request = DescribeNamespaceRequest { namespace: client.namespace(), ..DescribeNamespaceRequest::default() };
     let mut request = Request::new(request);
     request.set_timeout(CALL_TIMEOUT);
-    let answer = client.connection().workflow_service().describe_namespace(request).await?.into_inner();
-    let retention = answer.config.and_then(|config| config.workflow_execution_retention_ttl);
-    Ok(retention.and_then(|retention| retention.try_into().ok()))
+    let answer = client.connection().workflow_service().describe_namespace(request).await?;
+    let date = answer.metadata().get("date").and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let retention = answer.into_inner().config.and_then(|config| config.workflow_execution_retention_ttl);
+    Ok(DescribedNamespace { retention: retention.and_then(|retention| retention.try_into().ok()), date })
+}
+
+/// When the server saw the newest poll of a worker, by its own clock. `None`: no worker polls.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn newest_poll(client: &Client, task_queue: &str) -> Result<Option<SystemTime>, tonic::Status> {
+    let mut request = Request::new(DescribeTaskQueueRequest {
+        namespace: client.namespace(),
+        task_queue: Some(TaskQueue { name: task_queue.to_owned(), ..TaskQueue::default() }),
+        task_queue_type: TaskQueueType::Workflow.into(),
+        ..DescribeTaskQueueRequest::default()
+    });
+    request.set_timeout(CALL_TIMEOUT);
+    let answer = client.connection().workflow_service().describe_task_queue(request).await?.into_inner();
+    let polls = answer.pollers.into_iter().filter_map(|poller| SystemTime::try_from(poller.last_access_time?).ok());
+    Ok(polls.max())
 }
 
 /// Creates search attributes.
@@ -117,20 +159,23 @@ pub async fn retention(client: &Client) -> anyhow::Result<Option<Duration>> {
 /// # Errors
 /// When the server refuses.
 pub async fn create_search_attributes(client: &Client, missing: &[SearchAttribute]) -> anyhow::Result<()> {
-    let kind = |attribute: &SearchAttribute| match attribute.kind {
-        "Datetime" => IndexedValueType::Datetime,
-        _ => IndexedValueType::Keyword,
-    };
     let mut request = Request::new(AddSearchAttributesRequest {
         namespace: client.namespace(),
         search_attributes: missing
             .iter()
-            .map(|attribute| (attribute.name.to_owned(), kind(attribute).into()))
+            .map(|attribute| (attribute.name.to_owned(), indexed_type(attribute).into()))
             .collect(),
     });
     request.set_timeout(CALL_TIMEOUT);
     client.connection().operator_service().add_search_attributes(request).await?;
     Ok(())
+}
+
+fn indexed_type(attribute: &SearchAttribute) -> IndexedValueType {
+    match attribute.kind {
+        "Datetime" => IndexedValueType::Datetime,
+        _ => IndexedValueType::Keyword,
+    }
 }
 
 /// Builds the worker: workflow and executors on one task queue.

@@ -23,11 +23,13 @@ use crate::config::Config;
 use crate::dead_letters::Alerting;
 use crate::health::Health;
 use crate::http::{self, Surface};
-use crate::kafka::{self, Clients, Producer, TopicState};
+use crate::kafka::{self, Clients, Producer};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
+use crate::rejections::Rejections;
 use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
+use crate::startup::{Checks, Watch};
 use crate::temporal;
 
 /// The liveness entry of the bridge.
@@ -111,16 +113,18 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
 
     health.expect(SETUP_CHECK);
     health.expect(temporal::WORKER_LOOP);
-    check_topics(&config).await?;
+    Checks::demand_topics(&config).await?;
     let runtime = temporal::runtime(Some(&sdk_metrics))?;
     let client = temporal::connect(&config).await?;
-    check_search_attributes(&client).await?;
-    let retention = temporal::retention(&client).await.context("the namespace cannot be described")?;
+    Checks::demand_namespace(&config, &client).await?;
+    let described = temporal::describe_namespace(&client).await.context("the namespace cannot be described")?;
     health.ready(SETUP_CHECK);
 
     let registry = registry(&config)?;
     let kafka = Clients::of_worker(&config.kafka, Arc::clone(&metrics), health.clone())?;
     let producer = kafka.producer()?;
+    let watch = Watch::new(config.http.strict_startup_checks, health.clone(), Arc::clone(&metrics));
+    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone());
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let executors = executors(&config, &options);
     for (task_type, count) in executors.counts() {
@@ -139,7 +143,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let alerting = Alerting::new(&config, kafka.clone(), producer.clone(), Arc::clone(&metrics), health.clone());
     let parts = BridgeParts {
         client: client.clone(),
-        retention,
+        retention: described.retention,
         kafka: kafka.clone(),
         producer: producer.clone(),
         registry,
@@ -147,6 +151,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         metrics: Arc::clone(&metrics),
         health: health.clone(),
     };
+    let rejections = Rejections::of(&config.kafka, &kafka, &client, &metrics, &health);
     let main = {
         let (health, stop) = (health.clone(), stop.clone());
         async move {
@@ -166,9 +171,24 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     stop,
                 )
             };
+            let allowed = watch.passed();
+            // Ends with the bridge, whyever that ends.
+            let beside = stop.child_token();
+            let checking = watch.run(|| checks.make(false), beside.clone());
             let bridge = async {
                 health.alive(BRIDGE_LOOP);
-                let result = bridge::run(&config, parts, stop.clone()).await;
+                // With strict start-up checks nothing is taken before they have passed.
+                let result = match stop.run_until_cancelled(allowed).await {
+                    Some(()) => {
+                        let following = tokio::spawn(rejected(rejections, beside.clone()));
+                        let result = run_bridge(&config, parts, &stop).await;
+                        beside.cancel();
+                        following.await?;
+                        result
+                    }
+                    None => Ok(()),
+                };
+                beside.cancel();
                 if let Err(error) = &result {
                     health.dead(BRIDGE_LOOP, error.to_string());
                 }
@@ -181,7 +201,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     alerting.run(alerts_stop.clone()).await;
                 }
             };
-            let (bridged, worked, ()) = tokio::join!(bridge, worker, alerts);
+            let (bridged, worked, (), ()) = tokio::join!(bridge, worker, alerts, checking);
             credentials_stop.cancel();
             watching.await?;
             following.await?;
@@ -231,33 +251,22 @@ fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
     Ok(registry.map(Arc::new))
 }
 
-/// Fails when a topic is missing: nothing creates it by accident (INC-01).
-async fn check_topics(config: &Config) -> anyhow::Result<()> {
-    let kafka = config.kafka.clone();
-    tokio::task::spawn_blocking(move || {
-        let topics = [kafka.tickets_topic.as_str(), kafka.results_topic.as_str(), kafka.dlq_topic.as_str()];
-        for (topic, state) in kafka::describe_topics(&kafka, &topics)? {
-            if state == TopicState::Missing {
-                anyhow::bail!(
-                    "Kafka has no topic {topic:?}; create it (names are dotted, not hyphenated) or correct KAFKA_TICKETS_TOPIC, \
-                     KAFKA_RESULTS_TOPIC and KAFKA_DLQ_TOPIC"
-                );
-            }
+/// Runs the bridge with what the namespace remembers by now: strict start-up checks may have waited for a change of it.
+async fn run_bridge(config: &Config, mut parts: BridgeParts, stop: &CancellationToken) -> anyhow::Result<()> {
+    if config.http.strict_startup_checks {
+        match temporal::describe_namespace(&parts.client).await {
+            Ok(described) => parts.retention = described.retention,
+            Err(status) => tracing::warn!(%status, "the namespace's retention is taken as it was at the start"),
         }
-        Ok(())
-    })
-    .await?
+    }
+    bridge::run(config, parts, stop.clone()).await
 }
 
-async fn check_search_attributes(client: &temporalio_client::Client) -> anyhow::Result<()> {
-    let missing = temporal::missing_search_attributes(client).await?;
-    if missing.is_empty() {
-        return Ok(());
+/// Follows rejections, when that is wanted.
+async fn rejected(rejections: Option<Rejections>, stop: CancellationToken) {
+    if let Some(rejections) = rejections {
+        rejections.run(stop).await;
     }
-    let names = missing.iter().map(|attribute| attribute.name).collect::<Vec<_>>().join(", ");
-    anyhow::bail!(
-        "the Temporal namespace lacks search attributes ({names}); create them with `worker-agents doctor --fix`"
-    )
 }
 
 fn flush(producer: &Producer) {

@@ -274,6 +274,29 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
     settings.push(("LOCAL_RUNTIME_WORKING_DIR", working_dir.to_str().expect("utf-8")));
     let healthy = run(&["doctor"], &settings, "");
     assert_eq!(healthy.status.code(), Some(0), "{}{}", text(&healthy.stdout), text(&healthy.stderr));
+    // The embedded Kafka describes no settings: that is told as it is, and fails nothing.
+    let json = run(&["doctor", "--json"], &settings, "");
+    let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(report["failed"], 0, "{report}");
+    let checks = report["checks"].as_array().expect("checks");
+    for (name, state) in [
+        ("kafka_topics", "ok"),
+        ("kafka_group", "ok"),
+        ("kafka_message_size", "unknown"),
+        ("kafka_timeouts", "unknown"),
+        ("retention", "unknown"),
+        ("search_attributes", "ok"),
+        ("ticket_schema", "ok"),
+        ("result_schema", "ok"),
+        ("clock", "ok"),
+        ("local_runtime", "ok"),
+    ] {
+        let check = checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
+        assert_eq!(check["state"], state, "{check}");
+        assert!(check["why"].as_str().is_some_and(|why| !why.is_empty()), "{check}");
+        assert_eq!(check["fix"].as_str().expect("fix").is_empty(), state == "ok", "{check}");
+    }
+    assert!(text(&healthy.stdout).contains("     why: "), "{}", text(&healthy.stdout));
 
     let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/temporal-cli/bin/temporal");
     let created = Command::new(cli)

@@ -45,6 +45,8 @@ const CROSSINGS: &[&str] = &[
 const EXEMPT: &[(&str, &str)] = &[
     ("src/dev", "the peers of the development stack, and its demo"),
     ("src/cli", "commands that hold nothing a crash could lose; `run` goes through worker.setup"),
+    ("src/rejections", "off unless asked for; to cancel twice is to cancel once"),
+    ("src/startup", "checks, which hold nothing that a crash could lose"),
     ("src/dead_letters/scan.rs", "reads for commands"),
     ("src/kafka.rs", "checks before the first record is taken, within worker.setup; and of renewed credentials"),
     ("src/kafka/producer.rs", "marked where it is called"),

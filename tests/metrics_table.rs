@@ -45,6 +45,10 @@ const TABLE: &[Row] = &[
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
+    ("worker_agent_result_fallbacks_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_trace_headers_ignored_total", MetricType::COUNTER, &["header"], &[]),
+    ("worker_agent_rejections_total", MetricType::COUNTER, &["outcome"], &[]),
+    ("worker_agent_startup_check_failures", MetricType::GAUGE, &["check", "state"], &[]),
     ("worker_agent_setup_faults_total", MetricType::COUNTER, &["fault"], &[]),
 ];
 
@@ -63,6 +67,8 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.executors_registered,
         &metrics.records,
         &metrics.result_encodings,
+        &metrics.trace_headers_ignored,
+        &metrics.rejections,
         &metrics.setup_faults,
     ] {
         one.with_label_values(&["x"]).inc();
@@ -71,6 +77,7 @@ fn touched() -> Vec<MetricFamily> {
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();
     metrics.dlq_alerts_sent.with_label_values(&["x", "y"]).inc();
     metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);
+    metrics.startup_check_failures.with_label_values(&["x", "y"]).set(1);
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
     metrics.gather()
 }

@@ -19,7 +19,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use serde_json::{Value, json};
 use worker_agents::config::{Config, MapSource, Origin};
-use worker_agents::kafka::describe_topics;
+use worker_agents::kafka::{Clients, describe_topic};
 
 use world::{Worker, World, eventually};
 
@@ -234,7 +234,10 @@ async fn asks(kafka: &Kafka, listener: &str, settings: &[(&str, &str)]) -> Resul
     }
     let config = Config::read(&source).expect("valid").kafka;
     let asked = tokio::task::spawn_blocking(move || {
-        describe_topics(&config, &["execution.tickets"]).map(drop).map_err(|error| error.to_string())
+        let asked = Clients::new(&config)
+            .and_then(|clients| clients.reader("doctor"))
+            .and_then(|reader| describe_topic(&config, &reader, "execution.tickets"));
+        asked.map(drop).map_err(|error| format!("{error:#}"))
     });
     asked.await.expect("joined")
 }

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rdkafka::Message as _;
 use temporalio_client::Client;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
-use ticket_workflows::RecordPosition;
+use ticket_workflows::{RecordPosition, TraceContext};
 use tokio_util::sync::CancellationToken;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{self, BridgeParts, Gate, Provenance, Starter};
@@ -148,7 +148,8 @@ pub(crate) async fn start_calls(
             let (starter, topic) = (Arc::clone(&starter), config.kafka.tickets_topic.clone());
             let task = tokio::spawn(async move {
                 let position = RecordPosition { topic, partition: 0, offset: i64::try_from(number)? };
-                let provenance = Provenance { position, written_at_ms: None, redrive: false };
+                let provenance =
+                    Provenance { position, written_at_ms: None, redrive: false, trace: TraceContext::default() };
                 let asked = Instant::now();
                 let decision = starter.start(&ticket, &provenance).await;
                 anyhow::ensure!(matches!(decision, Decision::Started { .. }), "{decision:?}");

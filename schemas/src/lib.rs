@@ -36,6 +36,7 @@
 //! ```
 
 mod avro_datum;
+mod compatibility;
 mod digest;
 mod dlq;
 mod dlq_headers;
@@ -57,6 +58,7 @@ mod vocabulary;
 mod writer_schema;
 
 pub use avro_datum::MAX_AVRO_ALLOCATION_BYTES;
+pub use compatibility::Readable;
 pub use digest::{InvalidWorkDigest, WorkDigest};
 pub use dlq::{
     DlqEnvelope, DlqHeader, DlqSource, MAX_DLQ_COMPACT_BYTES, MAX_DLQ_ERROR_BYTES, MAX_DLQ_ORIGINAL_BYTES,

@@ -48,7 +48,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Rebalances waiting for the main task; there are never more than one or two.
 const QUEUED: usize = 64;
 /// How long a revoked partition's task gets in all, commit included.
-const REVOKE_PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const REVOKE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What the group coordinator did.
 enum Change {

@@ -172,8 +172,13 @@ fn digest_of(request_id: &str) -> Option<&str> {
 #[must_use]
 pub fn too_old(written_at_ms: Option<i64>, now_ms: i64, retention: Duration) -> Option<Refusal> {
     let age = Duration::from_millis(u64::try_from(now_ms.saturating_sub(written_at_ms?)).ok()?);
-    let margin = RETENTION_MARGIN.min(retention / 10);
-    (age > retention - margin).then_some(Refusal::TooOld { age, retention })
+    (age > remembered(retention)).then_some(Refusal::TooOld { age, retention })
+}
+
+/// The age up to which the server surely remembers a ticket, by the namespace's retention.
+#[must_use]
+pub fn remembered(retention: Duration) -> Duration {
+    retention - RETENTION_MARGIN.min(retention / 10)
 }
 
 /// Reads the answer to a first start.

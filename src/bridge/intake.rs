@@ -15,7 +15,9 @@ use super::gate::Gate;
 use super::pace::Turnstile;
 use super::record::Record;
 use super::start::{Starter, phase_at_start};
-use crate::events::{DuplicateRecognised, PeerUnavailable, RecordSkipped, SetupFault, TicketRedriven, TicketStarted};
+use crate::events::{
+    DuplicateRecognised, PeerUnavailable, RecordSkipped, SetupFault, TicketRedriven, TicketStarted, TraceHeadersIgnored,
+};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -73,6 +75,9 @@ impl Intake {
         stop: &CancellationToken,
         handled: &mut Handled,
     ) -> Option<()> {
+        if !record.ignored.is_empty() {
+            self.metrics.emit(TraceHeadersIgnored { position: record.position(), headers: &record.ignored });
+        }
         match stop.run_until_cancelled(self.decode(record, lane)).await? {
             Decoded::Ticket(ticket) => self.start(&ticket, record, lane, stop, handled).await?,
             Decoded::NotPending(ticket) => self.metrics.emit(RecordSkipped {

@@ -17,6 +17,7 @@ pub mod pace;
 mod partition;
 mod record;
 mod start;
+mod trace;
 pub mod window;
 
 use std::sync::Arc;
@@ -25,9 +26,11 @@ use std::time::Duration;
 use temporalio_client::Client;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use consumer::REVOKE_PATIENCE as HAND_OVER_PATIENCE;
 pub use gate::Gate;
 pub use intake::SETUP_CHECK;
 pub use record::{Provenance, REDRIVE_HEADER};
+pub(crate) use start::is_redrive;
 pub use start::{Start, Starter};
 
 use crate::config::Config;

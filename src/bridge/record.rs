@@ -3,8 +3,9 @@
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use ticket_schemas::{DlqHeader, DlqSource};
-use ticket_workflows::RecordPosition;
+use ticket_workflows::{RecordPosition, TraceContext};
 
+use super::trace::{self, Ignored};
 use crate::dead_letters::{Headers, headers_of, redrive_count};
 
 /// Header of a record that an operator published again: its ticket may run once more although a run of it failed or was
@@ -20,6 +21,8 @@ pub struct Provenance {
     pub written_at_ms: Option<i64>,
     /// Whether it carries [`REDRIVE_HEADER`].
     pub redrive: bool,
+    /// The trace that its headers name.
+    pub trace: TraceContext,
 }
 
 /// A record, copied out of librdkafka's buffers.
@@ -29,22 +32,26 @@ pub(crate) struct Record {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     headers: Headers,
+    /// Trace headers that could not be used.
+    pub(crate) ignored: Vec<Ignored>,
 }
 
 impl Record {
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = headers_of(message);
         let redrive = headers.iter().any(|(key, _): &(String, _)| key.eq_ignore_ascii_case(REDRIVE_HEADER));
+        let (trace, ignored) = trace::read(headers.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
         let position = RecordPosition {
             topic: message.topic().to_owned(),
             partition: message.partition(),
             offset: message.offset(),
         };
         Self {
-            provenance: Provenance { position, written_at_ms: message.timestamp().to_millis(), redrive },
+            provenance: Provenance { position, written_at_ms: message.timestamp().to_millis(), redrive, trace },
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers,
+            ignored,
         }
     }
 

@@ -21,8 +21,8 @@ use temporalio_common::search_attributes::{SearchAttributes, Timestamp};
 use ticket_activities::{border, now_ms, requested_provider};
 use ticket_schemas::{Ticket, WorkDigest};
 use ticket_workflows::{
-    DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, RecordPosition, TASK_TYPE, TICKET_ID, TicketInput, TicketPhase,
-    TicketPolicy, WORKFLOW_TYPE, workflow_id,
+    DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, TASK_TYPE, TICKET_ID, TicketInput, TicketPhase, TicketPolicy,
+    WORKFLOW_TYPE, workflow_id,
 };
 use tonic::{Code, Request};
 
@@ -31,6 +31,7 @@ use super::decision::{
     too_old,
 };
 use super::record::Provenance;
+use super::trace::of_ticket;
 
 /// How long one call may take before it counts as unanswered. Asking again is safe: the request id is the same.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,18 +99,19 @@ impl Starter {
         if let Some(refusal) = self.retention.and_then(|kept| too_old(claim.written_at_ms, now_ms(), kept)) {
             return Err(refusal);
         }
-        let input = self.input(ticket, &claim, &provenance.position).map_err(|reason| Refusal::Ticket { reason })?;
+        let input = self.input(ticket, &claim, provenance).map_err(|reason| Refusal::Ticket { reason })?;
         Ok(Start { starter: self, ticket, claim, input })
     }
 
     /// The workflow's input, or why there can be none.
-    fn input(&self, ticket: &Ticket, claim: &Claim, position: &RecordPosition) -> Result<Payload, String> {
+    fn input(&self, ticket: &Ticket, claim: &Claim, provenance: &Provenance) -> Result<Payload, String> {
         let input = TicketInput {
             ticket: ticket.clone(),
             digest: claim.digest.clone(),
-            source: position.clone(),
+            source: provenance.position.clone(),
             agent_id: self.agent_id.clone(),
             policy: self.policy.clone(),
+            trace: of_ticket(provenance.trace.clone(), ticket),
         };
         let input = json_payload(&input).map_err(|error| format!("the ticket cannot be encoded: {error}"))?;
         // A workflow that cannot read its input has no outcome, ever.
@@ -222,6 +224,15 @@ fn bounded<T>(message: T) -> Request<T> {
     request
 }
 
+/// Whether a run is one of an operator's re-drive: the ticket had others before.
+pub(crate) fn is_redrive(info: &WorkflowExecutionInfo) -> bool {
+    memo(info).is_some_and(|memo| !memo.earlier.is_empty())
+}
+
+fn memo(info: &WorkflowExecutionInfo) -> Option<StartMemo> {
+    serde_json::from_slice(&info.memo.as_ref()?.fields.get(MEMO)?.data).ok()
+}
+
 fn existing(info: WorkflowExecutionInfo, first: String) -> Existing {
     let state = match info.status() {
         WorkflowExecutionStatus::Completed => RunState::Completed,
@@ -230,9 +241,7 @@ fn existing(info: WorkflowExecutionInfo, first: String) -> Existing {
         // Continued as new is not ours; an unknown state must not be started over.
         _ => RunState::Open,
     };
-    let memo = info.memo.as_ref().and_then(|memo| memo.fields.get(MEMO));
-    let memo: Option<StartMemo> = memo.and_then(|memo| serde_json::from_slice(&memo.data).ok());
-    let (request_id, earlier) = memo.map_or((first, Vec::new()), |memo| (memo.request_id, memo.earlier));
+    let (request_id, earlier) = memo(&info).map_or((first, Vec::new()), |memo| (memo.request_id, memo.earlier));
     Existing {
         run_id: info.execution.map(|execution| execution.run_id).unwrap_or_default(),
         state,

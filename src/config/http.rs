@@ -31,6 +31,8 @@ pub struct HttpConfig {
     pub log_format: LogFormat,
     /// `SHUTDOWN_GRACE_SECONDS`: time running work gets when the worker is told to stop.
     pub shutdown_grace: Duration,
+    /// `STRICT_STARTUP_CHECKS`: whether a start-up check that is not ok keeps the worker from being ready.
+    pub strict_startup_checks: bool,
 }
 
 impl HttpConfig {
@@ -57,6 +59,11 @@ impl HttpConfig {
                 "SHUTDOWN_GRACE_SECONDS",
                 10.0,
                 "time running work gets at shutdown; keep it below the pod's grace period; added by this product",
+            ),
+            strict_startup_checks: reader.boolean(
+                "STRICT_STARTUP_CHECKS",
+                false,
+                "whether a start-up check that is not ok keeps the worker from being ready; added by this product",
             ),
         }
     }

@@ -26,6 +26,8 @@ pub struct KafkaConfig {
     pub results_topic: String,
     /// `KAFKA_DLQ_TOPIC`.
     pub dlq_topic: String,
+    /// `KAFKA_REJECTED_TOPIC`; `None` (empty): rejections of guard-agents are not followed (INC-02).
+    pub rejected_topic: Option<String>,
     /// `KAFKA_CONSUMER_GROUP_ID`.
     pub group_id: String,
     /// `KAFKA_AUTO_OFFSET_RESET`.
@@ -58,6 +60,7 @@ impl KafkaConfig {
             tickets_topic: topic(reader, "KAFKA_TICKETS_TOPIC", "execution.tickets", "tickets are read here"),
             results_topic: topic(reader, "KAFKA_RESULTS_TOPIC", "execution.results", "results are written here"),
             dlq_topic: topic(reader, "KAFKA_DLQ_TOPIC", "execution.tickets.dlq", "records that cannot become tickets"),
+            rejected_topic: rejected_topic(reader),
             group_id: reader.text("KAFKA_CONSUMER_GROUP_ID", "worker-agents", "consumer group"),
             auto_offset_reset: reader
                 .one_of(
@@ -100,15 +103,38 @@ impl KafkaConfig {
                     .to_owned(),
             );
         }
+        let others = [&config.tickets_topic, &config.results_topic, &config.dlq_topic];
+        if config.rejected_topic.as_ref().is_some_and(|topic| others.contains(&topic)) {
+            reader.error(
+                "KAFKA_REJECTED_TOPIC must differ from the topics of tickets, results and dead letters".to_owned(),
+            );
+        }
         config
     }
 }
 
 pub(super) fn topic(reader: &mut Reader<'_>, name: &'static str, default: &str, help: &'static str) -> String {
     let topic = reader.text(name, default, help);
+    check_topic(reader, name, &topic);
+    topic
+}
+
+fn rejected_topic(reader: &mut Reader<'_>) -> Option<String> {
+    const NAME: &str = "KAFKA_REJECTED_TOPIC";
+    let topic = reader.optional(
+        NAME,
+        "tickets rejected by guard-agents are cancelled; empty: they are not (execution.tickets.rejected on the platform); \
+         added by this product",
+    );
+    if let Some(topic) = &topic {
+        check_topic(reader, NAME, topic);
+    }
+    topic
+}
+
+fn check_topic(reader: &mut Reader<'_>, name: &str, topic: &str) {
     let legal = topic.len() <= 249 && topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if !legal || topic == "." || topic == ".." {
         reader.error(format!("{name}={topic:?}: expected a topic name ([A-Za-z0-9._-], at most 249)"));
     }
-    topic
 }

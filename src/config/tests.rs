@@ -88,6 +88,16 @@ fn an_empty_registry_url_means_json_only_and_other_empty_texts_mean_unset() {
 }
 
 #[test]
+fn inc_02_rejections_are_followed_only_when_a_topic_of_their_own_is_named() {
+    let topic = |text| read([("KAFKA_REJECTED_TOPIC", text)]).map(|config| config.kafka.rejected_topic);
+    assert_eq!(topic("").expect("off"), None);
+    assert_eq!(topic("execution.tickets.rejected").expect("on").as_deref(), Some("execution.tickets.rejected"));
+    for wrong in ["execution.tickets", "execution.results", "execution.tickets.dlq", "not a topic"] {
+        assert!(topic(wrong).expect_err(wrong).to_string().contains("KAFKA_REJECTED_TOPIC"), "{wrong}");
+    }
+}
+
+#[test]
 fn host_and_port_are_an_address_unless_one_is_given() {
     let both = read([("TEMPORAL_HOST", "t"), ("TEMPORAL_PORT", "1")]).expect("valid");
     assert_eq!(both.temporal.address.as_deref(), Some("t:1"));

@@ -133,6 +133,17 @@ impl MockKafka {
         Ok(self.ask(|cluster| cluster.broker_up(EVERY_BROKER))??)
     }
 
+    /// Fault: the topic's partition has a leader no more, so nothing can be written to it or read from it; `true` gives it
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster is gone or there is no such partition.
+    pub fn partition_leader(&self, topic: &str, partition: i32, leader: bool) -> anyhow::Result<()> {
+        let topic = topic.to_owned();
+        Ok(self.ask(move |cluster| cluster.partition_leader(&topic, partition, leader.then_some(BROKERS)))??)
+    }
+
     /// Fault: every answer takes this long. Whole milliseconds; zero ends it.
     ///
     /// # Errors

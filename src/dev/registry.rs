@@ -102,6 +102,7 @@ impl SchemaRegistry {
             .route("/subjects/{subject}", post(look_up))
             .route("/subjects/{subject}/versions", get(versions).post(register))
             .route("/subjects/{subject}/versions/{version}", get(version))
+            .route("/compatibility/subjects/{subject}/versions/{version}", post(compatibility))
             .route("/schemas/ids/{id}", get(schema))
             .route("/config", get(config))
             .with_state(Arc::clone(&self.store))
@@ -159,6 +160,17 @@ async fn version(
     };
     let entry = versions.get(number - 1).ok_or(Refusal::UnknownVersion { version })?;
     Ok(described(&subject, number, entry))
+}
+
+/// What a registry answers whose compatibility level is NONE.
+async fn compatibility(
+    State(store): State<Arc<Store>>,
+    Path((subject, _)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Answer, Refusal> {
+    sent_schema(&body)?;
+    store.versions(&subject).ok_or(Refusal::UnknownSubject { subject })?;
+    Ok(Answer(json!({ "is_compatible": true })))
 }
 
 async fn schema(State(store): State<Arc<Store>>, Path(id): Path<String>) -> Result<Answer, Refusal> {

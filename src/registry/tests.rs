@@ -118,7 +118,7 @@ async fn inc_05_the_base_url_may_have_a_path() {
         let client = client_of(&[("KAFKA_SCHEMA_REGISTRY_URL", &url)]).expect("client");
         client.writer_schema(1).await.expect(path);
         assert_eq!(client.register("s-value", TICKET_SCHEMA_JSON).await.expect(path), 1);
-        client.check().await.expect(path);
+        client.greet().await.expect(path);
     }
 }
 
@@ -140,7 +140,7 @@ async fn credentials_are_sent_with_every_call() {
             client_of(&[&[("KAFKA_SCHEMA_REGISTRY_URL", url.as_str())][..], settings].concat()).expect("client");
         client.writer_schema(1).await.expect("a schema");
         client.register("s-value", TICKET_SCHEMA_JSON).await.expect("an id");
-        client.check().await.expect("an answer");
+        client.greet().await.expect("an answer");
         let asked = lock(&stub.asked).clone();
         assert_eq!(asked.len(), 3);
         assert!(asked.iter().all(|(_, login)| login.as_deref() == expected), "{asked:?}");

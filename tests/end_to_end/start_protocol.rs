@@ -3,7 +3,7 @@
 use serde_json::json;
 use temporalio_client::{Client, ClientOptions, Connection, ConnectionOptions, Url};
 use ticket_schemas::{Ticket, decode_json_ticket};
-use ticket_workflows::{RecordPosition, TicketPolicy};
+use ticket_workflows::{RecordPosition, TicketPolicy, TraceContext};
 use worker_agents::bridge::decision::{Decision, Refusal};
 use worker_agents::bridge::{Provenance, Starter};
 use worker_agents::dev::temporal::TemporalDevServer;
@@ -19,7 +19,7 @@ async fn starter(address: &str, namespace: &str) -> Starter {
 
 fn at(offset: i64) -> Provenance {
     let position = RecordPosition { topic: "execution.tickets".to_owned(), partition: 0, offset };
-    Provenance { position, written_at_ms: None, redrive: false }
+    Provenance { position, written_at_ms: None, redrive: false, trace: TraceContext::default() }
 }
 
 fn ticket(world: &World, script: &str) -> Ticket {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ticket_schemas::Ticket;
 
 use crate::policy::TicketPolicy;
+use crate::trace::TraceContext;
 
 /// Where a ticket was read: the record that started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,4 +36,7 @@ pub struct TicketInput {
     pub agent_id: String,
     /// The settings this ticket is held to.
     pub policy: TicketPolicy,
+    /// The trace that the ticket belongs to.
+    #[serde(default, skip_serializing_if = "TraceContext::is_empty")]
+    pub trace: TraceContext,
 }

@@ -15,6 +15,7 @@ mod outcome;
 mod policy;
 mod report;
 mod status;
+mod trace;
 mod visibility;
 mod workflow;
 
@@ -28,6 +29,7 @@ pub use outcome::{
 pub use policy::{DeadlinePolicy, TicketPolicy};
 pub use report::{Report, result_id};
 pub use status::TicketStatus;
+pub use trace::TraceContext;
 pub use visibility::{
     DEADLINE, ERROR_CODE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, SearchAttribute, TASK_TYPE, TICKET_ID, TicketPhase,
     search_attributes,

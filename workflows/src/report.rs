@@ -10,6 +10,7 @@ use ticket_schemas::{ExecutionResult, ExecutionResultPayload, ExecutionStatus};
 
 use crate::input::TicketInput;
 use crate::machine::{Machine, Verdict};
+use crate::trace::TraceContext;
 
 /// A result on its way to `execution.results`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Report {
     pub error_code: Option<String>,
     /// Whole duration of the ticket, in milliseconds.
     pub duration_ms: i64,
+    /// The trace that the ticket belongs to: headers of the result's record (INC-04).
+    #[serde(default, skip_serializing_if = "TraceContext::is_empty")]
+    pub trace: TraceContext,
 }
 
 /// The result id of a run: SHA-256 over ticket id and run id, shortened to 32 hex digits.
@@ -99,6 +103,7 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
         task_type: ticket.task_type.as_str().to_owned(),
         error_code: verdict.failure().map(|failed| failed.code.clone()),
         duration_ms,
+        trace: input.trace.clone(),
     })
 }
 

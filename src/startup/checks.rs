@@ -1,0 +1,126 @@
+//! All checks together.
+
+use std::sync::Arc;
+
+use temporalio_client::Client;
+
+use super::clock::Sight;
+use super::cluster::{self, Role};
+use super::engine::{self, Engine};
+use super::finding::{Check, Finding, demand};
+use super::topics::ConsumerTimes;
+use super::{clock, retention, schemas, topics};
+use crate::bridge::HAND_OVER_PATIENCE;
+use crate::config::{Config, LocalRuntimeConfig};
+use crate::kafka::Clients;
+use crate::registry::RegistryClient;
+use crate::temporal;
+
+/// Everything that is checked, and how to ask for it.
+#[derive(Clone)]
+pub struct Checks {
+    config: Config,
+    /// `None`: each round connects anew.
+    client: Option<Client>,
+    registry: Option<Arc<RegistryClient>>,
+}
+
+impl Checks {
+    /// Checks of a worker with these settings.
+    #[must_use]
+    pub fn new(config: Config, client: Option<Client>, registry: Option<Arc<RegistryClient>>) -> Self {
+        Self { config, client, registry }
+    }
+
+    /// What nothing works without, in Kafka.
+    ///
+    /// # Errors
+    /// One sentence that says what is missing and what to do.
+    pub async fn demand_topics(config: &Config) -> anyhow::Result<()> {
+        let topics = cluster::topics(&config.kafka).await?;
+        demand(&topics.iter().map(topics::existence).collect::<Vec<_>>())
+    }
+
+    /// What nothing works without, in Temporal.
+    ///
+    /// # Errors
+    /// As [`Checks::demand_topics`].
+    pub async fn demand_namespace(config: &Config, client: &Client) -> anyhow::Result<()> {
+        demand(&engine::look(client, &config.temporal.task_queue, false).await.findings)
+    }
+
+    /// Makes every check once. With `fix`, what can be created is created.
+    pub async fn make(&self, fix: bool) -> Vec<Finding> {
+        let kafka = &self.config.kafka;
+        let (cluster, engine, (schemas, registry_clock)) =
+            tokio::join!(cluster::look(kafka), self.engine(fix), schemas::look(kafka, self.registry.as_deref()));
+        let mut findings = Vec::new();
+        let mut sights = engine.sights;
+        let unasked = Err("Kafka did not answer".to_owned());
+        let (tickets, broker) = match &cluster {
+            Ok(cluster) => {
+                findings.extend(topics::judge(kafka, cluster));
+                if let Ok(ahead) = cluster.record_ahead {
+                    sights.push(Sight::Ahead { who: "whoever wrote the newest tickets", ahead });
+                }
+                (cluster.topics.iter().find(|topic| topic.role == Role::Tickets), &cluster.broker)
+            }
+            Err(error) => {
+                let said = format!("{error:#}");
+                let (what, fix) = said.split_once("; ").unwrap_or((&said, "check KAFKA_BOOTSTRAP_SERVERS"));
+                findings.push(Finding::fatal(Check::KafkaTopics, what, fix));
+                (None, &unasked)
+            }
+        };
+        findings.push(match self.consumer_times() {
+            Ok(times) => topics::timeouts(times, broker),
+            Err(error) => Finding::unknown(
+                Check::KafkaTimeouts,
+                format!("librdkafka refuses the consumer's settings: {error:#}"),
+                "correct the KAFKA_* settings",
+            ),
+        });
+        findings.extend(engine.findings);
+        findings.push(retention::judge(tickets, broker, &engine.namespace, engine.retention));
+        findings.extend(schemas);
+        sights.extend(registry_clock);
+        findings.push(clock::judge(&sights));
+        findings.push(local_runtime(&self.config.local));
+        findings
+    }
+
+    async fn engine(&self, fix: bool) -> Engine {
+        let task_queue = &self.config.temporal.task_queue;
+        match &self.client {
+            Some(client) => engine::look(client, task_queue, fix).await,
+            None => match temporal::connect(&self.config).await {
+                Ok(client) => engine::look(&client, task_queue, fix).await,
+                Err(error) => Engine::away(&format!("{error:#}")),
+            },
+        }
+    }
+
+    fn consumer_times(&self) -> anyhow::Result<ConsumerTimes> {
+        let effective = Clients::new(&self.config.kafka)?.tickets_config().create_native_config()?;
+        Ok(ConsumerTimes {
+            session: self.config.kafka.session_timeout_ms,
+            max_poll_interval: effective.get("max.poll.interval.ms")?.parse()?,
+            hand_over: HAND_OVER_PATIENCE,
+        })
+    }
+}
+
+fn local_runtime(config: &LocalRuntimeConfig) -> Finding {
+    if !config.enabled {
+        return Finding::ok(Check::LocalRuntime, "the local runtime is off");
+    }
+    let root = config.working_dir.display();
+    match std::fs::create_dir_all(&config.working_dir) {
+        Ok(()) => Finding::ok(Check::LocalRuntime, format!("local commands can work in {root}")),
+        Err(error) => Finding::failed(
+            Check::LocalRuntime,
+            format!("local commands cannot work in {root}: {error}"),
+            "set LOCAL_RUNTIME_WORKING_DIR to a folder this worker may write",
+        ),
+    }
+}
