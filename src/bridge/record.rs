@@ -29,11 +29,13 @@ pub(crate) struct Record {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     headers: Headers,
+    /// Whether `headers` are all of them.
+    pub(crate) all_headers: bool,
 }
 
 impl Record {
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> Self {
-        let headers = headers_of(message);
+        let (headers, all_headers) = headers_of(message);
         let redrive = headers.iter().any(|(key, _): &(String, _)| key.eq_ignore_ascii_case(REDRIVE_HEADER));
         let position = RecordPosition {
             topic: message.topic().to_owned(),
@@ -45,6 +47,7 @@ impl Record {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers,
+            all_headers,
         }
     }
 

@@ -1,5 +1,7 @@
 //! One record of the dead-letter topic, ours, the platform's or anybody's.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rdkafka::Message;
 use rdkafka::message::Headers as _;
 use serde_json::{Value, json};
@@ -13,11 +15,21 @@ use super::selection::Place;
 /// Headers of a record, in order; a value may be absent.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// Headers of a message, owned.
-pub fn headers_of(message: &impl Message) -> Headers {
-    message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-    })
+/// Headers of a message, owned, and whether these are all.
+///
+/// The Kafka library panics at a header whose name is not UTF-8. Such a one is left out: it must not hold up its record,
+/// and with it the partition, for ever.
+pub fn headers_of(message: &impl Message) -> (Headers, bool) {
+    let Some(headers) = message.headers() else { return (Headers::new(), true) };
+    let read = |index| {
+        let header = headers.get(index);
+        (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+    };
+    // Reading changes nothing, so a panic leaves nothing half done.
+    let readable = (0..headers.count()).filter_map(|index| catch_unwind(AssertUnwindSafe(|| read(index))).ok());
+    let readable: Headers = readable.collect();
+    let all = readable.len() == headers.count();
+    (readable, all)
 }
 
 /// A record of the dead-letter topic.
@@ -47,7 +59,7 @@ impl Letter {
         let content = DlqRecord::parse(&value);
         let written_at_ms =
             message.timestamp().to_millis().or_else(|| content.as_ref().ok().and_then(DlqRecord::published_at_ms));
-        Self { position, written_at_ms, headers: headers_of(message), value, content }
+        Self { position, written_at_ms, headers: headers_of(message).0, value, content }
     }
 
     /// The ticket's id, or `unknown`.

@@ -11,6 +11,7 @@ mod dlq;
 mod kills;
 mod memory;
 mod outages;
+mod raw_produce;
 mod shutdown;
 mod start_protocol;
 mod surface;
