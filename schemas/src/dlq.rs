@@ -69,6 +69,8 @@ pub struct DlqEnvelope<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers of the original record.
     pub headers: &'a [DlqHeader<'a>],
+    /// Whether the original record had headers beside these, which could not be read.
+    pub headers_incomplete: bool,
     /// Where the original record is.
     pub source: DlqSource<'a>,
     /// What went wrong, as text; cut to [`MAX_DLQ_ERROR_BYTES`].
@@ -184,7 +186,7 @@ impl<'a> DlqEnvelope<'a> {
             room = left;
             kept.push(json!({ "key": header.key, "value_base64": header.value.map(|value| BASE64.encode(value)) }));
         }
-        let truncated = kept.len() < self.headers.len();
+        let truncated = self.headers_incomplete || kept.len() < self.headers.len();
         (kept, truncated)
     }
 

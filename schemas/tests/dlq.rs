@@ -22,6 +22,7 @@ fn envelope<'a>(value: Option<&'a [u8]>, original: Option<&'a Value>) -> DlqEnve
             DlqHeader { key: "binary", value: Some(b"\xff\0") },
             DlqHeader { key: "empty", value: None },
         ],
+        headers_incomplete: false,
         source: SOURCE,
         error: "connection to jenkins.example.com timed out",
         error_type: "TimeoutError",

@@ -327,6 +327,7 @@ proptest! {
         let envelope = DlqEnvelope {
             original: parsed.as_ref(), ticket_id_hint: None, task_type_hint: None, key: key.as_deref(),
             value: Some(&bytes), headers: &[], error: &error, error_type: "T", error_code: "c", retry_count: 0,
+            headers_incomplete: false,
             source: DlqSource { topic: "t", partition: 0, offset: 0, timestamp: None }, last_failure_at_ms: 0,
             published_at_ms: 0, software_version: "v",
         };

@@ -77,6 +77,7 @@ impl DeadLetters {
             key: record.key.as_deref(),
             value: record.value.as_deref(),
             headers: &headers,
+            headers_incomplete: !record.all_headers,
             source: record.dlq_source(),
             error: &rejection.error,
             error_type: rejection.code,

@@ -34,11 +34,13 @@ pub(crate) struct Record {
     headers: Headers,
     /// Trace headers that could not be used.
     pub(crate) ignored: Vec<Ignored>,
+    /// Whether `headers` are all of them.
+    pub(crate) all_headers: bool,
 }
 
 impl Record {
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> Self {
-        let headers = headers_of(message);
+        let (headers, all_headers) = headers_of(message);
         let redrive = headers.iter().any(|(key, _): &(String, _)| key.eq_ignore_ascii_case(REDRIVE_HEADER));
         let (trace, ignored) = trace::read(headers.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
         let position = RecordPosition {
@@ -52,6 +54,7 @@ impl Record {
             value: message.payload().map(<[u8]>::to_vec),
             headers,
             ignored,
+            all_headers,
         }
     }
 

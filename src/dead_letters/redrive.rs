@@ -143,7 +143,7 @@ pub fn from_source(
         Some(value) if record.is_original(value) => Ok(Body {
             key: found.key().map(<[u8]>::to_vec),
             value: value.to_vec(),
-            headers: headers_of(found),
+            headers: headers_of(found).0,
             what: "the original bytes, from their source",
         }),
         _ => gone(format!("the record at {position} is another one")),
@@ -223,6 +223,7 @@ mod tests {
             key,
             value,
             headers: &headers,
+            headers_incomplete: false,
             source: DlqSource { topic: "execution.tickets", partition: 3, offset: 11, timestamp: Some(1) },
             error: "broken",
             error_type: "invalid_json",

@@ -155,3 +155,17 @@ async fn extreme_but_legal_numbers_do_not_wedge_a_ticket() {
     assert_eq!(past["result"]["metadata"]["error_code"], "deadline_exceeded");
     assert_eq!(past["result"]["metadata"]["attempt_count"], "0", "INC-43: nothing was started");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inc_14_a_header_whose_name_is_no_text_holds_up_nothing() {
+    let world = World::new().await;
+    let good = world.ticket("good", "echo good").to_string();
+    for value in [b"broken".as_slice(), good.as_bytes()] {
+        crate::raw_produce::produce(world.kafka.bootstrap_servers(), "execution.tickets", 0, value, (b"\xff", b"x"));
+    }
+    let _worker = world.worker(&[]).await;
+    assert_eq!(world.result("good").await["status"], "COMPLETED");
+    let letter = eventually("the dead letter", || world.dead_letters().pop()).await;
+    assert_eq!(letter["dlq_metadata"]["error_code"], "invalid_json");
+    assert_eq!(letter["dlq_metadata"]["original_headers_truncated"], true, "it says that a header is missing");
+}

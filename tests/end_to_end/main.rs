@@ -11,6 +11,7 @@ mod dlq;
 mod kills;
 mod memory;
 mod outages;
+mod raw_produce;
 mod rejections;
 mod results;
 mod shutdown;
