@@ -37,9 +37,9 @@ fn inc_16_thresholds_are_those_of_the_whole_group() {
 #[test]
 fn nothing_is_admitted_before_the_first_count() {
     let (mut estimate, now) = (Estimate::default(), Instant::now());
-    assert!(!estimate.admits(&limits(10, 1), now));
+    assert!(!estimate.look(now).admits(&limits(10, 1)));
     estimate.counted_at(7, now, now);
-    assert!(estimate.admits(&limits(10, 1), now));
+    assert!(estimate.look(now).admits(&limits(10, 1)));
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn a_ticket_of_another_bridge_is_taken_off_only_when_the_count_has_it() {
     let later = now + Duration::from_secs(2);
     estimate.finished("young", Duration::from_secs(1), later);
     estimate.finished("as old as the lag", Duration::from_secs(3), later);
-    assert_eq!(estimate.in_flight(later), 5);
+    assert_eq!(estimate.look(later).in_flight, 5);
     estimate.finished("old", Duration::from_millis(3001), later);
-    assert_eq!(estimate.in_flight(later), 4);
+    assert_eq!(estimate.look(later).in_flight, 4);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn own_tickets_that_finish_elsewhere_free_their_share_with_the_next_count() {
     let admitted = |estimate: &mut Estimate, now| {
         (0..100)
             .take_while(|n| {
-                estimate.admits(&limits, now).then(|| estimate.started(&format!("{now:?}{n}"), now)).is_some()
+                estimate.look(now).admits(&limits).then(|| estimate.started(&format!("{now:?}{n}"), now)).is_some()
             })
             .count()
     };
@@ -131,7 +131,7 @@ impl Fleet {
                     self.next_count[bridge] = now + Duration::from_millis(500);
                 }
             }
-            while self.random.f64() < eagerness && self.bridges[bridge].admits(limits, now) {
+            while self.random.f64() < eagerness && self.bridges[bridge].look(now).admits(limits) {
                 self.started += 1;
                 self.bridges[bridge].started(&self.started.to_string(), now);
                 let visible = now + Duration::from_millis(self.random.u64(0..=self.largest_lag));
@@ -211,7 +211,7 @@ fn a_bridge_whose_counts_fail_starts_no_more_than_its_share_of_what_it_saw() {
     let mut admitted = 0;
     for seconds in 0..600 {
         let now = start + Duration::from_secs(seconds);
-        while estimate.admits(&limits, now) {
+        while estimate.look(now).admits(&limits) {
             admitted += 1;
             estimate.started(&admitted.to_string(), now);
         }
