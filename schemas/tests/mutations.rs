@@ -115,9 +115,15 @@ fn decode(value: &[u8], writer: &WriterSchema) -> Result<Ticket, DecodeError> {
     }
 }
 
+/// How many records are damaged.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long it may take")]
+fn mutations() -> u64 {
+    std::env::var("MUTATIONS").map_or(50_000, |text| text.parse().expect("MUTATIONS is a number"))
+}
+
 #[test]
 fn every_damaged_record_is_a_ticket_or_has_a_stable_code() {
-    let count: u64 = std::env::var("MUTATIONS").map_or(50_000, |text| text.parse().expect("MUTATIONS is a number"));
+    let count = mutations();
     let (samples, writer) = (samples(), WriterSchema::ticket());
     let originals: Vec<Option<WorkDigest>> =
         samples.iter().map(|value| decode(value, &writer).ok().map(|ticket| WorkDigest::of(&ticket))).collect();

@@ -70,6 +70,26 @@ struct Count {
     finished: u64,
 }
 
+/// The estimate at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether the server has ever answered. Before, nothing may be started.
+    pub known: bool,
+    /// Tickets in flight, those of other bridges too.
+    pub in_flight: u64,
+    /// Own tickets among them that other bridges may not know of yet.
+    unseen: u64,
+}
+
+impl Look {
+    /// Whether one more may be started.
+    #[must_use]
+    pub fn admits(&self, limits: &Limits) -> bool {
+        let others = limits.members.saturating_sub(1).saturating_mul(self.unseen);
+        self.known && self.in_flight.saturating_add(others) < limits.pause_at()
+    }
+}
+
 /// The estimate of one bridge.
 #[derive(Debug, Default)]
 pub struct Estimate {
@@ -79,26 +99,26 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Whether the server has ever answered. Before, nothing is known and nothing may be started.
+    /// What there is to know now.
     #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.count.is_some()
-    }
-
-    /// Tickets in flight, those of other bridges too.
-    #[must_use]
-    pub fn in_flight(&self, now: Instant) -> u64 {
-        let Some(count) = &self.count else { return self.own.len() as u64 };
-        let since = self.own.values().filter(|started| **started >= count.asked).count() as u64;
+    pub fn look(&self, now: Instant) -> Look {
+        let Some(count) = &self.count else {
+            let own = self.own.len() as u64;
+            return Look { known: false, in_flight: own, unseen: own };
+        };
+        let counted = count.tickets.saturating_sub(count.finished);
+        let blind = self.blind_since(now);
+        let (mut since, mut young, mut old) = (0, 0, 0);
+        for started in self.own.values() {
+            since += u64::from(*started >= count.asked);
+            let visible = *started + VISIBILITY_LAG <= count.asked;
+            young += u64::from(!visible);
+            old += u64::from(visible && *started > blind);
+        }
+        // Those that the count must have seen and has not have finished elsewhere.
+        let unseen = young + counted.min(old);
         // A count that lags misses own starts that are known to be open.
-        (self.counted() + since).max(self.unseen(now))
-    }
-
-    /// Whether one more may be started.
-    #[must_use]
-    pub fn admits(&self, limits: &Limits, now: Instant) -> bool {
-        let others = limits.members.saturating_sub(1).saturating_mul(self.unseen(now));
-        self.is_known() && self.in_flight(now).saturating_add(others) < limits.pause_at()
+        Look { known: true, in_flight: (counted + since).max(unseen), unseen }
     }
 
     /// A ticket is being started.
@@ -129,22 +149,6 @@ impl Estimate {
         self.count = Some(Count { tickets, asked, finished: 0 });
         let blind = self.blind_since(now);
         self.own.retain(|_, started| *started > blind);
-    }
-
-    /// What is left of the count.
-    fn counted(&self) -> u64 {
-        self.count.map_or(0, |count| count.tickets.saturating_sub(count.finished))
-    }
-
-    /// Own tickets that other bridges may not know of yet.
-    fn unseen(&self, now: Instant) -> u64 {
-        let Some(count) = &self.count else { return self.own.len() as u64 };
-        let visible = |started: &Instant| *started + VISIBILITY_LAG <= count.asked;
-        let blind = self.blind_since(now);
-        let young = self.own.values().filter(|started| !visible(started)).count() as u64;
-        let old = self.own.values().filter(|started| visible(started) && **started > blind).count() as u64;
-        // Those that the count must have seen and has not have finished elsewhere.
-        old.min(self.counted()) + young
     }
 
     /// Starts up to then are in every bridge's count. While counts fail, that moment does not move.

@@ -37,9 +37,9 @@ fn inc_16_thresholds_are_those_of_the_whole_group() {
 #[test]
 fn nothing_is_admitted_before_the_first_count() {
     let (mut estimate, now) = (Estimate::default(), Instant::now());
-    assert!(!estimate.admits(&limits(10, 1), now));
+    assert!(!estimate.look(now).admits(&limits(10, 1)));
     estimate.counted_at(7, now, now);
-    assert!(estimate.admits(&limits(10, 1), now));
+    assert!(estimate.look(now).admits(&limits(10, 1)));
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn a_ticket_of_another_bridge_is_taken_off_only_when_the_count_has_it() {
     let later = now + Duration::from_secs(2);
     estimate.finished("young", Duration::from_secs(1), later);
     estimate.finished("as old as the lag", Duration::from_secs(3), later);
-    assert_eq!(estimate.in_flight(later), 5);
+    assert_eq!(estimate.look(later).in_flight, 5);
     estimate.finished("old", Duration::from_millis(3001), later);
-    assert_eq!(estimate.in_flight(later), 4);
+    assert_eq!(estimate.look(later).in_flight, 4);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn own_tickets_that_finish_elsewhere_free_their_share_with_the_next_count() {
     let admitted = |estimate: &mut Estimate, now| {
         (0..100)
             .take_while(|n| {
-                estimate.admits(&limits, now).then(|| estimate.started(&format!("{now:?}{n}"), now)).is_some()
+                estimate.look(now).admits(&limits).then(|| estimate.started(&format!("{now:?}{n}"), now)).is_some()
             })
             .count()
     };
@@ -131,7 +131,7 @@ impl Fleet {
                     self.next_count[bridge] = now + Duration::from_millis(500);
                 }
             }
-            while self.random.f64() < eagerness && self.bridges[bridge].admits(limits, now) {
+            while self.random.f64() < eagerness && self.bridges[bridge].look(now).admits(limits) {
                 self.started += 1;
                 self.bridges[bridge].started(&self.started.to_string(), now);
                 let visible = now + Duration::from_millis(self.random.u64(0..=self.largest_lag));
@@ -152,9 +152,9 @@ impl Fleet {
     }
 }
 
-/// The highest number of open tickets over many lives of a fleet, and how many were started in all.
-fn highest(capacity: u64, members: u64, largest_lag: u64) -> (u64, u64) {
-    let limits = limits(capacity, members);
+/// The highest number of open tickets over many lives of a fleet that believes in these limits, and how many were
+/// started in all.
+fn highest(limits: &Limits, members: u64, largest_lag: u64) -> (u64, u64) {
     let (mut highest, mut started) = (0, 0);
     for seed in 0..SEEDS {
         let mut fleet = Fleet::new(seed, usize::try_from(members).expect("small"), largest_lag);
@@ -162,10 +162,8 @@ fn highest(capacity: u64, members: u64, largest_lag: u64) -> (u64, u64) {
             // Floods, lulls, quick and slow tickets in turn.
             let phase = (step / 100 + seed) % 4;
             let (eagerness, ending) = [(1.0, 0.0), (0.5, 0.02), (0.9, 0.5), (0.0, 0.1)][phase as usize];
-            fleet.step(&limits, eagerness, ending);
-            let open = fleet.open.len() as u64;
-            assert!(open <= limits.bound(), "{open} open with {limits:?}, seed {seed}, step {step}");
-            highest = highest.max(open);
+            fleet.step(limits, eagerness, ending);
+            highest = highest.max(fleet.open.len() as u64);
         }
         started += fleet.started;
     }
@@ -177,12 +175,13 @@ fn inc_16_however_bridges_count_no_more_than_the_bound_are_in_flight() {
     for capacity in [1, 2, 10, 50] {
         for members in [1, 2, 3, 8] {
             let limits = limits(capacity, members);
-            let (seen, started) = highest(capacity, members, 1000);
+            let (seen, started) = highest(&limits, members, 1000);
             println!(
                 "{members} bridge(s) × {capacity}: pause at {}, bound {}, highest {seen}, {started} tickets",
                 limits.pause_at(),
                 limits.bound()
             );
+            assert!(seen <= limits.bound(), "{seen} open with {limits:?}");
             assert!(started > SEEDS * limits.pause_at(), "the fleet hardly worked: {started}");
         }
     }
@@ -191,9 +190,17 @@ fn inc_16_however_bridges_count_no_more_than_the_bound_are_in_flight() {
 #[test]
 fn inc_16_one_bridge_whose_counts_do_not_lag_never_passes_the_threshold() {
     for capacity in [1, 10, 50] {
-        let (seen, _) = highest(capacity, 1, 0);
+        let (seen, _) = highest(&limits(capacity, 1), 1, 0);
         assert!(seen <= limits(capacity, 1).pause_at(), "{seen} of {capacity}");
     }
+}
+
+/// The property above can fail: bridges that take the whole headroom each go beyond the bound.
+#[test]
+fn bridges_that_do_not_share_go_beyond_the_bound() {
+    let alone = limits(80, 1);
+    let (seen, _) = highest(&alone, 8, 1000);
+    assert!(seen > limits(10, 8).bound(), "{seen}");
 }
 
 #[test]
@@ -204,7 +211,7 @@ fn a_bridge_whose_counts_fail_starts_no_more_than_its_share_of_what_it_saw() {
     let mut admitted = 0;
     for seconds in 0..600 {
         let now = start + Duration::from_secs(seconds);
-        while estimate.admits(&limits, now) {
+        while estimate.look(now).admits(&limits) {
             admitted += 1;
             estimate.started(&admitted.to_string(), now);
         }

@@ -58,7 +58,7 @@ struct State {
 
 impl State {
     fn admits(&self, now: Instant) -> bool {
-        self.paused_since.is_none() && self.estimate.admits(&self.limits, now)
+        self.paused_since.is_none() && self.estimate.look(now).admits(&self.limits)
     }
 }
 
@@ -154,7 +154,8 @@ impl Gate {
         let mut state = self.state();
         let result = change(&mut state);
         let now = Instant::now();
-        let in_flight = state.estimate.in_flight(now);
+        let look = state.estimate.look(now);
+        let in_flight = look.in_flight;
         match state.paused_since {
             None if in_flight >= state.limits.pause_at() => {
                 state.paused_since = Some(now);
@@ -166,8 +167,8 @@ impl Gate {
             }
             _ => {}
         }
-        let closed = state.paused_since.is_some() || !state.estimate.is_known();
-        let admits = state.admits(now);
+        let closed = state.paused_since.is_some() || !look.known;
+        let admits = !closed && look.admits(&state.limits);
         metrics.max_concurrent_tickets.set(gauge(state.limits.total()));
         // A record that waits here is ready and not finished, too: with it the alerts on this number come true.
         metrics.tickets_in_flight.set(gauge(in_flight + self.0.waiting.load(Ordering::Relaxed)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use ticket_activities::border_call;
 
 use super::gate::Gate;
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// How a group says that its members are known.
 const STABLE: &str = "Stable";
 
-/// Tells the gate the number of members for ever. When the brokers do not tell, the last number holds.
+/// Tells the gate the number of members. When the brokers do not tell, the last number holds.
 pub(crate) async fn follow<C, X>(consumer: Arc<C>, group: String, gate: Gate)
 where
     C: Consumer<X> + Send + Sync + 'static,
@@ -31,13 +31,18 @@ where
                 gate.members(members);
                 told = true;
             }
+            // Not every stand-in of a broker can; a real one always can.
+            Ok(Err(KafkaError::GroupListFetch(RDKafkaErrorCode::UnsupportedFeature))) => {
+                tracing::info!(group, "the brokers do not tell the members of a group; one is assumed");
+                return;
+            }
             Ok(Err(error)) if told => {
                 told = false;
                 tracing::warn!(
                     group,
                     %error,
-                    "the members of the consumer group are not known; the last number stays in force. \
-                     the worker needs to DESCRIBE its group"
+                    "the members of the consumer group are not known; the last number stays in force; \
+                     let the worker DESCRIBE its group"
                 );
             }
             Ok(Err(_)) => {}

@@ -301,3 +301,23 @@ fn summary(ticket: &Ticket) -> String {
     }
     parts.join(" · ")
 }
+
+#[cfg(test)]
+mod tests {
+    use ticket_schemas::decode_json_ticket;
+
+    use super::*;
+
+    #[test]
+    fn a_ticket_with_dependencies_starts_parked_and_any_other_ready() {
+        for (dependencies, phase) in [("[]", TicketPhase::Ready), (r#"["a"]"#, TicketPhase::Parked)] {
+            let text = format!(
+                r#"{{"ticket_id":"t","task_id":"t","task_type":"EXECUTE","status":"PENDING","dependencies":{dependencies}}}"#
+            );
+            let ticket = decode_json_ticket(text.as_bytes()).expect("a ticket");
+            assert_eq!(phase_at_start(&ticket), phase, "{dependencies}");
+            let attributes = format!("{:?}", search_attributes(&ticket).into_proto());
+            assert!(attributes.contains(PHASE.name()), "{attributes}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rdkafka::Message;
+use rdkafka::message::Headers as _;
 use serde_json::{Value, json};
 use ticket_schemas::{DlqRecord, DlqRecordError, TicketId, UNKNOWN};
 use ticket_workflows::RecordPosition;

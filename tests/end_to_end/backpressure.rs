@@ -66,12 +66,17 @@ async fn inc_16_no_more_tickets_are_started_than_may_be_in_flight() {
     assert!((worker.metric("worker_agent_max_concurrent_tickets").await - 5.0).abs() < 0.1);
 }
 
-/// `FLOOD` says how many tickets come; 10,000 is the whole of it.
+/// How many tickets a flood has; 10,000 is the whole of it.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long it may take")]
+fn flood() -> usize {
+    std::env::var("FLOOD").map_or(2000, |text| text.parse().expect("FLOOD is a number"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_16_a_flood_on_slow_executors_keeps_memory_flat_and_the_number_in_flight_bounded() {
     const LIMIT: u64 = 10;
     const FINISHED: f64 = 40.0;
-    let tickets: usize = std::env::var("FLOOD").map_or(2000, |text| text.parse().expect("FLOOD is a number"));
+    let tickets = flood();
     let world = World::new().await;
     let limit = LIMIT.to_string();
     let worker = world.worker(&[("MAX_CONCURRENT_TICKETS", &limit), ("MAX_CONCURRENT_TASKS", "4")]).await;
