@@ -8,6 +8,7 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 mod token;
+mod token_endpoint;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -147,11 +148,11 @@ impl Clients {
     /// Callbacks of a client; `client` names it in logs and refusals.
     #[must_use]
     pub fn context(&self, client: &'static str) -> Context {
-        let token_file = match &self.0.config.security.sasl {
-            Some(Sasl::Token { file }) => Some(file.clone()),
+        let tokens = match &self.0.config.security.sasl {
+            Some(Sasl::Token(source)) => Some(source.clone()),
             _ => None,
         };
-        Context { client, token_file, faults: self.0.faults.clone() }
+        Context { client, tokens, faults: self.0.faults.clone() }
     }
 
     /// Changes whenever the credentials do. What is there already counts as seen.
