@@ -198,7 +198,7 @@ impl Clients {
             .set("group.id", "worker-agents-login")
             .create_with_context(context)
             .map_err(|error| error.to_string())?;
-        metadata(&reader, &self.0.config.tickets_topic, METADATA_TIMEOUT).map(drop)
+        metadata(&reader, &self.0.config.tickets_topic, METADATA_TIMEOUT).map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -220,11 +220,12 @@ pub fn describe_topics<'a>(config: &KafkaConfig, topics: &[&'a str]) -> anyhow::
     topics
         .iter()
         .map(|topic| {
-            let metadata = metadata(&client, topic, METADATA_TIMEOUT).map_err(|error| {
-                anyhow::anyhow!(
+            let metadata = metadata(&client, topic, METADATA_TIMEOUT).map_err(|error| match error {
+                NoMetadata::Refused(_) => anyhow::Error::new(error),
+                NoMetadata::Unanswered(_) => anyhow::anyhow!(
                     "no Kafka broker answered at {} ({error}); check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the network",
                     config.bootstrap_servers
-                )
+                ),
             })?;
             let partitions = metadata
                 .topics()
@@ -236,6 +237,17 @@ pub fn describe_topics<'a>(config: &KafkaConfig, topics: &[&'a str]) -> anyhow::
         .collect()
 }
 
+/// Why there is no metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum NoMetadata {
+    /// A broker does not let the client in, or there is no token to show it.
+    #[error("{0}")]
+    Refused(String),
+    /// No broker answered in time.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
 /// Lets waiting callbacks run.
 fn serve(client: &Reader) {
     while client.poll(Duration::from_millis(10)).is_some() {}
@@ -245,7 +257,7 @@ fn serve(client: &Reader) {
 ///
 /// # Errors
 /// The refusal, or that nobody answered.
-pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Metadata, String> {
+pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Metadata, NoMetadata> {
     let deadline = Instant::now() + patience;
     let mut slice = Duration::from_millis(500);
     loop {
@@ -256,11 +268,11 @@ pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Meta
             Err(error) => {
                 serve(client);
                 if let Some(refusal) = client.context().faults.standing_text() {
-                    return Err(refusal);
+                    return Err(NoMetadata::Refused(refusal));
                 }
                 if Instant::now() >= deadline {
                     let said = client.context().faults.last_said(client.context().client);
-                    return Err(said.unwrap_or_else(|| error.to_string()));
+                    return Err(NoMetadata::Unanswered(said.unwrap_or_else(|| error.to_string())));
                 }
             }
         }

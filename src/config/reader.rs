@@ -107,10 +107,9 @@ impl<'a> Reader<'a> {
     pub(super) fn url(&mut self, name: &'static str, help: &'static str) -> Option<String> {
         let (value, origin) = self.raw(name).unwrap_or_else(|| (String::new(), Origin::Default));
         let shown = super::schema_registry::without_user_info(&value);
-        let plain = shown == value;
         let good =
             reqwest::Url::parse(&value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !value.is_empty() && !(plain && good) {
+        if !value.is_empty() && (shown != value || !good) {
             self.error(format!("{name}={shown:?}: expected an http(s) URL without user info"));
         }
         self.settings.push(Setting { name, value: shown, origin, help });
