@@ -8,6 +8,7 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 mod token;
+mod token_endpoint;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -157,11 +158,11 @@ impl Clients {
     /// Callbacks of a client; `client` names it in logs and refusals.
     #[must_use]
     pub fn context(&self, client: &'static str) -> Context {
-        let token_file = match &self.0.config.security.sasl {
-            Some(Sasl::Token { file }) => Some(file.clone()),
+        let tokens = match &self.0.config.security.sasl {
+            Some(Sasl::Token(source)) => Some(source.clone()),
             _ => None,
         };
-        Context { client, token_file, faults: self.0.faults.clone() }
+        Context { client, tokens, faults: self.0.faults.clone() }
     }
 
     /// Changes whenever the credentials do. What is there already counts as seen.
@@ -207,7 +208,7 @@ impl Clients {
             .set("group.id", "worker-agents-login")
             .create_with_context(context)
             .map_err(|error| error.to_string())?;
-        metadata(&reader, &self.0.config.tickets_topic, METADATA_TIMEOUT).map(drop)
+        metadata(&reader, &self.0.config.tickets_topic, METADATA_TIMEOUT).map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -229,11 +230,12 @@ pub enum TopicState {
 /// # Errors
 /// When no broker answers: the sentence names the brokers and the setting.
 pub fn describe_topic(config: &KafkaConfig, client: &Reader, topic: &str) -> anyhow::Result<TopicState> {
-    let metadata = metadata(client, topic, METADATA_TIMEOUT).map_err(|error| {
-        anyhow::anyhow!(
+    let metadata = metadata(client, topic, METADATA_TIMEOUT).map_err(|error| match error {
+        NoMetadata::Refused(_) => anyhow::Error::new(error),
+        NoMetadata::Unanswered(_) => anyhow::anyhow!(
             "no Kafka broker answered at {} ({error}); check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL and the network",
             config.bootstrap_servers
-        )
+        ),
     })?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(TopicState::Missing);
@@ -251,6 +253,17 @@ pub fn describe_topic(config: &KafkaConfig, client: &Reader, topic: &str) -> any
     })
 }
 
+/// Why there is no metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum NoMetadata {
+    /// A broker does not let the client in, or there is no token to show it.
+    #[error("{0}")]
+    Refused(String),
+    /// No broker answered in time.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
 /// Lets waiting callbacks run.
 fn serve(client: &Reader) {
     while client.poll(Duration::from_millis(10)).is_some() {}
@@ -260,7 +273,7 @@ fn serve(client: &Reader) {
 ///
 /// # Errors
 /// The refusal, or that nobody answered.
-pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Metadata, String> {
+pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Metadata, NoMetadata> {
     let deadline = Instant::now() + patience;
     let mut slice = Duration::from_millis(500);
     loop {
@@ -271,11 +284,11 @@ pub fn metadata(client: &Reader, topic: &str, patience: Duration) -> Result<Meta
             Err(error) => {
                 serve(client);
                 if let Some(refusal) = client.context().faults.standing_text() {
-                    return Err(refusal);
+                    return Err(NoMetadata::Refused(refusal));
                 }
                 if Instant::now() >= deadline {
                     let said = client.context().faults.last_said(client.context().client);
-                    return Err(said.unwrap_or_else(|| error.to_string()));
+                    return Err(NoMetadata::Unanswered(said.unwrap_or_else(|| error.to_string())));
                 }
             }
         }

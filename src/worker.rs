@@ -156,9 +156,9 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         let (health, stop) = (health.clone(), stop.clone());
         async move {
             let credentials_stop = CancellationToken::new();
+            let following = tokio::spawn(producer.clone().follow_credentials(credentials_stop.clone()));
             let watching =
                 tokio::spawn(kafka::Watch::new(kafka).run(Arc::clone(&parts.metrics), credentials_stop.clone()));
-            let following = tokio::spawn(producer.clone().follow_credentials(credentials_stop.clone()));
             // Consumption ends first; the worker goes on meanwhile, so that what was taken can finish.
             let worker_stop = CancellationToken::new();
             // Also when the bridge ends by itself.

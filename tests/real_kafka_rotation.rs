@@ -10,6 +10,8 @@ mod world;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -185,6 +187,8 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     assert!((worker.metric(consumers).await - 2.0).abs() < 0.1);
     assert_eq!(worker.get("/health").await.0, 200);
 
+    println!("hand-over to a consumer with other credentials: {} ms", hand_over_ms(&worker.log()));
+
     // Whoever still had the first one is not let in after this.
     kafka.restart();
     tickets.publish("after-a-restart").await;
@@ -223,6 +227,21 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
     for secret in [first.as_str(), "pw-mistaken", "pw-two", "pw-three"] {
         assert!(!worker.log().contains(secret), "a password is in the log");
     }
+}
+
+/// From the end of the first consumer to the first partition of the next, as the log dates them.
+fn hand_over_ms(log: &str) -> i64 {
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let at = |line: &Value| {
+        // 2026-01-31T12:34:56.789012Z; both are of one hour, or the number is odd and nothing breaks.
+        let text = line["timestamp"].as_str().unwrap_or_default();
+        let part = |range: std::ops::Range<usize>| text.get(range).and_then(|it| it.parse::<i64>().ok()).unwrap_or(0);
+        part(14..16) * 60_000 + part(17..19) * 1000 + part(20..23)
+    };
+    let ended = lines.iter().position(|line| line["message"] == "kafka_consumer_replaced").expect("replaced");
+    let given_up = lines[..ended].iter().rev().find(|line| line["message"] == "partition_given_up").expect("given up");
+    let assigned = lines[ended..].iter().find(|line| line["message"] == "partition_assigned").expect("assigned");
+    at(assigned) - at(given_up)
 }
 
 /// What a client with these settings is told.
@@ -284,12 +303,6 @@ async fn every_mechanism_is_let_in_and_a_refusal_names_its_setting() {
     assert!(error.contains("KAFKA_SSL_CA_LOCATION"), "{error}");
 
     // A token, one that has expired, one whose file is renewed.
-    let token = |sub: &str, seconds: i64| {
-        let now = ticket_activities::now_ms() / 1000;
-        let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
-        let claims = part(json!({ "sub": sub, "iat": now - 60, "exp": now + seconds }));
-        format!("{}.{claims}.", part(json!({ "alg": "none" })))
-    };
     let path = file("token");
     let settings = [
         ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
@@ -298,11 +311,65 @@ async fn every_mechanism_is_let_in_and_a_refusal_names_its_setting() {
         ca,
     ];
     let listener = "KAFKA_SASL_SSL_BOOTSTRAP_SERVERS";
-    std::fs::write(&path, token("worker", -5)).expect("written");
+    std::fs::write(&path, token(-5)).expect("written");
     let error = asks(&kafka, listener, &settings).await.expect_err("expired");
     assert!(error.contains("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE") && error.contains("expired"), "{error}");
-    std::fs::write(&path, token("worker", 300)).expect("written");
+    std::fs::write(&path, token(300)).expect("written");
     asks(&kafka, listener, &settings).await.expect("a token");
+}
+
+/// An unsigned token that lasts for so many seconds.
+fn token(seconds: i64) -> String {
+    let now = ticket_activities::now_ms() / 1000;
+    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let claims = part(json!({ "sub": "worker", "iat": now - 60, "exp": now + seconds }));
+    format!("{}.{claims}.", part(json!({ "alg": "none" })))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_an_endpoint_are_renewed_before_they_expire() {
+    if !wanted() {
+        return;
+    }
+    let Some(kafka) = tokio::task::spawn_blocking(Kafka::start).await.expect("joined") else { return };
+    let issued = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&issued);
+    let issuer = axum::Router::new().fallback(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { axum::Json(json!({ "access_token": token(30), "token_type": "Bearer", "expires_in": 30 })) }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let url = format!("http://{}/token", listener.local_addr().expect("address"));
+    tokio::spawn(async move { axum::serve(listener, issuer).await });
+    let world = World::new().await;
+    let worker = world
+        .worker(&[
+            ("KAFKA_BOOTSTRAP_SERVERS", kafka.address("KAFKA_SASL_SSL_BOOTSTRAP_SERVERS")),
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+            ("KAFKA_SASL_MECHANISM", "OAUTHBEARER"),
+            ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", &url),
+            ("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", "worker"),
+            ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", "pw-client"),
+            ("KAFKA_SSL_CA_LOCATION", kafka.address("KAFKA_TLS_CA")),
+            ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
+        ])
+        .await;
+    let producer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.address("KAFKA_BOOTSTRAP_SERVERS"))
+        .create()
+        .expect("producer");
+    let mut tickets = Tickets { world: &world, producer, names: Vec::new() };
+    worker.wait_ready().await;
+    tickets.publish("with-the-first").await;
+    tickets.completed(&worker).await;
+    // One more for the consumer and one for the producer: the first ones are almost over.
+    let before = issued.load(Ordering::Relaxed);
+    eventually("new tokens", || (issued.load(Ordering::Relaxed) >= before + 2).then_some(())).await;
+    kafka.restart();
+    tickets.publish("with-a-later-one").await;
+    tickets.completed(&worker).await;
+    worker.wait_ready().await;
+    assert!(!worker.log().contains("pw-client"));
 }
 
 /// Results by ticket, read without credentials of the worker.

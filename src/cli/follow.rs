@@ -79,7 +79,7 @@ impl TopicFollower {
 }
 
 fn ends_of(client: &Reader, topic: &str) -> anyhow::Result<TopicPartitionList> {
-    let metadata = kafka::metadata(client, topic, WATERMARK_TIMEOUT).map_err(anyhow::Error::msg)?;
+    let metadata = kafka::metadata(client, topic, WATERMARK_TIMEOUT)?;
     let mut offsets = TopicPartitionList::new();
     for found in metadata.topics().iter().filter(|found| found.name() == topic) {
         for partition in found.partitions() {

@@ -45,11 +45,32 @@ pub enum Sasl {
         /// `KAFKA_SASL_PASSWORD` or `KAFKA_SASL_PASSWORD_FILE`.
         password: SecretSource,
     },
-    /// OAUTHBEARER with tokens that something else renews.
-    Token {
-        /// `KAFKA_SASL_OAUTHBEARER_TOKEN_FILE`: a JWT, read again for every token that is needed.
-        file: PathBuf,
-    },
+    /// OAUTHBEARER.
+    Token(TokenSource),
+}
+
+/// Where tokens for OAUTHBEARER come from, each time one is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `KAFKA_SASL_OAUTHBEARER_TOKEN_FILE`: a JWT that something else keeps fresh.
+    File(PathBuf),
+    /// An OAuth 2 token endpoint, asked with client credentials.
+    Endpoint(TokenEndpoint),
+}
+
+/// A token endpoint and who asks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEndpoint {
+    /// `KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL`.
+    pub url: String,
+    /// `KAFKA_SASL_OAUTHBEARER_CLIENT_ID`.
+    pub client_id: String,
+    /// `KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET` or its file.
+    pub client_secret: SecretSource,
+    /// `KAFKA_SASL_OAUTHBEARER_SCOPE`.
+    pub scope: Option<String>,
+    /// `KAFKA_SASL_OAUTHBEARER_CA_BUNDLE`: the only authorities trusted; `None`: the system's.
+    pub ca_bundle: Option<String>,
 }
 
 /// How connections to brokers are secured.
@@ -130,11 +151,7 @@ fn sasl(reader: &mut Reader<'_>, protocol: &str) -> Option<Sasl> {
         ("KAFKA_SASL_PASSWORD_FILE", "file with the SASL password, read again when it changes; added by this product"),
         Shown::Hidden,
     );
-    let token = file(
-        reader,
-        "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
-        "file with the JWT for OAUTHBEARER, read again for every token; added by this product",
-    );
+    let token = token_source(reader);
     if !protocol.starts_with("sasl") {
         if username.is_some() || password.is_some() || token.is_some() {
             reader.warn(
@@ -160,14 +177,15 @@ fn sasl(reader: &mut Reader<'_>, protocol: &str) -> Option<Sasl> {
         }
         if token.is_none() {
             reader.error(
-                "KAFKA_SASL_MECHANISM=OAUTHBEARER needs KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: a file with a JWT that is kept fresh"
+                "KAFKA_SASL_MECHANISM=OAUTHBEARER needs KAFKA_SASL_OAUTHBEARER_TOKEN_FILE, a file with a JWT that is kept fresh, \
+                 or KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL with client id and secret"
                     .to_owned(),
             );
         }
-        return token.map(|file| Sasl::Token { file: PathBuf::from(file) });
+        return token.map(Sasl::Token);
     }
     if token.is_some() {
-        reader.warn(format!("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE has no effect with KAFKA_SASL_MECHANISM={mechanism}"));
+        reader.warn(format!("KAFKA_SASL_OAUTHBEARER_* settings have no effect with KAFKA_SASL_MECHANISM={mechanism}"));
     }
     for (name, missing) in [("KAFKA_SASL_USERNAME", username.is_none()), ("KAFKA_SASL_PASSWORD", password.is_none())] {
         if missing {
@@ -175,6 +193,51 @@ fn sasl(reader: &mut Reader<'_>, protocol: &str) -> Option<Sasl> {
         }
     }
     Some(Sasl::Password { mechanism, username: username?, password: password? })
+}
+
+/// Incomplete settings are an error; none at all are none.
+fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
+    const URL: &str = "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL";
+    let token_file = file(
+        reader,
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+        "file with the JWT for OAUTHBEARER, read again for every token; added by this product",
+    );
+    let url = reader.url(URL, "token endpoint for OAUTHBEARER, asked with client credentials; added by this product");
+    let client_id =
+        reader.optional("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", "client id at the endpoint; added by this product");
+    let client_secret = secret_or_file(
+        reader,
+        ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", "client secret at the endpoint; added by this product"),
+        (
+            "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE",
+            "file with the client secret, read again for every token; added by this product",
+        ),
+        Shown::Hidden,
+    );
+    let scope = reader.optional("KAFKA_SASL_OAUTHBEARER_SCOPE", "scope to ask the endpoint for; added by this product");
+    let ca_bundle = file(
+        reader,
+        "KAFKA_SASL_OAUTHBEARER_CA_BUNDLE",
+        "PEM file with the authorities of the endpoint's certificate; added by this product",
+    );
+    match (token_file, url, client_id, client_secret) {
+        (Some(_), Some(_), ..) => {
+            reader.error(format!("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE and {URL} are both set; keep one of them"));
+            None
+        }
+        (Some(path), None, ..) => Some(TokenSource::File(PathBuf::from(path))),
+        (None, Some(url), Some(client_id), Some(client_secret)) => {
+            Some(TokenSource::Endpoint(TokenEndpoint { url, client_id, client_secret, scope, ca_bundle }))
+        }
+        (None, Some(_), ..) => {
+            reader.error(format!(
+                "{URL} needs KAFKA_SASL_OAUTHBEARER_CLIENT_ID and KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET or its _FILE"
+            ));
+            None
+        }
+        (None, None, ..) => None,
+    }
 }
 
 /// Whether `worker-agents config` shows a value.

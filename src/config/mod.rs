@@ -20,7 +20,7 @@ pub use dead_letters::DeadLetterConfig;
 pub use http::{HttpConfig, LogFormat};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
-pub use kafka_security::{KafkaSecurity, Sasl, SecretSource};
+pub use kafka_security::{KafkaSecurity, Sasl, SecretSource, TokenEndpoint, TokenSource};
 pub use local::LocalRuntimeConfig;
 pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
 pub use schema_registry::{RegistryAccess, RegistryLogin};

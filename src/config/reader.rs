@@ -103,6 +103,19 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// An http(s) URL without credentials; they have settings of their own.
+    pub(super) fn url(&mut self, name: &'static str, help: &'static str) -> Option<String> {
+        let (value, origin) = self.raw(name).unwrap_or_else(|| (String::new(), Origin::Default));
+        let shown = super::schema_registry::without_user_info(&value);
+        let good =
+            reqwest::Url::parse(&value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !value.is_empty() && (shown != value || !good) {
+            self.error(format!("{name}={shown:?}: expected an http(s) URL without user info"));
+        }
+        self.settings.push(Setting { name, value: shown, origin, help });
+        Some(value).filter(|value| !value.is_empty())
+    }
+
     pub(super) fn text(&mut self, name: &'static str, default: &str, help: &'static str) -> String {
         let (value, origin) = self.raw(name).unwrap_or_else(|| (default.to_owned(), Origin::Default));
         self.settings.push(Setting { name, value: value.clone(), origin, help });

@@ -120,6 +120,7 @@ fn errors(pairs: &[(&str, &str)]) -> String {
 fn incomplete_kafka_security_is_refused_and_says_what_is_missing() {
     let sasl = ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL");
     let token = ("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", FILE);
+    let oauth = ("KAFKA_SASL_MECHANISM", "OAUTHBEARER");
     let (user, password) = (("KAFKA_SASL_USERNAME", "u"), ("KAFKA_SASL_PASSWORD", "hunter2"));
     let (certificate, key) = (("KAFKA_SSL_CERTIFICATE_LOCATION", FILE), ("KAFKA_SSL_KEY_LOCATION", FILE));
     for (settings, expected) in [
@@ -133,6 +134,20 @@ fn incomplete_kafka_security_is_refused_and_says_what_is_missing() {
             &["\"GSSAPI\": expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER"],
         ),
         (&[sasl, user, password, ("KAFKA_SASL_MECHANISM", "OAUTHBEARER")], &["KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"]),
+        (&[oauth, token, ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", "https://i")], &["keep one of them"]),
+        (
+            &[
+                sasl,
+                oauth,
+                ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", "https://i"),
+                ("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", "x"),
+            ],
+            &["KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET or its _FILE"],
+        ),
+        (
+            &[sasl, oauth, ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", "https://u:hunter2@i")],
+            &["\"https://(hidden)@i\": expected an http(s) URL without user info"],
+        ),
         (&[sasl, ("KAFKA_SASL_MECHANISM", "OAUTHBEARER"), token, key], &["KAFKA_SSL_CERTIFICATE_LOCATION and"]),
         (&[("KAFKA_SECURITY_PROTOCOL", "SSL"), certificate], &["KAFKA_SSL_KEY_LOCATION belong together"]),
         (&[("KAFKA_SECURITY_PROTOCOL", "SSL"), ("KAFKA_SSL_CA_LOCATION", "/no/such")], &["KAFKA_SSL_CA_LOCATION"]),

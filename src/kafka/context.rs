@@ -1,7 +1,6 @@
 //! The callbacks that every client has: errors that say something, tokens for OAUTHBEARER.
 
 use std::error::Error;
-use std::path::PathBuf;
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, StreamConsumer};
@@ -9,7 +8,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::faults::Faults;
-use super::token;
+use super::{token, token_endpoint};
+use crate::config::TokenSource;
 
 /// A consumer that is in no group: metadata, watermarks, single partitions.
 pub type Reader = BaseConsumer<Context>;
@@ -20,7 +20,7 @@ pub type StreamReader = StreamConsumer<Context>;
 #[derive(Clone)]
 pub struct Context {
     pub(super) client: &'static str,
-    pub(super) token_file: Option<PathBuf>,
+    pub(super) tokens: Option<TokenSource>,
     pub(super) faults: Faults,
 }
 
@@ -50,8 +50,11 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        let file = self.token_file.as_deref().ok_or("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE is not set")?;
-        Ok(token::read(file, ticket_activities::now_ms())?)
+        let now_ms = ticket_activities::now_ms();
+        Ok(match self.tokens.as_ref().ok_or("KAFKA_SASL_MECHANISM is not OAUTHBEARER")? {
+            TokenSource::File(file) => token::read(file, now_ms)?,
+            TokenSource::Endpoint(endpoint) => token_endpoint::ask(endpoint, now_ms)?,
+        })
     }
 }
 

@@ -106,14 +106,14 @@ fn meaning(code: RDKafkaErrorCode, reason: &str) -> Option<(&'static str, &'stat
     match code {
         // Before the next one: librdkafka gives a token that cannot be had this code.
         Code::Authentication if reason.contains("OAUTHBEARER") => {
-            Some(("kafka_authentication", "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE and what keeps it fresh"))
+            Some(("kafka_authentication", "the KAFKA_SASL_OAUTHBEARER_* settings and whatever issues the tokens"))
         }
         Code::Authentication
         | Code::SaslAuthenticationFailed
         | Code::UnsupportedSASLMechanism
         | Code::IllegalSASLState => Some((
             "kafka_authentication",
-            "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or their _FILE), or KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+            "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or their _FILE), or the KAFKA_SASL_OAUTHBEARER_* settings",
         )),
         Code::SSL if reason.contains("ssl.ca.location") || reason.contains("certificate verify") => {
             Some(("kafka_tls", "KAFKA_SSL_CA_LOCATION: the broker's certificate is of another authority"))
@@ -152,7 +152,7 @@ mod tests {
             (
                 RDKafkaErrorCode::Authentication,
                 "Failed to acquire SASL OAUTHBEARER token: expired",
-                "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+                "KAFKA_SASL_OAUTHBEARER_",
                 "kafka_authentication",
             ),
             (

@@ -30,7 +30,7 @@ impl Login {
     pub(crate) fn read(security: &KafkaSecurity) -> Result<Self, String> {
         let sasl = match &security.sasl {
             None => None,
-            Some(Sasl::Token { .. }) => Some(SaslLogin::Token),
+            Some(Sasl::Token(_)) => Some(SaslLogin::Token),
             Some(Sasl::Password { mechanism, username, password }) => Some(SaslLogin::Password {
                 mechanism,
                 username: username.read().map_err(|error| format!("KAFKA_SASL_USERNAME_FILE: {error}"))?,

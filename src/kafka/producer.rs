@@ -1,6 +1,6 @@
 //! The producer of results and dead letters, replaced in one step when credentials change.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::error::KafkaResult;
@@ -8,11 +8,12 @@ use rdkafka::message::ToBytes;
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
-use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Clients;
 use super::context::Context;
+use super::login::Login;
 
 /// Hands out the current producer. Clones share it.
 #[derive(Clone)]
@@ -57,8 +58,13 @@ impl Producer {
     }
 
     /// Replaces the producer whenever the credentials change, until stopped.
-    pub(crate) async fn follow_credentials(self, stop: CancellationToken) {
-        let mut renewals = self.0.clients.renewals();
+    pub(crate) fn follow_credentials(self, stop: CancellationToken) -> impl Future<Output = ()> + Send {
+        // From here on no change is missed.
+        let renewals = self.0.clients.renewals();
+        self.follow(renewals, stop)
+    }
+
+    async fn follow(self, mut renewals: watch::Receiver<Login>, stop: CancellationToken) {
         while let Some(Ok(())) = stop.run_until_cancelled(renewals.changed()).await {
             let this = self.clone();
             // Making a client reads files; the last use of one may wait for its thread.

@@ -46,12 +46,12 @@ impl Watch {
             if !self.clients.uses_files() {
                 continue;
             }
-            // Reads files, and may wait for a broker.
-            let looked = tokio::task::spawn_blocking(move || {
+            // Reads files, and may wait for a broker; an end does not wait for that.
+            let looking = tokio::task::spawn_blocking(move || {
                 let look = self.look(Instant::now(), Clients::try_login);
                 (self, look)
             });
-            let Ok((this, look)) = looked.await else { return };
+            let Some(Ok((this, look))) = stop.run_until_cancelled(looking).await else { return };
             self = this;
             match look {
                 Look::Same | Look::Waiting => {}

@@ -97,7 +97,7 @@ fn a_token_that_cannot_be_had_is_what_the_caller_is_told() {
         ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1"),
     ]);
     let reader = clients.reader("test").expect("reader");
-    let error = metadata(&reader, "topic", METADATA_TIMEOUT).expect_err("no token");
+    let error = metadata(&reader, "topic", METADATA_TIMEOUT).expect_err("no token").to_string();
     assert!(error.contains("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE") && error.contains("no JWT"), "{error}");
 }
 

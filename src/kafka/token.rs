@@ -1,4 +1,4 @@
-//! Tokens for OAUTHBEARER: a JWT in a file that something else keeps fresh (a projected service-account token, a sidecar).
+//! Tokens for OAUTHBEARER, out of a file: a JWT that something else keeps fresh (a projected service-account token, a sidecar).
 //!
 //! Only what the protocol needs is looked at: whose it is and how long it lasts. Whether it is good is the broker's to say.
 
@@ -13,10 +13,10 @@ use serde::Deserialize;
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 
 /// What is read of a JWT's claims (RFC 7519 §4.1). Times are seconds since the epoch, with or without a fraction.
-#[derive(Deserialize)]
-struct Claims {
-    sub: Option<String>,
-    exp: Option<f64>,
+#[derive(Default, Deserialize)]
+pub(super) struct Claims {
+    pub(super) sub: Option<String>,
+    pub(super) exp: Option<f64>,
 }
 
 /// The token in `file`, for use at `now_ms`.
@@ -33,8 +33,28 @@ pub(super) fn read(file: &Path, now_ms: i64) -> Result<OAuthToken, String> {
     parse(text.trim(), now_ms).map_err(|error| named(&error))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a time beyond i64 saturates, which is far in the future")]
 fn parse(token: &str, now_ms: i64) -> Result<OAuthToken, String> {
+    let claims = claims(token)?;
+    let principal = claims.sub.filter(|sub| !sub.is_empty()).ok_or("the JWT has no claim sub")?;
+    let expires = claims.exp.ok_or("the JWT has no claim exp, so nobody knows how long it lasts")?;
+    let lifetime_ms = milliseconds(expires);
+    if lifetime_ms <= now_ms {
+        let ago = (now_ms - lifetime_ms) / 1000;
+        return Err(format!("the JWT expired {ago} s ago; whatever writes the file has not renewed it"));
+    }
+    usable(token, principal, lifetime_ms)
+}
+
+/// The token, if the protocol can carry it.
+pub(super) fn usable(token: &str, principal: String, lifetime_ms: i64) -> Result<OAuthToken, String> {
+    if principal.contains('\0') || token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("it holds characters that no token has".to_owned());
+    }
+    Ok(OAuthToken { token: token.to_owned(), principal_name: principal, lifetime_ms })
+}
+
+/// The claims of a JWT.
+pub(super) fn claims(token: &str) -> Result<Claims, String> {
     let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err("no JWT: expected three parts separated by dots".to_owned());
@@ -43,21 +63,14 @@ fn parse(token: &str, now_ms: i64) -> Result<OAuthToken, String> {
     let claims = URL_SAFE_NO_PAD
         .decode(claims.trim_end_matches('='))
         .map_err(|_| "no JWT: its claims are not base64url".to_owned())?;
-    let claims: Claims = serde_json::from_slice(&claims)
-        .map_err(|error| format!("no JWT: its claims cannot be read (column {} of their JSON)", error.column()))?;
-    let principal = claims.sub.filter(|sub| !sub.is_empty()).ok_or("the JWT has no claim sub")?;
-    if principal.contains('\0') || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("no JWT: it holds characters that no token has".to_owned());
-    }
-    let expires = claims.exp.ok_or("the JWT has no claim exp, so nobody knows how long it lasts")?;
-    let lifetime_ms = (expires * 1000.0) as i64;
-    if lifetime_ms <= now_ms {
-        return Err(format!(
-            "the JWT expired {} s ago; whatever writes the file has not renewed it",
-            (now_ms - lifetime_ms) / 1000
-        ));
-    }
-    Ok(OAuthToken { token: token.to_owned(), principal_name: principal, lifetime_ms })
+    serde_json::from_slice(&claims)
+        .map_err(|error| format!("no JWT: its claims cannot be read (column {} of their JSON)", error.column()))
+}
+
+/// Seconds as milliseconds.
+#[expect(clippy::cast_possible_truncation, reason = "a time beyond i64 saturates, which is far in the future")]
+pub(super) fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1000.0) as i64
 }
 
 #[cfg(test)]
