@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -52,7 +51,6 @@ enum Change {
 pub(crate) struct Rebalances {
     changes: mpsc::Sender<Change>,
     metrics: Arc<Metrics>,
-    refused_commits: Arc<AtomicU64>,
 }
 
 impl ClientContext for Rebalances {
@@ -92,14 +90,6 @@ impl ConsumerContext for Rebalances {
             Rebalance::Revoke(_) => {}
         }
     }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            // The partitions send their last commit again.
-            self.refused_commits.fetch_add(1, Ordering::Release);
-            tracing::warn!(%error, "offset_commit_failed");
-        }
-    }
 }
 
 /// Consumes until stopped.
@@ -136,9 +126,7 @@ impl Consumption {
     /// When it breaks and another is needed.
     async fn session(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         let (changes, inbox) = mpsc::channel(QUEUED);
-        let refused_commits = Arc::new(AtomicU64::default());
-        let context =
-            Rebalances { changes, metrics: Arc::clone(&self.metrics), refused_commits: Arc::clone(&refused_commits) };
+        let context = Rebalances { changes, metrics: Arc::clone(&self.metrics) };
         let consumer: Arc<BridgeConsumer> = Arc::new(self.consumer.create_with_context(context)?);
         consumer.subscribe(&[&self.topic])?;
         self.metrics.kafka_consumer_initialized.inc();
@@ -147,7 +135,6 @@ impl Consumption {
             consumer: Arc::clone(&consumer),
             intake: Arc::clone(&self.intake),
             health: self.health.clone(),
-            refused_commits,
             broken: broken.clone(),
             tasks: BTreeMap::new(),
         };
@@ -200,7 +187,6 @@ struct Owner {
     consumer: Arc<BridgeConsumer>,
     intake: Arc<Intake>,
     health: Health,
-    refused_commits: Arc<AtomicU64>,
     /// Told by a partition's task that ends although nobody stopped it.
     broken: CancellationToken,
     tasks: BTreeMap<(String, i32), (CancellationToken, JoinHandle<()>)>,
@@ -235,7 +221,6 @@ impl Owner {
                 queue,
                 consumer: Arc::clone(&self.consumer),
                 intake: Arc::clone(&self.intake),
-                refused_commits: Arc::clone(&self.refused_commits),
                 stop: stop.clone(),
             };
             tracing::info!(topic, partition = number, "partition_assigned");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use worker_agents::dev::temporal::TemporalDevServer;
 
 use crate::world::{World, eventually, temporal_options};
@@ -68,4 +69,17 @@ async fn a_temporal_that_does_not_answer_delays_tickets_and_never_condemns_them(
     }
     assert!(world.dead_letters().is_empty());
     server.stop().await;
+}
+
+/// As a group answers while it rebalances. Nothing is read afterwards that would commit a later offset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_group_refuses_is_sent_again() {
+    let world = World::new().await;
+    let worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+    world.kafka.request_errors(RDKafkaApiKey::OffsetCommit, &[refused; 3]).expect("errors in line");
+    world.publish(&world.ticket("last", "echo x")).await;
+    assert_eq!(world.result("last").await["status"], "COMPLETED");
+    eventually("the offset is committed", || (world.committed() == 1).then_some(())).await;
 }

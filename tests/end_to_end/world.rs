@@ -242,6 +242,24 @@ impl World {
         records
     }
 
+    /// Records of the tickets topic that the workers' group has committed.
+    pub(crate) fn committed(&self) -> i64 {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.kafka.bootstrap_servers())
+            .set("group.id", "worker-agents")
+            .create()
+            .expect("consumer");
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_range("execution.tickets", 0, 1);
+        let committed = consumer.committed_offsets(partitions, Duration::from_secs(20)).expect("committed offsets");
+        committed
+            .elements()
+            .iter()
+            .filter_map(|partition| partition.offset().to_raw())
+            .filter(|offset| *offset > 0)
+            .sum()
+    }
+
     /// Results by ticket id. All workers of these tests publish JSON.
     pub(crate) fn results(&self) -> BTreeMap<String, Vec<Value>> {
         let mut results: BTreeMap<String, Vec<Value>> = BTreeMap::new();
