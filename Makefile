@@ -8,7 +8,11 @@ SHELL := /bin/bash
 KEEP ?=
 keep := $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
-.PHONY: help setup build demo test bench fmt fmt-check clippy lint deny advisories docs clean
+# The binary that `make build` makes; a shell's words.
+worker = "$$(cargo metadata --locked --no-deps --format-version 1 | \
+	sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/worker-agents"
+
+.PHONY: help setup build demo test chaos outages bench fmt fmt-check clippy lint deny advisories docs clean
 
 help: ## Lists the targets.
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -22,14 +26,20 @@ build: ## Builds the worker, debug profile.
 	cargo build --locked --workspace --bins --test architecture
 
 demo: setup build ## Runs one worker with embedded Kafka and Temporal and sends it tickets; KEEP=1 leaves it running.
-	@target=$$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
-	"$$target/debug/worker-agents" demo $(keep)
+	@$(worker) demo $(keep)
 
 test: setup ## Runs all tests, those of the documentation too.
 	@status=0; \
 	cargo test --locked --workspace --all-targets --no-fail-fast </dev/null || status=$$?; \
 	cargo test --locked --workspace --doc --no-fail-fast </dev/null || status=$$?; \
 	exit $$status
+
+# Settings of these two are variables: `make chaos DELIVERIES=10000 KILLS=100 SEED=7`. All: scripts/chaos/README.md.
+chaos: setup build ## Kills workers, Temporal and a real Kafka under load and accounts for every record; DELIVERIES, KILLS, SEED, WORKERS.
+	@WORKER_AGENTS=$(worker) scripts/chaos/run || [ $$? -eq 77 ]
+
+outages: setup build ## Takes Kafka, Temporal and the registry away under load, alone and in pairs; SECONDS, CASES, RATE.
+	@WORKER_AGENTS=$(worker) scripts/chaos/run outages || [ $$? -eq 77 ]
 
 bench: setup ## Measures the throughput, release profile.
 	cargo bench --locked --bench throughput

@@ -20,6 +20,8 @@ WORKFLOW_PREFIX = "ticket-"
 COLLISION = "ticket_id_collision"
 # A reason names so many cases; all of them are in the topics.
 EXAMPLES = 5
+# By which the clocks of a producer and of the server may differ; here they are one.
+CLOCKS_MS = 500
 
 
 @dataclass
@@ -129,6 +131,9 @@ def _starts(case: Case, verdict: Verdict) -> None:
         "tickets_started_twice", [ticket_id for ticket_id, runs in case.runs.items() if not _runs_allowed(case, runs)],
         "more runs than records that may start one",
     )
+    ignored = [d.position for d in case.delivery.values() if d.redrive and _ignored(case, d)]
+    verdict.count("runs_redriven", sum(max(len(runs) - 1, 0) for runs in case.runs.values()))
+    verdict.fault("redrives_ignored", ignored, "the ticket's run had failed, and the record did not run it again")
     verdict.fault("runs_of_no_ticket", case.runs.keys() - case.tickets.keys(), "nobody published such a ticket")
     verdict.fault(
         "runs_without_record", [run.workflow_id for run in case.evidence.runs if case.starter(run) is None],
@@ -146,6 +151,13 @@ def _runs_allowed(case: Case, runs: list[Run]) -> bool:
     redriven = [starter for starter in known if starter.kind == "redrive" and starter.outcome == "FAILED"]
     distinct = len({starter.position for starter in known}) == len(runs)
     return distinct and len(runs) - len(redriven) <= 1
+
+
+def _ignored(case: Case, delivery: Delivery) -> bool:
+    """Whether a re-drive had no effect although every run of its ticket had failed before it was written."""
+    runs = case.runs.get(delivery.ticket_id or "", [])
+    over = all(run.closed_ms is not None and run.closed_ms + CLOCKS_MS < delivery.written_ms for run in runs)
+    return bool(runs) and over and delivery.position not in case.started
 
 
 def _dead_letters(case: Case, verdict: Verdict) -> None:

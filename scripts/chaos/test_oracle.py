@@ -160,6 +160,23 @@ class Oracle(unittest.TestCase):
             with self.subTest(ticket):
                 self.fails(seen, *reasons)
 
+    def test_a_redrive_that_is_ignored(self) -> None:
+        for closed_ms, reasons in ((5_000, ["redrives_ignored"]), (9_900, []), (None, ["runs_open"])):
+            seen = clean()
+            again = delivery("redrive", 6, "b", outcome="FAILED", redrive=True, written_ms=10_000)
+            status = "RUNNING" if closed_ms is None else "FAILED"
+            seen = replace(
+                seen,
+                deliveries=[*seen.deliveries, again],
+                records={**seen.records, again.position: again.sha256},
+                runs=[seen.runs[0], replace(seen.runs[1], closed_ms=closed_ms, status=status)],
+                results=seen.results if closed_ms else seen.results[:2],
+                end_offsets={0: 7},
+                committed={0: 7},
+            )
+            with self.subTest(closed_ms):
+                self.fails(seen, *reasons, *([] if closed_ms else ["tickets_without_result"]))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -83,3 +83,19 @@ async fn a_commit_that_the_group_refuses_is_sent_again() {
     assert_eq!(world.result("last").await["status"], "COMPLETED");
     eventually("the offset is committed", || (world.committed() == 1).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_ends_in_time_although_the_broker_is_away() {
+    let world = World::new().await;
+    let mut worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    world.publish(&world.ticket("before", "echo x")).await;
+    assert_eq!(world.result("before").await["status"], "COMPLETED");
+    world.kafka.broker_down().expect("down");
+    eventually("the worker notices", || worker.log().contains("kafka_consumer_error").then_some(())).await;
+    worker.signal("-TERM");
+    let told = std::time::Instant::now();
+    eventually("the worker ends", || worker.child.try_wait().expect("asked")).await;
+    assert!(told.elapsed() < Duration::from_secs(15), "it took {:?}", told.elapsed());
+    world.kafka.broker_up().expect("up");
+}
