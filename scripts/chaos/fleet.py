@@ -165,6 +165,14 @@ class Fleet:
                     worker.ending = worker.ending or TOLD
                     worker.process.send_signal(signal.SIGTERM)
 
+    def holds(self, arm: Arm) -> bool:
+        """Whether a worker that has started and is not to end is under this order."""
+        with self._lock:
+            return any(
+                worker.armed is not None and worker.armed.hit is arm.hit and worker.alive and not worker.ending
+                for worker in self._workers
+            )
+
     def disarm(self, arm: Arm) -> None:
         """No worker that starts gets it any more."""
         with self._lock:

@@ -30,17 +30,18 @@ def perform(settings: Settings, folder: Path, cleanup: contextlib.ExitStack) -> 
     say(f"{stage.publisher.acknowledged} deliveries published, {havoc.dealt.total()} blows dealt")
     stage.settle()
     stage.end_workers()
-    report(havoc, stage.fleet, failpoints)
+    report(havoc, stage.fleet, failpoints, stage.canceller.accepted)
     count("seconds", round(time.monotonic() - began))
     return stage.judge()
 
 
-def report(havoc: Havoc, fleet: Fleet, failpoints: list[str]) -> None:
+def report(havoc: Havoc, fleet: Fleet, failpoints: list[str], cancelled: int) -> None:
     """What was done to the processes."""
     for kind, number in sorted(havoc.dealt.items()):
         count(f"blows_{kind}", number)
     at = {reason.removeprefix(AT_FAILPOINT): n for reason, n in fleet.ends.items() if reason.startswith(AT_FAILPOINT)}
     died = fleet.ends[KILLED] + sum(at.values())
+    count("tickets_cancelled", cancelled)
     count("processes_killed", died + havoc.dealt["temporal"] + havoc.dealt["kafka"])
     for reason, number in sorted(fleet.ends.items()):
         if not reason.startswith(AT_FAILPOINT):

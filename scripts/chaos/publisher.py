@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -20,7 +20,7 @@ DELIVERY_SECONDS = 600
 class Publisher:
     """Publishes in a thread of its own."""
 
-    def __init__(self, bootstrap: str, journal: Path) -> None:
+    def __init__(self, bootstrap: str, journal: Path, to_cancel: Callable[[str], None]) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -33,6 +33,7 @@ class Publisher:
             }
         )
         self._journal = journal.open("w")
+        self._to_cancel = to_cancel
         self._failures: list[str] = []
         self._over = threading.Event()
         self._enough = threading.Event()
@@ -82,6 +83,8 @@ class Publisher:
             self._failures.append(str(error))
             return
         self.acknowledged += 1
+        if delivery.outcome == "CANCELLED" and delivery.ticket_id:
+            self._to_cancel(delivery.ticket_id)
         line = {
             "kind": delivery.kind, "variant": delivery.variant, "partition": record.partition(),
             "offset": record.offset(), "ticket_id": delivery.ticket_id, "work": delivery.work,

@@ -50,7 +50,6 @@ class Topics:
 
     def __init__(self, bootstrap: str) -> None:
         self._settings = {"bootstrap.servers": bootstrap, "log_level": 2}
-        self._admin = AdminClient(self._settings)
 
     def _consumer(self) -> Consumer:
         return Consumer({**self._settings, "group.id": "oracle", "enable.auto.commit": False, "enable.partition.eof": True})
@@ -91,7 +90,9 @@ class Topics:
     def committed(self, group: str, topic: str, partitions: dict[int, int]) -> dict[int, int]:
         """What a consumer group has committed; 0 where nothing."""
         wanted = [TopicPartition(topic, number) for number in partitions]
-        answer = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])
+        # A new client each time, as everywhere here: one that has lived through an outage of the broker may take a minute.
+        admin = AdminClient(self._settings)
+        answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])
         found = answer[group].result(PATIENCE_SECONDS).topic_partitions
         return {entry.partition: max(entry.offset, 0) for entry in found}
 

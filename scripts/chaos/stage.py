@@ -15,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from confluent_kafka import KafkaException
+
 import wire
+from canceller import Canceller
 from fleet import GROUP, Fleet, environment
 from publisher import Publisher
 from reading import DEAD_LETTERS, RESULTS, TICKETS, Topics, count_runs
@@ -101,7 +104,9 @@ class Stage:
         say(f"{settings.workers} workers run")
 
         self.journal = folder / "journal.jsonl"
-        self.publisher = Publisher(self.kafka.bootstrap, self.journal)
+        self.canceller = Canceller(self.temporal)
+        cleanup.callback(self.canceller.stop)
+        self.publisher = Publisher(self.kafka.bootstrap, self.journal, self.canceller.add)
         cleanup.callback(self.publisher.stop)
         self.schema_id = register(self.registry.url, f"{TICKETS}-value", wire.SCHEMA_TEXT)
 
@@ -115,6 +120,7 @@ class Stage:
         """Waits until nothing is left to do, as long as that may take; whatever is left then, the oracle will find."""
         began = time.monotonic()
         deadline = began + self.settings.settle_seconds
+        self.canceller.finish(self.settings.settle_seconds)
         written, since, told = -1, began, began
         while time.monotonic() < deadline:
             lag, running = self.left()
@@ -185,8 +191,8 @@ def play(name: str, perform: Callable[[Settings, Path, contextlib.ExitStack], in
     except Unusable as error:
         say(str(error))
         status = 2
-    except (Broken, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        say(str(error))
+    except (Broken, OSError, RuntimeError, KafkaException, subprocess.SubprocessError) as error:
+        say(f"{type(error).__name__}: {error}")
         status = 3
     except KeyboardInterrupt as error:
         say(f"stopped by {error}")

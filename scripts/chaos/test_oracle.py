@@ -89,6 +89,20 @@ class Oracle(unittest.TestCase):
         seen = clean()
         self.fails(replace(seen, results=[*seen.results, replace(result("a", 3), sha256="x")]), "results_unequal_copies")
 
+    def test_a_cancelled_ticket(self) -> None:
+        seen = clean()
+        deliveries = [replace(d, outcome="CANCELLED") if d.ticket_id == "b" else d for d in seen.deliveries]
+        for status, run_status, reasons in (
+            ("FAILED", "CANCELED", []),
+            ("FAILED", "FAILED", ["results_with_wrong_status"]),
+            ("COMPLETED", "COMPLETED", ["results_with_wrong_status"]),
+            ("COMPLETED", "CANCELED", ["results_with_wrong_status", "results_against_history"]),
+        ):
+            runs = [seen.runs[0], replace(seen.runs[1], status=run_status)]
+            results = [*seen.results[:2], result("b", 2, status=status)]
+            with self.subTest((status, run_status)):
+                self.fails(replace(seen, deliveries=deliveries, runs=runs, results=results), *reasons)
+
     def test_a_missing_result(self) -> None:
         seen = clean()
         self.fails(replace(seen, results=seen.results[:2]), "tickets_without_result")

@@ -7,7 +7,7 @@ import json
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wire import frame, to_avro, to_json
@@ -18,7 +18,7 @@ Ticket = dict[str, Any]
 # to be caught by a kill.
 MIXED = {
     "fresh": 60, "duplicate": 18, "collision": 6, "poison": 8, "skipped": 4, "redrive": 4,
-    "quick": 78, "echo": 10, "slow": 6, "failing": 6,
+    "quick": 77, "echo": 10, "slow": 6, "failing": 6, "cancelled": 1,
 }
 # A steady stream of the cheapest tickets, and something of what must not become one.
 STEADY = {"fresh": 95, "duplicate": 3, "poison": 2, "quick": 100}
@@ -29,6 +29,10 @@ LATER = 60
 REDRIVE_HEADER = "x-neural-hive-redrive-id"
 # No ticket may reach it in the longest run.
 DEADLINE_MS = 24 * 3600 * 1000
+# What becomes of a ticket, by what it does. One that is cancelled would take far longer than a run.
+OUTCOMES = {
+    "quick": "COMPLETED", "echo": "COMPLETED", "slow": "COMPLETED", "failing": "FAILED", "cancelled": "CANCELLED",
+}
 _NAMESPACE = uuid.UUID("6f1c2a54-58c1-4a0e-9d0c-3a6a0f6f7c11")
 # What makes the work of a ticket; everything else may differ between duplicates.
 _WORK_FIELDS = (
@@ -93,7 +97,7 @@ class Workload:
         }
         self._makers = list(makers.values())
         self._weights = [0 if kind == "redrive" and not redrives else weights.get(kind, 0) for kind in makers]
-        self._work_weights = [weights.get(kind, 0) for kind in ("quick", "echo", "slow", "failing")]
+        self._work_weights = [weights.get(kind, 0) for kind in OUTCOMES]
 
     def deliveries(self, count: int) -> Iterator[Outgoing]:
         """So many deliveries."""
@@ -135,11 +139,15 @@ class Workload:
                 ("echo", {"command": "echo", "args": [marker]}),
                 ("slow", {"command": "sh", "args": ["-c", f"sleep {self._rng.choice([0.3, 1, 3])}; echo {marker}"]}),
                 ("failing", {"command": "sh", "args": ["-c", f"echo {marker}; exit 3"]}),
+                ("cancelled", {"command": "sh", "args": ["-c", f"sleep 3000; echo {marker}"]}),
             ],
             self._work_weights,
         )[0]
         ticket = self._ticket(number, parameters)
-        published = Published(number, ticket, self._partition(), marker, "FAILED" if name == "failing" else "COMPLETED")
+        published = Published(number, ticket, self._partition(), marker, OUTCOMES[name])
+        if name == "cancelled":
+            # Whether it ran at all before it was cancelled is open, and nothing comes back to it.
+            return replace(self._again("fresh", name, published, ticket, published.partition, marker), marker=None)
         self._tickets.append(published)
         return self._again("fresh", name, published, ticket, published.partition, marker)
 
