@@ -49,8 +49,10 @@ def plan(settings: Settings, seconds: float, failpoints: list[str]) -> list[Blow
     """The blows of a run that publishes for so long."""
     rng = random.Random(f"havoc {settings.seed}")
     kinds = [kind for kind in SHARES if kind != "temporal" or settings.durable]
-    kills = kinds + rng.choices(kinds, [SHARES[kind] for kind in kinds], k=settings.kills)
-    deck = kills[: settings.kills]
+    deck = kinds[: settings.kills]
+    while len(deck) < settings.kills:
+        # Whichever has the most to come; chance alone might leave out failpoints.
+        deck.append(max(kinds, key=lambda kind: SHARES[kind] * settings.kills / 100 - deck.count(kind)))
     if settings.kills:
         rounds = max(len(REBALANCES), settings.kills // KILLS_PER_REBALANCE)
         deck += [REBALANCES[number % len(REBALANCES)] for number in range(rounds)]
