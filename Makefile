@@ -13,7 +13,11 @@ TARGET ?= all
 SECONDS ?= 30
 MUTATIONS ?= 1000000
 
-.PHONY: help setup build demo test mutate fuzz bench fmt fmt-check clippy lint deny advisories docs clean
+# The binary that `make build` makes; a shell's words.
+worker = "$$(cargo metadata --locked --no-deps --format-version 1 | \
+	sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/worker-agents"
+
+.PHONY: help setup build demo test mutate fuzz chaos outages bench fmt fmt-check clippy lint deny advisories docs clean
 
 help: ## Lists the targets.
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +31,7 @@ build: ## Builds the worker, debug profile.
 	cargo build --locked --workspace --bins --test architecture
 
 demo: setup build ## Runs one worker with embedded Kafka and Temporal and sends it tickets; KEEP=1 leaves it running.
-	@target=$$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
-	"$$target/debug/worker-agents" demo $(keep)
+	@$(worker) demo $(keep)
 
 test: setup ## Runs all tests, those of the documentation too.
 	@status=0; \
@@ -41,6 +44,13 @@ mutate: ## Decodes a million damaged records; MUTATIONS=number.
 
 fuzz: ## Fuzzes the decoders; TARGET=ticket_avro|ticket_json|parameter_view|dlq_envelope SECONDS=number.
 	@scripts/fuzz $(TARGET) $(SECONDS) || [ $$? -eq 77 ]
+
+# Settings of these two are variables: `make chaos DELIVERIES=10000 KILLS=100 SEED=7`. All: scripts/chaos/README.md.
+chaos: setup build ## Kills workers, Temporal and a real Kafka under load and accounts for every record; DELIVERIES, KILLS, SEED, WORKERS.
+	@WORKER_AGENTS=$(worker) scripts/chaos/run || [ $$? -eq 77 ]
+
+outages: setup build ## Takes Kafka, Temporal and the registry away under load, alone and in pairs; SECONDS, CASES, RATE.
+	@WORKER_AGENTS=$(worker) scripts/chaos/run outages || [ $$? -eq 77 ]
 
 bench: setup ## Measures the throughput, release profile.
 	cargo bench --locked --bench throughput

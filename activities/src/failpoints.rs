@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 pub const BORDERS: &[(&str, &str)] = &[
     ("worker.setup", "src/cli/run.rs"),
     ("kafka.take", "src/bridge/partition.rs"),
-    ("kafka.commit", "src/bridge/partition.rs"),
+    ("kafka.commit", "src/bridge/commits.rs"),
     ("kafka.members", "src/bridge/members.rs"),
     ("kafka.leave", "src/bridge/consumer.rs"),
     ("kafka.dead_letter", "src/bridge/dlq.rs"),

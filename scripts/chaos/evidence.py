@@ -28,6 +28,10 @@ class Delivery:
     outcome: str | None = None
     # Error codes that its dead letter may have.
     codes: tuple[str, ...] = ()
+    # Whether it has the re-drive header.
+    redrive: bool = False
+    # Its time stamp, in epoch milliseconds.
+    written_ms: int = 0
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> "Delivery":
@@ -42,6 +46,8 @@ class Delivery:
             marker=line["marker"],
             outcome=line["outcome"],
             codes=tuple(line["codes"]),
+            redrive=line["redrive"],
+            written_ms=line["written_ms"],
         )
 
 
@@ -55,6 +61,9 @@ class Run:
     status: str
     # The record that started it; none when the run does not say.
     started_by: Position | None
+    # Epoch milliseconds; none while it is open.
+    closed_ms: int | None = None
+    started_ms: int = 0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,18 @@ SESSION_TIMEOUT_MS = 6000
 EXIT_NO_PEER = 3
 KILL_AT = "WORKER_AGENTS_KILL_AT"
 GROUP = "worker-agents"
+# Why a worker ended, when the harness saw to it.
+KILLED, TOLD, AT_FAILPOINT = "killed", "told to end", "failpoint "
+
+
+@dataclass
+class Arm:
+    """A failpoint that waits for a worker to start, and to die there."""
+
+    point: str
+    # The pass at which it dies.
+    passes: int
+    hit: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -28,7 +40,7 @@ class Worker:
     # Why it is about to end, once somebody has seen to that.
     ending: str | None = None
     # The failpoint at which it kills itself.
-    armed: str | None = None
+    armed: Arm | None = None
     frozen: bool = False
     not_before: float = 0.0
 
@@ -46,8 +58,8 @@ class Fleet:
     size: int
     environment: dict[str, str]
     ends: Counter[str] = field(default_factory=Counter)
-    # Failpoints that wait for a worker to start: `<point>:<n>`.
-    arms: deque[str] = field(default_factory=deque)
+    # For the next that start.
+    arms: deque[Arm] = field(default_factory=deque)
     unexpected: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,7 +110,7 @@ class Fleet:
         worker.armed = self.arms.popleft() if self.arms else None
         environment = {**self.environment, "AGENT_ID": f"{worker.name}-{time.monotonic_ns()}"}
         if worker.armed:
-            environment[KILL_AT] = worker.armed
+            environment[KILL_AT] = f"{worker.armed.point}:{worker.armed.passes}"
         with self._log(worker).open("ab") as log:
             worker.process = subprocess.Popen(
                 [str(self.binary), "run"], env=environment, cwd=self.folder, stdin=subprocess.DEVNULL,
@@ -110,22 +122,21 @@ class Fleet:
         if worker.process is None:
             return
         code = worker.process.returncode
-        if worker.ending:
+        if worker.armed and code == -signal.SIGKILL and worker.ending != KILLED:
+            self.ends[AT_FAILPOINT + worker.armed.point] += 1
+            worker.armed.hit.set()
+        elif worker.ending:
             self.ends[worker.ending] += 1
-            if worker.armed:
-                # Somebody else was quicker; another worker gets it.
-                self.arms.append(worker.armed)
-        elif worker.armed and code < 0:
-            self.ends[f"failpoint {worker.armed.rpartition(':')[0]}"] += 1
         elif code == EXIT_NO_PEER:
             self.ends["no peer at the start"] += 1
             worker.not_before = time.monotonic() + RESTART_SECONDS
-            if worker.armed:
-                self.arms.append(worker.armed)
         else:
             self.ends["unexpected"] += 1
             self.unexpected.append(f"{worker.name} ended with {code}: {self._last_line(worker)}")
             worker.not_before = time.monotonic() + RESTART_SECONDS
+        if worker.armed and not worker.armed.hit.is_set():
+            # Another gets it, for the first pass: there may not be a second.
+            self.arms.append(Arm(worker.armed.point, 1, worker.armed.hit))
         worker.process, worker.ending, worker.armed, worker.frozen = None, None, None, False
 
     def _last_line(self, worker: Worker) -> str:
@@ -138,13 +149,34 @@ class Fleet:
 
     def kill_one(self, rng: random.Random) -> str:
         """kill -9."""
-        return self._signal_one(rng, signal.SIGKILL, "killed")
+        return self._signal_one(rng, signal.SIGKILL, KILLED)
 
-    def arm_one(self, rng: random.Random, point: str) -> str:
+    def arm_one(self, rng: random.Random, arm: Arm) -> str:
         """Ends a worker in good order; the next one that starts kills itself at this point."""
         with self._lock:
-            self.arms.append(point)
-            return self._signal_one(rng, signal.SIGTERM, "told to end") + f", armed {point}"
+            self.arms.append(arm)
+            return self._signal_one(rng, signal.SIGTERM, TOLD)
+
+    def recall(self, arm: Arm) -> None:
+        """Ends the worker that has not come to this point, in good order: it may lie on that way."""
+        with self._lock:
+            for worker in self._workers:
+                if worker.armed and worker.armed.hit is arm.hit and worker.alive and worker.process is not None:
+                    worker.ending = worker.ending or TOLD
+                    worker.process.send_signal(signal.SIGTERM)
+
+    def holds(self, arm: Arm) -> bool:
+        """Whether a worker that has started and is not to end is under this order."""
+        with self._lock:
+            return any(
+                worker.armed is not None and worker.armed.hit is arm.hit and worker.alive and not worker.ending
+                for worker in self._workers
+            )
+
+    def disarm(self, arm: Arm) -> None:
+        """No worker that starts gets it any more."""
+        with self._lock:
+            self.arms = deque(other for other in self.arms if other.hit is not arm.hit)
 
     def _signal_one(self, rng: random.Random, number: signal.Signals, reason: str) -> str:
         with self._lock:

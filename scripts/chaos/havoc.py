@@ -10,16 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet import SESSION_TIMEOUT_MS, Fleet
+from fleet import SESSION_TIMEOUT_MS, Arm, Fleet
 from settings import Settings
 from stack import Kafka, Temporal
 
-# Parts of a hundred blows. Each kind comes at least once when there are as many blows as kinds.
-SHARES = {"worker": 42, "failpoint": 26, "temporal": 10, "kafka": 8, "freeze": 7, "join": 7}
+# Parts of a hundred kills. Each kind comes at least once when there are as many kills as kinds. A hundred kills come to
+# every failpoint there is.
+SHARES = {"worker": 36, "failpoint": 44, "temporal": 11, "kafka": 9}
+# Rebalances that nobody dies for come on top: one for so many kills, and at least one of each.
+REBALANCES, KILLS_PER_REBALANCE = ("freeze", "join"), 8
 # Long enough to be thrown out of the group.
 FREEZE_SECONDS = SESSION_TIMEOUT_MS / 1000 + 3
-# A point is passed up to so many times before the worker kills itself there.
-MOST_PASSES = 8
+# The pass of a failpoint that is a worker's last, and how long a worker that runs has to get there before it is told to
+# end, because the point may lie on that way.
+PASSES = (1, 1, 1, 3)
+REACH_SECONDS = 6.0
+# The same, with the time in which no worker has the order: others end, or peers are away.
+PATIENCE_SECONDS = 15.0
 # Blows that may be under way at once.
 AT_ONCE = 4
 
@@ -33,28 +40,34 @@ class Blow:
     kind: str
     # Decides what the plan leaves open: which worker, for how long.
     seed: int
-    # `<point>:<n>`, for a failpoint.
+    # For a failpoint: its name, and the pass that is the last.
     point: str = ""
+    passes: int = 1
 
 
 def plan(settings: Settings, seconds: float, failpoints: list[str]) -> list[Blow]:
     """The blows of a run that publishes for so long."""
     rng = random.Random(f"havoc {settings.seed}")
     kinds = [kind for kind in SHARES if kind != "temporal" or settings.durable]
-    deck = kinds[: settings.kills] + rng.choices(kinds, [SHARES[kind] for kind in kinds], k=settings.kills)
-    deck = deck[: settings.kills]
+    deck = kinds[: settings.kills]
+    while len(deck) < settings.kills:
+        # Whichever has the most to come; chance alone might leave out failpoints.
+        deck.append(max(kinds, key=lambda kind: SHARES[kind] * settings.kills / 100 - deck.count(kind)))
+    if settings.kills:
+        rounds = max(len(REBALANCES), settings.kills // KILLS_PER_REBALANCE)
+        deck += [REBALANCES[number % len(REBALANCES)] for number in range(rounds)]
     rng.shuffle(deck)
     points = list(failpoints)
     rng.shuffle(points)
     blows = []
     for number, kind in enumerate(deck):
-        at = (number + rng.uniform(0.05, 0.95)) * seconds / settings.kills
+        at = (number + rng.uniform(0.05, 0.95)) * seconds / len(deck)
         point = ""
         if kind == "failpoint" and points:
             # Every point has its turn before one has its second.
             points.append(points.pop(0))
-            point = f"{points[-1]}:{rng.randint(1, MOST_PASSES)}"
-        blows.append(Blow(at, kind, rng.getrandbits(32), point))
+            point = points[-1]
+        blows.append(Blow(at, kind, rng.getrandbits(32), point, rng.choice(PASSES)))
     return blows
 
 
@@ -101,8 +114,25 @@ class Havoc:
         return self._fleet.kill_one(rng)
 
     def _failpoint(self, blow: Blow, rng: random.Random) -> str:
-        # A build without failpoints gets one more random kill.
-        return self._fleet.arm_one(rng, blow.point) if blow.point else self._fleet.kill_one(rng)
+        if not blow.point:
+            # A build without failpoints gets one more random kill.
+            return self._fleet.kill_one(rng)
+        arm = Arm(blow.point, blow.passes)
+        ended = self._fleet.arm_one(rng, arm)
+        for attempt in range(1, 4):
+            if self._reached(arm):
+                return f"{blow.point}:{blow.passes} after {ended} was told to end, attempt {attempt}"
+            self._fleet.recall(arm)
+        self._fleet.disarm(arm)
+        return f"{self._fleet.kill_one(rng)}, because {blow.point} was not reached"
+
+    def _reached(self, arm: Arm) -> bool:
+        began, held = time.monotonic(), 0.0
+        while not arm.hit.wait(0.1) and not self._over.is_set():
+            held += 0.1 * self._fleet.holds(arm)
+            if held > REACH_SECONDS or time.monotonic() - began > PATIENCE_SECONDS:
+                break
+        return arm.hit.is_set()
 
     def _temporal_away(self, _: Blow, rng: random.Random) -> str:
         away = rng.uniform(0, 4)

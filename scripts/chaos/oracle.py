@@ -20,6 +20,10 @@ WORKFLOW_PREFIX = "ticket-"
 COLLISION = "ticket_id_collision"
 # A reason names so many cases; all of them are in the topics.
 EXAMPLES = 5
+# By which the clocks of a producer and of the server may differ; here they are one.
+CLOCKS_MS = 500
+# Status of result and of run, by what a ticket must come to.
+ENDS = {"COMPLETED": ("COMPLETED", "COMPLETED"), "FAILED": ("FAILED", "FAILED"), "CANCELLED": ("FAILED", "CANCELED")}
 
 
 @dataclass
@@ -129,6 +133,9 @@ def _starts(case: Case, verdict: Verdict) -> None:
         "tickets_started_twice", [ticket_id for ticket_id, runs in case.runs.items() if not _runs_allowed(case, runs)],
         "more runs than records that may start one",
     )
+    ignored = [d.position for d in case.delivery.values() if d.redrive and _ignored(case, d)]
+    verdict.count("runs_redriven", sum(max(len(runs) - 1, 0) for runs in case.runs.values()))
+    verdict.fault("redrives_ignored", ignored, "the ticket's run had failed, and the record did not run it again")
     verdict.fault("runs_of_no_ticket", case.runs.keys() - case.tickets.keys(), "nobody published such a ticket")
     verdict.fault(
         "runs_without_record", [run.workflow_id for run in case.evidence.runs if case.starter(run) is None],
@@ -146,6 +153,13 @@ def _runs_allowed(case: Case, runs: list[Run]) -> bool:
     redriven = [starter for starter in known if starter.kind == "redrive" and starter.outcome == "FAILED"]
     distinct = len({starter.position for starter in known}) == len(runs)
     return distinct and len(runs) - len(redriven) <= 1
+
+
+def _ignored(case: Case, delivery: Delivery) -> bool:
+    """Whether a re-drive had no effect although every run of its ticket had failed before it was written."""
+    runs = case.runs.get(delivery.ticket_id or "", [])
+    over = all(run.closed_ms is not None and run.closed_ms + CLOCKS_MS < delivery.written_ms for run in runs)
+    return bool(runs) and over and delivery.position not in case.started
 
 
 def _dead_letters(case: Case, verdict: Verdict) -> None:
@@ -233,10 +247,11 @@ def _results(case: Case, verdict: Verdict) -> None:
         run = runs.get(key)
         starter = case.starter(run) if run else None
         for result in copies:
-            if run and result.status != run.status:
+            # The status of a ticket knows no cancellation.
+            if run and result.status != ("FAILED" if run.status == "CANCELED" else run.status):
                 against.append(f"{key[0]}: result {result.status}, run {run.status}")
-            if starter and result.status != starter.outcome:
-                wrong_status.append(f"{key[0]}: {result.status} instead of {starter.outcome}")
+            if run and starter and (result.status, run.status) != ENDS.get(starter.outcome or ""):
+                wrong_status.append(f"{key[0]}: {result.status} and run {run.status} instead of {starter.outcome}")
             if starter and starter.marker and starter.marker not in result.command:
                 wrong_work.append(f"{key[0]}: {result.command!r} instead of {starter.marker}")
     verdict.fault("results_against_history", against, "result and run say different things")

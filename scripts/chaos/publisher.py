@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -20,7 +20,7 @@ DELIVERY_SECONDS = 600
 class Publisher:
     """Publishes in a thread of its own."""
 
-    def __init__(self, bootstrap: str, journal: Path) -> None:
+    def __init__(self, bootstrap: str, journal: Path, to_cancel: Callable[[str], None]) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -33,15 +33,21 @@ class Publisher:
             }
         )
         self._journal = journal.open("w")
+        self._to_cancel = to_cancel
         self._failures: list[str] = []
         self._over = threading.Event()
+        self._enough = threading.Event()
         self._thread: threading.Thread | None = None
         self.acknowledged = 0
 
     def start(self, deliveries: Iterable[Outgoing], rate: float) -> None:
         """Begins to publish, so many a second."""
-        self._thread = threading.Thread(target=self._run, args=(list(deliveries), rate), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(deliveries, rate), daemon=True)
         self._thread.start()
+
+    def enough(self) -> None:
+        """No further delivery; those before it are still acknowledged."""
+        self._enough.set()
 
     def finish(self) -> None:
         """Waits until all are acknowledged. Raises `Broken` when one is not."""
@@ -55,13 +61,15 @@ class Publisher:
         """Gives up what has not been published."""
         self._over.set()
 
-    def _run(self, deliveries: list[Outgoing], rate: float) -> None:
+    def _run(self, deliveries: Iterable[Outgoing], rate: float) -> None:
         began = time.monotonic()
         for number, delivery in enumerate(deliveries):
             while not self._over.is_set() and (wait := began + number / rate - time.monotonic()) > 0:
                 self._producer.poll(wait)
             if self._over.is_set():
                 return
+            if self._enough.is_set():
+                break
             self._producer.produce(
                 TICKETS, delivery.value, delivery.key, delivery.partition, headers=list(delivery.headers),
                 on_delivery=lambda error, record, delivery=delivery: self._note(delivery, error, record),
@@ -75,11 +83,13 @@ class Publisher:
             self._failures.append(str(error))
             return
         self.acknowledged += 1
+        if delivery.outcome == "CANCELLED" and delivery.ticket_id:
+            self._to_cancel(delivery.ticket_id)
         line = {
             "kind": delivery.kind, "variant": delivery.variant, "partition": record.partition(),
             "offset": record.offset(), "ticket_id": delivery.ticket_id, "work": delivery.work,
             "marker": delivery.marker, "outcome": delivery.outcome, "codes": delivery.codes,
-            "sha256": sha256(delivery.value),
+            "sha256": sha256(delivery.value), "redrive": bool(delivery.headers), "written_ms": record.timestamp()[1],
         }
         self._journal.write(json.dumps(line) + "\n")
         self._journal.flush()

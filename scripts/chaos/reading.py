@@ -7,8 +7,10 @@ import json
 import re
 import struct
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,6 @@ class Topics:
 
     def __init__(self, bootstrap: str) -> None:
         self._settings = {"bootstrap.servers": bootstrap, "log_level": 2}
-        self._admin = AdminClient(self._settings)
 
     def _consumer(self) -> Consumer:
         return Consumer({**self._settings, "group.id": "oracle", "enable.auto.commit": False, "enable.partition.eof": True})
@@ -69,9 +70,13 @@ class Topics:
         consumer = self._consumer()
         try:
             consumer.assign([TopicPartition(topic, number, 0) for number in left])
+            give_up_at = time.monotonic() + PATIENCE_SECONDS
             while left:
-                batch = consumer.consume(1000, PATIENCE_SECONDS)
-                if not batch:
+                # Waits for a full batch as long as it is allowed to, also at the end.
+                batch = consumer.consume(1000, 0.2)
+                if batch:
+                    give_up_at = time.monotonic() + PATIENCE_SECONDS
+                elif time.monotonic() > give_up_at:
                     raise TimeoutError(f"topic {topic} could not be read to its end")
                 for record in batch:
                     # At the end of a partition there is an error that carries its offset.
@@ -85,7 +90,9 @@ class Topics:
     def committed(self, group: str, topic: str, partitions: dict[int, int]) -> dict[int, int]:
         """What a consumer group has committed; 0 where nothing."""
         wanted = [TopicPartition(topic, number) for number in partitions]
-        answer = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])
+        # A new client each time, as everywhere here: one that has lived through an outage of the broker may take a minute.
+        admin = AdminClient(self._settings)
+        answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])
         found = answer[group].result(PATIENCE_SECONDS).topic_partitions
         return {entry.partition: max(entry.offset, 0) for entry in found}
 
@@ -122,7 +129,13 @@ def _run(info: dict[str, Any]) -> Run:
         run_id=info["execution"]["runId"],
         status=info["status"].removeprefix("WORKFLOW_EXECUTION_STATUS_"),
         started_by=(int(started_by[1]), int(started_by[2])) if started_by else None,
+        closed_ms=_epoch_ms(info["closeTime"]) if info.get("closeTime") else None,
+        started_ms=_epoch_ms(info["startTime"]),
     )
+
+
+def _epoch_ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _position(record: Message) -> Position:

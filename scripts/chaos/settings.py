@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What can be away.
+PEERS = ("kafka", "temporal", "registry")
+# Each alone, and in pairs.
+ALL_CASES = "kafka,temporal,registry,kafka+temporal,kafka+registry,temporal+registry"
 
 
 class Skip(Exception):
@@ -32,6 +36,9 @@ class Settings:
     durable: bool
     # "real": scripts/real/schema-registry; "light": one in this process.
     registry: str
+    # Of an outage, and which of them.
+    seconds: float
+    cases: tuple[tuple[str, ...], ...]
     # How long everything may take to come to rest after the last delivery.
     settle_seconds: float
     # Keeps the work folder of a run that passed.
@@ -42,11 +49,11 @@ class Settings:
     real: Path
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """From the environment. Raises `Unusable` and `Skip`."""
+    def read(cls, environment: Mapping[str, str] = os.environ, **defaults: float) -> "Settings":
+        """From the environment; `defaults` go before those of a chaos run. Raises `Unusable` and `Skip`."""
 
         def number(name: str, default: float, least: float, most: float = 1e6) -> float:
-            text = environment.get(name) or str(default)
+            text = environment.get(name) or str(defaults.get(name, default))
             try:
                 value = float(text)
             except ValueError:
@@ -61,6 +68,12 @@ class Settings:
                 raise Unusable(f"{name}={text}: expected 0 or 1")
             return text == "1"
 
+        def case(text: str) -> tuple[str, ...]:
+            peers = tuple(text.strip().split("+"))
+            if not set(peers) <= set(PEERS) or len(set(peers)) != len(peers):
+                raise Unusable(f"CASES={text}: expected peers out of {', '.join(PEERS)}, joined by + and commas")
+            return peers
+
         deliveries = int(number("DELIVERIES", 300, 1))
         real = Path(environment.get("REAL") or ROOT / "scripts" / "real")
         target = Path(environment.get("CARGO_TARGET_DIR") or ROOT / "target")
@@ -71,12 +84,14 @@ class Settings:
             deliveries=deliveries,
             kills=int(number("KILLS", 6, 0)),
             seed=int(number("SEED", 7, 0, 1e18)),
-            workers=int(number("WORKERS", 2, 1, 9)),
+            workers=int(number("WORKERS", 3, 1, 9)),
             # Below one a second, a duplicate would come so late that it is a re-drive.
             rate=number("RATE", 10, 1, 1000),
-            redrives=flag("REDRIVES", "0"),
+            redrives=flag("REDRIVES", "1"),
             durable=flag("DURABLE", "1"),
             registry=registry,
+            seconds=number("SECONDS", 60, 1, 3600),
+            cases=tuple(map(case, (environment.get("CASES") or ALL_CASES).split(","))),
             settle_seconds=number("SETTLE_SECONDS", 120 + deliveries / 20, 1),
             keep=flag("KEEP", "0"),
             worker=Path(environment.get("WORKER_AGENTS") or target / "debug" / "worker-agents"),

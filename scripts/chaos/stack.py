@@ -2,13 +2,14 @@
 at its address."""
 
 import os
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from gateway import Gateway, free_port
 from registry import LightRegistry
 from settings import Settings, Skip
 
@@ -19,13 +20,6 @@ SKIPPED = 77
 
 class Broken(Exception):
     """A component that does not do what it should; the run means nothing then."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(what: str, probe: Callable[[], bool], seconds: float = START_SECONDS) -> None:
@@ -99,21 +93,30 @@ class Kafka:
         self._script("stop")
 
 
-class RealRegistry:
-    """A registry that a script runs."""
+class Registry:
+    """The registry that the settings ask for, behind a gateway: a real one keeps its schemas in memory, so it is never
+    killed."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        self._script = Script(settings.real / "schema-registry", folder / "registry")
-        self.url = self._script("start")["KAFKA_SCHEMA_REGISTRY_URL"]
+        script = Script(settings.real / "schema-registry", folder / "registry")
+        self._light = None if settings.registry == "real" else LightRegistry()
+        url = urlsplit(self._light.url if self._light else script("start")["KAFKA_SCHEMA_REGISTRY_URL"])
+        self._stop = self._light.stop if self._light else lambda: script("stop")
+        self._gateway = Gateway(url.port or 80)
+        self.url = f"http://127.0.0.1:{self._gateway.port}{url.path}"
+
+    def kill(self) -> None:
+        """Away, at once."""
+        self._gateway.close()
+
+    def restart(self) -> None:
+        """Back again."""
+        self._gateway.open()
 
     def stop(self) -> None:
         """Ends it."""
-        self._script("stop")
-
-
-def start_registry(settings: Settings, folder: Path) -> LightRegistry | RealRegistry:
-    """The registry that the settings ask for."""
-    return RealRegistry(settings, folder) if settings.registry == "real" else LightRegistry()
+        self._gateway.close()
+        self._stop()
 
 
 class Temporal:
@@ -156,6 +159,10 @@ class Temporal:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def restart(self) -> None:
+        """Back again, with its data and at its address."""
+        self.start()
 
     def stop(self) -> None:
         """Ends it."""

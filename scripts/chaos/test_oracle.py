@@ -89,6 +89,20 @@ class Oracle(unittest.TestCase):
         seen = clean()
         self.fails(replace(seen, results=[*seen.results, replace(result("a", 3), sha256="x")]), "results_unequal_copies")
 
+    def test_a_cancelled_ticket(self) -> None:
+        seen = clean()
+        deliveries = [replace(d, outcome="CANCELLED") if d.ticket_id == "b" else d for d in seen.deliveries]
+        for status, run_status, reasons in (
+            ("FAILED", "CANCELED", []),
+            ("FAILED", "FAILED", ["results_with_wrong_status"]),
+            ("COMPLETED", "COMPLETED", ["results_with_wrong_status"]),
+            ("COMPLETED", "CANCELED", ["results_with_wrong_status", "results_against_history"]),
+        ):
+            runs = [seen.runs[0], replace(seen.runs[1], status=run_status)]
+            results = [*seen.results[:2], result("b", 2, status=status)]
+            with self.subTest((status, run_status)):
+                self.fails(replace(seen, deliveries=deliveries, runs=runs, results=results), *reasons)
+
     def test_a_missing_result(self) -> None:
         seen = clean()
         self.fails(replace(seen, results=seen.results[:2]), "tickets_without_result")
@@ -159,6 +173,23 @@ class Oracle(unittest.TestCase):
             )
             with self.subTest(ticket):
                 self.fails(seen, *reasons)
+
+    def test_a_redrive_that_is_ignored(self) -> None:
+        for closed_ms, reasons in ((5_000, ["redrives_ignored"]), (9_900, []), (None, ["runs_open"])):
+            seen = clean()
+            again = delivery("redrive", 6, "b", outcome="FAILED", redrive=True, written_ms=10_000)
+            status = "RUNNING" if closed_ms is None else "FAILED"
+            seen = replace(
+                seen,
+                deliveries=[*seen.deliveries, again],
+                records={**seen.records, again.position: again.sha256},
+                runs=[seen.runs[0], replace(seen.runs[1], closed_ms=closed_ms, status=status)],
+                results=seen.results if closed_ms else seen.results[:2],
+                end_offsets={0: 7},
+                committed={0: 7},
+            )
+            with self.subTest(closed_ms):
+                self.fails(seen, *reasons, *([] if closed_ms else ["tickets_without_result"]))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ def frame(schema_id: int, body: bytes) -> bytes:
     return struct.pack(">bI", 0, schema_id) + body
 
 
+def schema_id_of(value: bytes) -> int:
+    """Of a framed value."""
+    return int.from_bytes(value[1:5])
+
+
 def to_json(ticket: dict[str, Any], rng: random.Random) -> bytes:
     """As JSON, in any order of keys."""
     keys = list(ticket)

@@ -6,16 +6,22 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wire import frame, to_avro, to_json
 
 Ticket = dict[str, Any]
 
-# Parts of a hundred deliveries.
-FRESH, DUPLICATE, COLLISION, POISON, SKIPPED, REDRIVE = 62, 19, 6, 8, 5, 4
+# Parts of all deliveries, by kind, and of fresh tickets, by what they do. Most do nothing; some are under way long enough
+# to be caught by a kill.
+MIXED = {
+    "fresh": 60, "duplicate": 18, "collision": 6, "poison": 8, "skipped": 4, "redrive": 4,
+    "quick": 77, "echo": 10, "slow": 6, "failing": 6, "cancelled": 1,
+}
+# A steady stream of the cheapest tickets, and something of what must not become one.
+STEADY = {"fresh": 95, "duplicate": 3, "poison": 2, "quick": 100}
 # A failed ticket that is published again long after it ended runs again, as documented. Its duplicates therefore come
 # within so many deliveries; re-drives come later than that.
 IMMEDIATELY = 5
@@ -23,6 +29,10 @@ LATER = 60
 REDRIVE_HEADER = "x-neural-hive-redrive-id"
 # No ticket may reach it in the longest run.
 DEADLINE_MS = 24 * 3600 * 1000
+# What becomes of a ticket, by what it does. One that is cancelled would take far longer than a run.
+OUTCOMES = {
+    "quick": "COMPLETED", "echo": "COMPLETED", "slow": "COMPLETED", "failing": "FAILED", "cancelled": "CANCELLED",
+}
 _NAMESPACE = uuid.UUID("6f1c2a54-58c1-4a0e-9d0c-3a6a0f6f7c11")
 # What makes the work of a ticket; everything else may differ between duplicates.
 _WORK_FIELDS = (
@@ -68,19 +78,26 @@ def work_of(ticket: Ticket) -> str:
 class Workload:
     """The sequence of deliveries."""
 
-    def __init__(self, seed: int, partitions: int, schema_id: int, now_ms: int, redrives: bool) -> None:
+    def __init__(
+        self, seed: int, partitions: int, schema_id: int, now_ms: int, redrives: bool = False,
+        weights: Mapping[str, int] = MIXED,
+    ) -> None:
         self._rng = random.Random(f"workload {seed}")
         self._seed = seed
         self._partitions = partitions
-        self._schema_id = schema_id
+        # Of Avro tickets from now on.
+        self.schema_id = schema_id
         self._now_ms = now_ms
         self._tickets: list[Published] = []
-        weights = {
-            self._fresh: FRESH, self._duplicate: DUPLICATE, self._collision: COLLISION, self._poison: POISON,
-            self._skipped: SKIPPED, self._redrive: REDRIVE if redrives else 0,
+        # Whose id another ticket has too: which of them comes first, and so what a re-drive would be, is open.
+        self._collided: set[int] = set()
+        makers: dict[str, Callable[[int], Outgoing]] = {
+            "fresh": self._fresh, "duplicate": self._duplicate, "collision": self._collision, "poison": self._poison,
+            "skipped": self._skipped, "redrive": self._redrive,
         }
-        self._makers: list[Callable[[int], Outgoing]] = list(weights)
-        self._weights = list(weights.values())
+        self._makers = list(makers.values())
+        self._weights = [0 if kind == "redrive" and not redrives else weights.get(kind, 0) for kind in makers]
+        self._work_weights = [weights.get(kind, 0) for kind in OUTCOMES]
 
     def deliveries(self, count: int) -> Iterator[Outgoing]:
         """So many deliveries."""
@@ -108,7 +125,7 @@ class Workload:
 
     def _encoded(self, ticket: Ticket) -> tuple[str, bytes]:
         if self._rng.random() < 0.5:
-            return "avro", to_avro(ticket, self._schema_id, self._rng)
+            return "avro", to_avro(ticket, self.schema_id, self._rng)
         return "json", to_json(ticket, self._rng)
 
     def _partition(self) -> int:
@@ -116,18 +133,21 @@ class Workload:
 
     def _fresh(self, number: int) -> Outgoing:
         marker = f"work-{number:06}"
-        # Most do nothing; some are under way long enough to be caught by a kill.
         name, parameters = self._rng.choices(
             [
                 ("quick", {"command": "true", "args": [marker]}),
                 ("echo", {"command": "echo", "args": [marker]}),
                 ("slow", {"command": "sh", "args": ["-c", f"sleep {self._rng.choice([0.3, 1, 3])}; echo {marker}"]}),
                 ("failing", {"command": "sh", "args": ["-c", f"echo {marker}; exit 3"]}),
+                ("cancelled", {"command": "sh", "args": ["-c", f"sleep 3000; echo {marker}"]}),
             ],
-            [78, 10, 6, 6],
+            self._work_weights,
         )[0]
         ticket = self._ticket(number, parameters)
-        published = Published(number, ticket, self._partition(), marker, "FAILED" if name == "failing" else "COMPLETED")
+        published = Published(number, ticket, self._partition(), marker, OUTCOMES[name])
+        if name == "cancelled":
+            # Whether it ran at all before it was cancelled is open, and nothing comes back to it.
+            return replace(self._again("fresh", name, published, ticket, published.partition, marker), marker=None)
         self._tickets.append(published)
         return self._again("fresh", name, published, ticket, published.partition, marker)
 
@@ -171,6 +191,7 @@ class Workload:
         if earlier is None:
             return self._fresh(number)
         when, published = earlier
+        self._collided.add(published.number)
         ticket, marker = copy.deepcopy(published.ticket), published.marker
         change = self._rng.choice(["parameters", "task_id", "security_level", "required_capabilities"])
         if change == "parameters":
@@ -185,12 +206,18 @@ class Workload:
         return self._again("collision", f"{when} {change}", published, ticket, self._partition(), marker)
 
     def _redrive(self, number: int) -> Outgoing:
-        failed = [t for t in self._tickets if t.outcome == "FAILED" and number - t.number > LATER]
+        failed = [
+            t for t in self._tickets
+            if t.outcome == "FAILED" and number - t.number > LATER and t.number not in self._collided
+        ]
         if not failed:
             return self._fresh(number)
         published = self._rng.choice(failed)
-        headers = ((REDRIVE_HEADER, f"redrive-{number}".encode()),)
-        return self._again("redrive", "late", published, published.ticket, self._partition(), published.marker, headers)
+        # With the header it runs again as soon as its run has closed; without, when that was a while ago.
+        variant, headers = self._rng.choice(
+            [("asked for", ((REDRIVE_HEADER, f"redrive-{number}".encode()),)), ("published again", ())]
+        )
+        return self._again("redrive", variant, published, published.ticket, self._partition(), published.marker, headers)
 
     def _skipped(self, number: int) -> Outgoing:
         ticket = self._ticket(number, {"command": "true", "args": ["never"]})
@@ -208,7 +235,7 @@ class Workload:
 
     def _poisons(self, ticket: Ticket) -> list[tuple[str, bytes | None, str]]:
         """Records that cannot become tickets: name, value, error code."""
-        avro = to_avro(ticket, self._schema_id, self._rng)
+        avro = to_avro(ticket, self.schema_id, self._rng)
 
         def changed(**fields: Any) -> bytes:
             return json.dumps({**ticket, **fields}).encode()

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -63,7 +62,6 @@ pub(crate) struct Rebalances {
     access: Context,
     changes: mpsc::Sender<Change>,
     metrics: Arc<Metrics>,
-    refused_commits: Arc<AtomicU64>,
 }
 
 impl ClientContext for Rebalances {
@@ -109,14 +107,6 @@ impl ConsumerContext for Rebalances {
                 self.metrics.emit(ConsumerError { code: "Rebalance".to_owned(), error: &error.to_string() })
             }
             Rebalance::Revoke(_) => {}
-        }
-    }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            // The partitions send their last commit again.
-            self.refused_commits.fetch_add(1, Ordering::Release);
-            tracing::warn!(%error, "offset_commit_failed");
         }
     }
 }
@@ -176,13 +166,8 @@ impl Consumption {
         // Before the credentials are read, so that no change is missed.
         let mut renewals = self.kafka.renewals();
         let (changes, inbox) = mpsc::channel(QUEUED);
-        let refused_commits = Arc::new(AtomicU64::default());
-        let context = Rebalances {
-            access: self.kafka.context("consumer"),
-            changes,
-            metrics: Arc::clone(&self.metrics),
-            refused_commits: Arc::clone(&refused_commits),
-        };
+        let context =
+            Rebalances { access: self.kafka.context("consumer"), changes, metrics: Arc::clone(&self.metrics) };
         let consumer: Arc<BridgeConsumer> = Arc::new(self.kafka.tickets_config().create_with_context(context)?);
         consumer.subscribe(&[&self.topic])?;
         self.metrics.kafka_consumer_initialized.inc();
@@ -191,7 +176,6 @@ impl Consumption {
             consumer: Arc::clone(&consumer),
             intake: Arc::clone(&self.intake),
             health: self.health.clone(),
-            refused_commits,
             broken: broken.clone(),
             stall: self.stall,
             paused: false,
@@ -253,7 +237,6 @@ struct Owner {
     consumer: Arc<BridgeConsumer>,
     intake: Arc<Intake>,
     health: Health,
-    refused_commits: Arc<AtomicU64>,
     /// Told by a partition's task that ends although nobody stopped it.
     broken: CancellationToken,
     stall: Duration,
@@ -315,7 +298,6 @@ impl Owner {
                 queue,
                 consumer: Arc::clone(&self.consumer),
                 intake: Arc::clone(&self.intake),
-                refused_commits: Arc::clone(&self.refused_commits),
                 stop: stop.clone(),
                 pulse: self.health.pulse(format!("partition {topic}/{number}"), self.stall),
             };

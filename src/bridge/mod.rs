@@ -4,6 +4,7 @@
 //! only then may its offset be committed. The pure parts are [`window`] (what may be committed) and [`decision`] (what an
 //! answer means); the rest is I/O around them.
 
+mod commits;
 mod consumer;
 pub mod decision;
 mod decode;

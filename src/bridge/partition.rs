@@ -2,17 +2,15 @@
 //! contiguous prefix of durable ones is committed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
-use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::{Offset, TopicPartitionList};
-use ticket_activities::{border, border_call};
+use ticket_activities::border;
 use tokio_util::sync::CancellationToken;
 
+use super::commits::Commits;
 use super::consumer::{BridgeConsumer, Rebalances};
 use super::intake::{Handled, Intake, Lane};
 use super::pace::Pace;
@@ -33,28 +31,19 @@ pub(crate) struct Partition {
     pub(crate) queue: StreamPartitionQueue<Rebalances>,
     pub(crate) consumer: Arc<BridgeConsumer>,
     pub(crate) intake: Arc<Intake>,
-    /// Counts commits that the group coordinator refused after they were sent.
-    pub(crate) refused_commits: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
     /// Shows that its records get on.
     pub(crate) pulse: Pulse,
 }
 
-/// What was committed last.
-#[derive(Default)]
-struct Committed {
-    position: Option<i64>,
-    /// `refused_commits` at that time: a refusal since then may be that of this commit, so it is sent again.
-    refused: u64,
-}
-
 impl Partition {
     /// Runs until stopped; then waits for records in flight, commits, and gives up.
     pub(crate) async fn run(self) {
-        let (mut window, mut pace, mut committed) = (Window::default(), Pace::default(), Committed::default());
+        let (mut window, mut pace) = (Window::default(), Pace::default());
+        let mut commits = Commits::new(Arc::clone(&self.consumer), self.topic.clone(), self.number);
         let lane = Arc::new(Lane::default());
         let mut in_flight = FuturesUnordered::new();
-        let mut commits = tokio::time::interval(COMMIT_INTERVAL);
+        let mut commit = tokio::time::interval(COMMIT_INTERVAL);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -64,13 +53,14 @@ impl Partition {
                     // The one that has just ended was in flight too.
                     adapt(&mut pace, &handled, in_flight.len() + 1);
                 }
-                _ = commits.tick() => {
-                    self.commit(&window, &mut committed, CommitMode::Async);
+                _ = commit.tick() => {
+                    commits.send(window.committable());
                     // Records that wait for a peer or for a place are no fault of this process.
                     if in_flight.is_empty() || self.intake.waits(&lane) {
                         self.pulse.beat();
                     }
                 }
+                () = commits.answered() => {}
                 message = border("kafka.take", self.queue.recv()), if in_flight.len() < pace.limit() => match message {
                     Ok(message) => {
                         let record = Record::of(&message);
@@ -95,25 +85,7 @@ impl Partition {
                 "records were not durable in time; the next owner reads them again"
             );
         }
-        self.commit(&window, &mut committed, CommitMode::Sync);
-    }
-
-    fn commit(&self, window: &Window, committed: &mut Committed, mode: CommitMode) {
-        let refused = self.refused_commits.load(Ordering::Acquire);
-        let news =
-            |position: &i64| committed.position.is_none_or(|last| *position > last) || refused != committed.refused;
-        let Some(position) = window.committable().filter(news) else { return };
-        let mut offsets = TopicPartitionList::new();
-        let result = offsets
-            .add_partition_offset(&self.topic, self.number, Offset::Offset(position))
-            .and_then(|()| border_call("kafka.commit", || self.consumer.commit(&offsets, mode)));
-        match result {
-            Ok(()) => *committed = Committed { position: Some(position), refused },
-            // Not lost: the next commit covers it, and records read twice are recognised.
-            Err(error) => {
-                tracing::warn!(topic = self.topic, partition = self.number, position, %error, "offset_commit_failed")
-            }
-        }
+        commits.finish(window.committable()).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use worker_agents::dev::temporal::TemporalDevServer;
 
 use crate::world::{World, eventually, temporal_options};
@@ -138,4 +139,36 @@ async fn inc_17_peers_that_are_away_take_readiness_and_never_liveness() {
     assert_eq!(worker.get("/health").await.0, 200);
     assert!(world.dead_letters().is_empty());
     server.stop().await;
+}
+
+/// As a group answers while it rebalances. Nothing is read afterwards that would commit a later offset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_group_refuses_is_sent_again() {
+    let world = World::new().await;
+    let worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+    world.kafka.request_errors(RDKafkaApiKey::OffsetCommit, &[refused; 3]).expect("errors in line");
+    world.publish(&world.ticket("last", "echo x")).await;
+    assert_eq!(world.result("last").await["status"], "COMPLETED");
+    eventually("the offset is committed", || {
+        (world.committed("worker-agents", "execution.tickets") == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_ends_in_time_although_the_broker_is_away() {
+    let world = World::new().await;
+    let mut worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    world.publish(&world.ticket("before", "echo x")).await;
+    assert_eq!(world.result("before").await["status"], "COMPLETED");
+    world.kafka.broker_down().expect("down");
+    eventually("the worker notices", || worker.log().contains("kafka_consumer_error").then_some(())).await;
+    worker.signal("-TERM");
+    let told = std::time::Instant::now();
+    eventually("the worker ends", || worker.child.try_wait().expect("asked")).await;
+    assert!(told.elapsed() < Duration::from_secs(15), "it took {:?}", told.elapsed());
+    world.kafka.broker_up().expect("up");
 }
