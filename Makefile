@@ -6,10 +6,11 @@ SHELL := /bin/bash
 
 # `make demo KEEP=1` leaves the demo running.
 KEEP ?=
+# Figures that `make bench` measures, all when empty. SERVER=postgres and KAFKA=real measure on those of scripts/real.
 FIGURES ?=
 keep := $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
-.PHONY: help setup build demo test test-kafka bench fmt fmt-check clippy lint deny advisories docs clean
+.PHONY: help setup build demo test bench fmt fmt-check clippy lint deny advisories docs clean
 
 help: ## Lists the targets.
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,12 +33,12 @@ test: setup ## Runs all tests, those of the documentation too.
 	cargo test --locked --workspace --doc --no-fail-fast </dev/null || status=$$?; \
 	exit $$status
 
+bench: setup ## Measures the throughput, release profile.
+	cargo bench --locked --bench throughput -- $(FIGURES)
+
+.PHONY: test-kafka
 test-kafka: setup ## Runs the tests on a real Kafka and Schema Registry; FULL=1: more of everything.
 	@scripts/test-kafka || [ $$? -eq 77 ]
-
-# SERVER=postgres and KAFKA=real measure on those of scripts/real; FIGURES="bridge_starts …" measures only these.
-bench: setup ## Measures the throughput, release profile; SERVER=postgres, KAFKA=real, FIGURES=….
-	cargo bench --locked --bench throughput -- $(FIGURES)
 
 fmt: ## Formats the code.
 	cargo fmt --all

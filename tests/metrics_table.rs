@@ -11,7 +11,7 @@ type Row = (&'static str, MetricType, &'static [&'static str], &'static [f64]);
 const TASK: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const PAUSE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const DLQ: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
-const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
     ("worker_agent_startup_total", MetricType::COUNTER, &[], &[]),
