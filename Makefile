@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # `make demo KEEP=1` leaves the demo running.
 KEEP ?=
+# Figures that `make bench` measures, all when empty. SERVER=postgres and KAFKA=real measure on those of scripts/real.
+FIGURES ?=
 keep := $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
 # `make fuzz TARGET=ticket_avro SECONDS=600` fuzzes one target for so long; `make mutate MUTATIONS=1000000` so many records.
@@ -53,7 +55,11 @@ outages: setup build ## Takes Kafka, Temporal and the registry away under load, 
 	@WORKER_AGENTS=$(worker) scripts/chaos/run outages || [ $$? -eq 77 ]
 
 bench: setup ## Measures the throughput, release profile.
-	cargo bench --locked --bench throughput
+	cargo bench --locked --bench throughput -- $(FIGURES)
+
+.PHONY: test-kafka
+test-kafka: setup ## Runs the tests on a real Kafka and Schema Registry; FULL=1: more of everything.
+	@scripts/test-kafka || [ $$? -eq 77 ]
 
 fmt: ## Formats the code.
 	cargo fmt --all

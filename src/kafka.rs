@@ -121,7 +121,8 @@ impl Clients {
             .set("auto.offset.reset", config.auto_offset_reset)
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", config.session_timeout_ms.to_string())
-            .set("heartbeat.interval.ms", (config.session_timeout_ms / 10).to_string())
+            // A member learns of a rebalance by its heartbeat: so long may a partition be nobody's when the group changes.
+            .set("heartbeat.interval.ms", (config.session_timeout_ms / 10).min(1_000).to_string())
             .set("fetch.wait.max.ms", config.fetch_wait_max_ms.to_string())
             // Each partition has a queue of its own; this bounds what waits in it, in KiB.
             .set("queued.max.messages.kbytes", "1024")

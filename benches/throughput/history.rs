@@ -1,5 +1,7 @@
 //! What a workflow left in the server: how many events, and how large its payloads are.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use anyhow::Context as _;
 use temporalio_client::{Client, NamespacedClient as _};
 use temporalio_common::protos::temporal::api::common::v1::{Payloads, SearchAttributes, WorkflowExecution};
@@ -72,4 +74,19 @@ pub(crate) async fn of_closed(client: &Client, workflow_id: &str) -> anyhow::Res
     service.get_workflow_execution_history(request(true)).await?;
     let answer = service.get_workflow_execution_history(request(false)).await?.into_inner();
     Ok(answer.history.with_context(|| format!("workflow {workflow_id} has no history"))?.events)
+}
+
+/// When a workflow was started, by the server's clock: the time of its first event.
+pub(crate) async fn started_at(client: &Client, workflow_id: &str) -> anyhow::Result<SystemTime> {
+    let request = Request::new(GetWorkflowExecutionHistoryRequest {
+        namespace: client.namespace(),
+        execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: String::new() }),
+        maximum_page_size: 1,
+        ..GetWorkflowExecutionHistoryRequest::default()
+    });
+    let answer = client.connection().workflow_service().get_workflow_execution_history(request).await?.into_inner();
+    let first = answer.history.and_then(|history| history.events.into_iter().next());
+    let time = first.and_then(|event| event.event_time);
+    let time = time.with_context(|| format!("workflow {workflow_id} has no first event"))?;
+    Ok(UNIX_EPOCH + Duration::new(u64::try_from(time.seconds)?, u32::try_from(time.nanos)?))
 }

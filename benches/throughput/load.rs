@@ -15,6 +15,7 @@ use worker_agents::registry::RegistryClient;
 use crate::stack::PARTITIONS;
 
 /// Publishes tickets.
+#[derive(Clone)]
 pub(crate) struct Load {
     producer: Producer,
     schema_id: u32,
@@ -48,11 +49,16 @@ impl Load {
 
     /// Publishes all records, as many to each partition; returns when all are acknowledged.
     pub(crate) async fn publish(&self, topic: &str, records: &[Record]) -> anyhow::Result<()> {
-        let sent = records.iter().zip((0..PARTITIONS).cycle()).map(async |((key, value), partition)| {
-            let record = FutureRecord::to(topic).partition(partition).key(key).payload(value);
-            self.producer.send(record, Timeout::After(Duration::from_secs(10))).await.map_err(|(error, _)| error)
-        });
-        try_join_all(sent).await?;
+        let sent = records.iter().zip((0..PARTITIONS).cycle());
+        try_join_all(sent.map(|(record, partition)| self.append(topic, partition, record))).await?;
+        Ok(())
+    }
+
+    /// Publishes one record; returns when it is acknowledged.
+    pub(crate) async fn append(&self, topic: &str, partition: i32, (key, value): &Record) -> anyhow::Result<()> {
+        let record = FutureRecord::to(topic).partition(partition).key(key).payload(value);
+        let sent = self.producer.send(record, Timeout::After(Duration::from_secs(10))).await;
+        sent.map_err(|(error, _)| error)?;
         Ok(())
     }
 }

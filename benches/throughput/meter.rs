@@ -1,7 +1,7 @@
 //! What a run costs: its time, and the CPU time of server and client. On a machine with other work the second is the
 //! steadier figure, and where the server is the limit the first follows from it.
 
-use std::path::PathBuf;
+use std::fs::read_to_string;
 use std::time::Instant;
 
 /// Unit of CPU times in `/proc`, in milliseconds: `USER_HZ` is 100 on every Linux.
@@ -26,12 +26,13 @@ pub(crate) struct Sample {
 /// Measures runs against one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
-    server: PathBuf,
+    server: Vec<i32>,
 }
 
 impl Meter {
-    pub(crate) fn new(server_pid: i32) -> Self {
-        Self { server: format!("/proc/{server_pid}/stat").into() }
+    /// The server's processes; their children count too.
+    pub(crate) fn new(server: Vec<i32>) -> Self {
+        Self { server }
     }
 
     /// Items a second of `work`, which handles `count`.
@@ -53,15 +54,32 @@ impl Meter {
 
     /// CPU time since the processes started.
     fn spent(&self) -> Option<Cpu> {
-        Some(Cpu { server: spent(&self.server)?, client: spent(&PathBuf::from("/proc/self/stat"))? })
+        let server = self.server.iter().map(|pid| spent_by_family(*pid)).sum::<Option<f64>>()?;
+        Some(Cpu { server, client: times("/proc/self/stat")?.own })
     }
 }
 
-/// User and system time in a `stat` file of `/proc`.
-fn spent(stat: &PathBuf) -> Option<f64> {
-    let text = std::fs::read_to_string(stat).ok()?;
+/// CPU times of a process.
+struct Times {
+    own: f64,
+    /// Of children that have ended and been waited for.
+    ended_children: f64,
+}
+
+/// A process, its children that have ended, and those that live: a database has one for each connection.
+fn spent_by_family(pid: i32) -> Option<f64> {
+    let family = times(&format!("/proc/{pid}/stat"))?;
+    let children = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    // One that has just ended is in its parent's time.
+    let live = children.split_whitespace().filter_map(|child| times(&format!("/proc/{child}/stat")));
+    Some(family.own + family.ended_children + live.map(|child| child.own + child.ended_children).sum::<f64>())
+}
+
+/// User and system times in a `stat` file of `/proc`.
+fn times(stat: &str) -> Option<Times> {
+    let text = read_to_string(stat).ok()?;
     // The second field is a name in parentheses, which may hold anything.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) * TICK_MS)
+    Some(Times { own: (ticks(11)? + ticks(12)?) * TICK_MS, ended_children: (ticks(13)? + ticks(14)?) * TICK_MS })
 }

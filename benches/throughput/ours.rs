@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use prometheus::core::Metric as _;
 use rdkafka::Message as _;
 use temporalio_client::Client;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use ticket_workflows::{RecordPosition, TraceContext};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{self, BridgeParts, Gate, Provenance, Starter};
@@ -22,8 +24,10 @@ use worker_agents::registry::RegistryClient;
 use worker_agents::worker::{self, WorkerOptions};
 
 use crate::history;
+use crate::latency::{open_loop, until_started};
 use crate::load::{Load, Record, ticket};
 use crate::meter::{Meter, Sample};
+use crate::stack::PARTITIONS;
 
 /// Longest time one run may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,18 +76,81 @@ async fn with_worker<T>(config: &Config, work: impl Future<Output = anyhow::Resu
 
 /// Publishes tickets and waits until each has its result.
 async fn run_to_results(config: &Config, load: &Load, records: &[Record]) -> anyhow::Result<()> {
+    let results = follow(config, records).await?;
+    load.publish(&config.kafka.tickets_topic, records).await?;
+    tokio::time::timeout(PATIENCE, results).await.context("not every result came")??
+}
+
+/// Waits, in a task of its own, until each ticket has its result.
+async fn follow(config: &Config, records: &[Record]) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let follower = TopicFollower::from_now(&config.kafka, &config.kafka.results_topic).await?;
     let mut open: HashSet<Vec<u8>> = records.iter().map(|(key, _)| key.clone().into_bytes()).collect();
-    // A task of its own: this one runs both workers.
-    let results = tokio::spawn(async move {
+    // The caller's task runs both workers.
+    Ok(tokio::spawn(async move {
         while !open.is_empty() {
             let message = follower.next().await?;
             open.remove(message.key().unwrap_or_default());
         }
-        anyhow::Ok(())
-    });
-    load.publish(&config.kafka.tickets_topic, records).await?;
-    tokio::time::timeout(PATIENCE, results).await.context("not every result came")??
+        Ok(())
+    }))
+}
+
+/// How long `count` tickets waited, from being handed to the producer to their workflow's first event, while a worker of
+/// its own runs them. Others go before.
+pub(crate) async fn appended_to_started(
+    config: &Config,
+    client: &Client,
+    load: &Load,
+    count: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    with_worker(config, async {
+        // Connections are made, schemas fetched, caches filled.
+        run_to_results(config, load, &load.records(2 * PARTITIONS as usize)?).await?;
+        let records: Arc<[Record]> = load.records(count)?.into();
+        let follower = follow(config, &records).await?;
+        let appended = open_loop(count, |number| {
+            let (load, topic, records) = (load.clone(), config.kafka.tickets_topic.clone(), Arc::clone(&records));
+            async move {
+                let record = records.get(number).context("no such ticket")?;
+                load.append(&topic, number as i32 % PARTITIONS, record).await?;
+                Ok(ticket_workflows::workflow_id(&record.0))
+            }
+        })
+        .await?;
+        // Nothing else is asked of the server meanwhile.
+        tokio::time::timeout(PATIENCE, follower).await.context("not every result came")???;
+        until_started(client, appended).await
+    })
+    .await
+}
+
+/// What the window did to starts at full load.
+pub(crate) struct StartTimes {
+    /// The 99th percentile in milliseconds, within the bucket it is in; infinite beyond the last one.
+    pub(crate) p99_ms: f64,
+    /// Part of the starts that took 150 ms or less.
+    pub(crate) within_150_ms: f64,
+}
+
+impl StartTimes {
+    fn of(metrics: &Metrics) -> Self {
+        let metric = metrics.start_duration.metric();
+        let histogram = metric.get_histogram();
+        let all = histogram.get_sample_count() as f64;
+        let (mut p99_ms, mut within_150_ms) = (f64::INFINITY, f64::NAN);
+        let (mut lower, mut below) = (0.0, 0.0);
+        for bucket in histogram.get_bucket() {
+            let (bound, count) = (bucket.upper_bound(), bucket.cumulative_count() as f64);
+            if p99_ms.is_infinite() && count >= 0.99 * all {
+                p99_ms = 1000.0 * (lower + (bound - lower) * (0.99 * all - below) / (count - below));
+            }
+            if (bound - 0.15).abs() < 1e-9 {
+                within_150_ms = count / all;
+            }
+            (lower, below) = (bound, count);
+        }
+        Self { p99_ms, within_150_ms }
+    }
 }
 
 /// Starts a second of a whole bridge that finds `count` tickets in its topic, from its assignment to the last start.
@@ -93,7 +160,7 @@ pub(crate) async fn bridge_starts(
     client: &Client,
     meter: &Meter,
     count: usize,
-) -> anyhow::Result<Sample> {
+) -> anyhow::Result<(Sample, StartTimes)> {
     let metrics = Arc::new(Metrics::new()?);
     let health = Health::default();
     let stop = CancellationToken::new();
@@ -126,7 +193,7 @@ pub(crate) async fn bridge_starts(
     };
     let (ran, measured) = tokio::join!(bridge::run(config, parts, stop.clone()), measured);
     ran?;
-    measured
+    Ok((measured?, StartTimes::of(&metrics)))
 }
 
 /// Durations of `count` start calls of the bridge, `in_flight` at once.

@@ -178,9 +178,11 @@ keep_instance() {
     cat -- "$dir/env"
 }
 
-# Whether or not start came to its end. The marker stays: the folder is still taken.
+# Whether or not start came to its end. The marker stays: the folder is still taken. A component whose processes must not
+# simply be killed defines `farewell`.
 clear_instance() {
     local pid_file
+    ! declare -F farewell >/dev/null || farewell
     for pid_file in "$dir"/*/pid; do
         [[ ! -e "$pid_file" ]] || end "${pid_file%/pid}"
     done
@@ -250,6 +252,15 @@ end() {
     local folder=$1
     until ! alive "$folder"; do
         kill -KILL "$(pid_of "$folder")" 2>/dev/null || true
+        sleep 0.05
+    done
+}
+
+# ask FOLDER SIGNAL: tells it to end by itself, and waits for that, but not for ever.
+ask() {
+    local folder=$1 deadline=$((SECONDS + 15))
+    ! alive "$folder" || kill -"$2" "$(pid_of "$folder")" 2>/dev/null || true
+    while alive "$folder" && ((SECONDS < deadline)); do
         sleep 0.05
     done
 }

@@ -78,22 +78,44 @@ pub(crate) fn shared_temporal() -> &'static str {
     })
 }
 
-/// Peers of one test.
-pub(crate) struct World {
-    pub(crate) kafka: MockKafka,
-    pub(crate) registry: SchemaRegistry,
+/// Whatever is a Kafka to a test.
+pub(crate) trait Brokers {
+    fn bootstrap_servers(&self) -> &str;
+}
+
+impl Brokers for MockKafka {
+    fn bootstrap_servers(&self) -> &str {
+        self.bootstrap_servers()
+    }
+}
+
+/// Peers of one test: embedded ones, unless it says otherwise.
+pub(crate) struct World<K = MockKafka, R = SchemaRegistry> {
+    pub(crate) kafka: K,
+    pub(crate) registry: R,
     pub(crate) temporal: String,
     pub(crate) id: String,
-    registry_url: String,
+    /// Settings of every worker of this test, over the usual ones.
+    pub(crate) settings: Vec<(&'static str, &'static str)>,
+    pub(crate) registry_url: String,
     producer: FutureProducer,
     folder: tempfile::TempDir,
     stop: CancellationToken,
 }
 
-impl Drop for World {
+impl<K, R> Drop for World<K, R> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// The embedded registry and its address; it ends with `stop`.
+pub(crate) async fn embedded_registry(stop: &CancellationToken) -> (SchemaRegistry, String) {
+    let registry = SchemaRegistry::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    tokio::spawn(registry.serve(listener, stop.clone()));
+    (registry, url)
 }
 
 impl World {
@@ -106,11 +128,20 @@ impl World {
         let topics =
             [("execution.tickets", 2), ("execution.results", 2), ("execution.tickets.dlq", 1), ("sre.alerts", 1)];
         let kafka = tokio::task::spawn_blocking(move || MockKafka::start(&topics)).await.expect("join").expect("Kafka");
-        let registry = SchemaRegistry::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let registry_url = format!("http://{}", listener.local_addr().expect("address"));
         let stop = CancellationToken::new();
-        tokio::spawn(registry.serve(listener, stop.clone()));
+        let registry = embedded_registry(&stop).await;
+        Self::with_peers(temporal, kafka, registry, stop)
+    }
+}
+
+impl<K: Brokers, R> World<K, R> {
+    /// The registry with its address. `stop` is cancelled when the test is over.
+    pub(crate) fn with_peers(
+        temporal: String,
+        kafka: K,
+        (registry, registry_url): (R, String),
+        stop: CancellationToken,
+    ) -> Self {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", kafka.bootstrap_servers())
             .set("message.max.bytes", "4000000")
@@ -118,7 +149,7 @@ impl World {
             .expect("producer");
         let id = uuid::Uuid::new_v4().simple().to_string();
         let folder = tempfile::tempdir().expect("folder");
-        Self { kafka, registry, temporal, id, registry_url, producer, folder, stop }
+        Self { kafka, registry, temporal, id, settings: Vec::new(), registry_url, producer, folder, stop }
     }
 
     /// A ticket id of this test.
@@ -221,6 +252,7 @@ impl World {
             .env_clear()
             .envs(usual)
             .env("LOCAL_RUNTIME_WORKING_DIR", &working_dir)
+            .envs(self.settings.iter().copied())
             .envs(settings.iter().copied());
         let child = command
             .current_dir(self.folder.path())

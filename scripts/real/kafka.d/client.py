@@ -1,6 +1,7 @@
 """What scripts/real/kafka asks of its brokers: whether they are ready, new topics, other passwords."""
 
 import argparse
+import functools
 import logging
 import re
 import socket
@@ -120,12 +121,45 @@ def parse_topic(text, replicas):
     return match[1], {"num_partitions": int(match[2]), "replication_factor": replicas, "configs": configs}
 
 
+def patiently(ask):
+    """Asks again while brokers come and go, as after a kill; says why when the time is over."""
+
+    @functools.wraps(ask)
+    def asked(options):
+        from kafka.errors import KafkaError
+
+        deadline = time.monotonic() + options.seconds
+        while True:
+            try:
+                return ask(options)
+            except (KafkaError, OSError) as error:
+                if time.monotonic() > deadline:
+                    return f"no answer within {options.seconds} s: {error}"
+            time.sleep(0.3)
+
+    return asked
+
+
+@patiently
+def offsets(options):
+    from kafka.admin import KafkaAdminClient, OffsetSpec
+
+    logging.disable(logging.CRITICAL)
+    with KafkaAdminClient(bootstrap_servers=options.servers.split(","), bootstrap_timeout_ms=5000) as admin:
+        committed = admin.list_group_offsets(options.group)[options.group]
+        ends = admin.list_partition_offsets({partition: OffsetSpec.LATEST for partition in committed})
+    for partition in sorted(committed):
+        print(f"{partition.topic}/{partition.partition}={committed[partition].offset}/{ends[partition].offset}")
+    return None
+
+
+@patiently
 def topics(options):
     from kafka.admin import KafkaAdminClient
 
     logging.disable(logging.CRITICAL)
     wanted = dict(parse_topic(text, options.replicas) for text in options.topic)
-    with KafkaAdminClient(bootstrap_servers=options.servers.split(",")) as admin:
+    with KafkaAdminClient(bootstrap_servers=options.servers.split(","), bootstrap_timeout_ms=5000) as admin:
         answers = admin.create_topics(wanted, raise_errors=False)["topics"]
         refused = [f"{answer['name']}: {answer.get('error_message') or answer['error_code']}"
                    for answer in answers if answer["error_code"] != 0]
@@ -156,9 +190,15 @@ def main():
     command.add_argument("--pid", type=int, action="append", default=[], help="give up when this process ends")
     command.add_argument("address", nargs="+")
     command.set_defaults(run=ready)
+    command = commands.add_parser("offsets", help="prints what a group has committed, and where its partitions end")
+    command.add_argument("--servers", required=True)
+    command.add_argument("--group", required=True)
+    command.add_argument("--seconds", type=int, required=True)
+    command.set_defaults(run=offsets)
     command = commands.add_parser("topics", help="creates topics and waits until they have leaders")
     command.add_argument("--servers", required=True)
     command.add_argument("--replicas", type=int, required=True)
+    command.add_argument("--seconds", type=int, required=True)
     command.add_argument("topic", nargs="+")
     command.set_defaults(run=topics)
     command = commands.add_parser("password", help="gives a SCRAM user another password")
