@@ -95,7 +95,10 @@ impl ConsumerContext for Rebalances {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
-                self.access.served();
+                // One without partitions does not say that they could be read.
+                if partitions.count() > 0 {
+                    self.access.served();
+                }
                 if let Err(error) = consumer.pause(partitions) {
                     tracing::error!(%error, "assigned partitions could not be paused");
                 }

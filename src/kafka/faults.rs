@@ -23,9 +23,18 @@ const MEMORY: Duration = Duration::from_secs(40);
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Inner>);
 
+/// By client.
+type Standing = BTreeMap<&'static str, Refusal>;
+
+struct Refusal {
+    since: Instant,
+    fault: &'static str,
+    text: String,
+}
+
 #[derive(Default)]
 struct Inner {
-    standing: Mutex<BTreeMap<&'static str, (Instant, String)>>,
+    standing: Mutex<Standing>,
     /// What each client said last.
     said: Mutex<BTreeMap<&'static str, (Instant, String)>>,
     /// Of a worker; commands have neither.
@@ -42,7 +51,9 @@ impl Faults {
     pub(super) fn report(&self, client: &'static str, code: Option<RDKafkaErrorCode>, reason: &str) {
         let Some((fault, advice)) = code.and_then(|code| meaning(code, reason)) else { return };
         let text = format!("Kafka refused the {client} ({reason}); check {advice}");
-        self.standing().insert(client, (Instant::now(), text.clone()));
+        // Held until readiness is told, so that it is not told in another order.
+        let mut standing = self.standing();
+        standing.insert(client, Refusal { since: Instant::now(), fault, text: text.clone() });
         if let Some((metrics, health)) = &self.0.surface {
             metrics.emit(KafkaRefused { client, fault, error: &text });
             health.not_ready(ACCESS_CHECK, text);
@@ -70,30 +81,34 @@ impl Faults {
 
     /// What stands, in a line.
     pub(super) fn standing_text(&self) -> Option<String> {
-        self.standing().values().map(|(_, text)| text.clone()).reduce(|all, text| format!("{all}; {text}"))
+        self.standing().values().map(|refusal| refusal.text.clone()).reduce(|all, text| format!("{all}; {text}"))
     }
 
-    /// Ends refusals that were not repeated.
+    /// Ends refusals that were not repeated. A missing right is said once only, so it stands until the client is served.
     pub(super) fn forget_old(&self, now: Instant) {
-        self.settle(|_, since| now.saturating_duration_since(since) > MEMORY);
+        self.settle(|_, refusal| {
+            refusal.fault != AUTHORIZATION && now.saturating_duration_since(refusal.since) > MEMORY
+        });
     }
 
-    fn settle(&self, over: impl Fn(&str, Instant) -> bool) {
+    fn settle(&self, over: impl Fn(&str, &Refusal) -> bool) {
         let mut standing = self.standing();
         let before = standing.len();
-        standing.retain(|client, (since, _)| !over(client, *since));
+        standing.retain(|client, refusal| !over(client, refusal));
         let Some((_, health)) = self.0.surface.as_ref().filter(|_| standing.len() < before) else { return };
         match standing.values().next() {
-            Some((_, text)) => health.not_ready(ACCESS_CHECK, text.clone()),
+            Some(refusal) => health.not_ready(ACCESS_CHECK, refusal.text.clone()),
             None => health.ready_again(ACCESS_CHECK),
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, BTreeMap<&'static str, (Instant, String)>> {
+    fn standing(&self) -> MutexGuard<'_, Standing> {
         self.0.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A right that is missing.
+const AUTHORIZATION: &str = "kafka_authorization";
 /// A TLS connection that was refused for what this client shows or accepts.
 const CERTIFICATES: (&str, &str) = (
     "kafka_tls",
@@ -124,7 +139,7 @@ fn meaning(code: RDKafkaErrorCode, reason: &str) -> Option<(&'static str, &'stat
             Some(CERTIFICATES)
         }
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            Some(("kafka_authorization", "the rights of this user on the topics and on KAFKA_CONSUMER_GROUP_ID"))
+            Some((AUTHORIZATION, "the rights of this user on the topics and on KAFKA_CONSUMER_GROUP_ID"))
         }
         _ => None,
     }
@@ -201,6 +216,11 @@ mod tests {
         faults.forget_old(Instant::now() + Duration::from_secs(30));
         assert!(!health.readiness().0, "librdkafka may be silent for so long");
         faults.forget_old(Instant::now() + Duration::from_secs(41));
+        assert!(health.readiness().0);
+        faults.report("consumer", Some(RDKafkaErrorCode::TopicAuthorizationFailed), "no");
+        faults.forget_old(Instant::now() + Duration::from_secs(3600));
+        assert!(!health.readiness().0, "a missing right is said once");
+        faults.served("consumer");
         assert!(health.readiness().0);
     }
 }
