@@ -11,7 +11,6 @@ use ticket_schemas::{CommaList, ParameterView, Structured, canonical, parse_pyth
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-#[expect(dead_code, reason = "only reading it matters")]
 struct Everything {
     a: Option<u8>,
     b: Option<bool>,

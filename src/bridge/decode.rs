@@ -153,3 +153,31 @@ impl Decoder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Codes of dead letters that only the bridge knows. The decoder's own are `DecodeErrorKind::CODES`.
+    const CODES: [&str; 7] = [
+        "record_older_than_retention",
+        "schema_not_found",
+        "schema_registry_not_configured",
+        "ticket_id_collision",
+        "ticket_refused",
+        "unsupported_task_type",
+        "unusable_schema",
+    ];
+
+    #[test]
+    fn every_code_of_the_bridge_has_a_line_in_the_operators_page() {
+        let (code, _) = include_str!("decode.rs").split_once("#[cfg(test)]").expect("code above the tests");
+        let is_code = |text: &&str| text.contains('_') && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let found: BTreeSet<&str> = code.split('"').filter(is_code).collect();
+        assert_eq!(found, BTreeSet::from(CODES));
+        let page = include_str!("../../docs/operations/error-codes.md");
+        for code in CODES {
+            assert!(page.lines().any(|line| line.starts_with(&format!("| `{code}` |"))), "{code}");
+        }
+    }
+}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ticket_schemas::Ticket;
-use ticket_workflows::TicketPhase;
 use tokio_util::sync::CancellationToken;
 
 use super::decision::{Decision, Refusal};
@@ -136,11 +135,7 @@ impl Intake {
             Ok(start) => start,
             Err(refusal) => return self.reject(&refusal, ticket, record, stop).await,
         };
-        // A parked ticket waits in Temporal, holds nothing, and must not wait here for tickets that may wait for it.
-        let ready = phase_at_start(ticket) == TicketPhase::Ready;
-        if ready {
-            stop.run_until_cancelled(self.gate.admit(ticket_id)).await?;
-        }
+        stop.run_until_cancelled(self.gate.admit(ticket_id, phase_at_start(ticket))).await?;
         loop {
             stop.run_until_cancelled(lane.temporal.pass()).await?;
             let asked = Instant::now();

@@ -23,7 +23,7 @@ pub(super) struct DoctorArgs {
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = settings()?;
     let mut findings = settings_findings(&config);
-    let registry = config.kafka.schema_registry_url.as_deref().map(RegistryClient::new).transpose()?;
+    let registry = RegistryClient::of(&config.kafka)?;
     let checks = Checks::new(config, None, registry.map(std::sync::Arc::new));
     findings.extend(checks.make(args.fix).await);
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();

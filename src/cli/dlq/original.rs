@@ -45,9 +45,9 @@ async fn try_decode(kafka: &KafkaConfig, value: &[u8]) -> Result<Value, String> 
     match Frame::detect(Some(value)).map_err(|error| error.to_string())? {
         Frame::Json(text) => serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}")),
         Frame::Avro { schema_id, body } => {
-            let url = kafka.schema_registry_url.as_deref();
-            let url = url.ok_or_else(|| format!("Avro with schema id {schema_id}; set KAFKA_SCHEMA_REGISTRY_URL"))?;
-            let registry = Arc::new(RegistryClient::new(url).map_err(|error| error.to_string())?);
+            let registry = RegistryClient::of(kafka).map_err(|error| format!("{error:#}"))?;
+            let registry =
+                registry.ok_or_else(|| format!("Avro with schema id {schema_id}; set KAFKA_SCHEMA_REGISTRY_URL"))?;
             let writer = registry.writer_schema(schema_id).await.map_err(|error| error.to_string())?;
             match decode_avro_ticket(body, &writer) {
                 Ok(ticket) => Ok(ticket.to_json()),
