@@ -1,7 +1,5 @@
 //! The original of a dead letter: fetched when the dead letter does not hold all of it, and decoded for people.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 use ticket_schemas::{Frame, decode_avro_ticket};
 
