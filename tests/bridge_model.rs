@@ -209,9 +209,9 @@ impl Model {
     /// What the owner may commit of what it took since the last commit, by the bridge's window.
     fn committable(&self, world: &World) -> Option<usize> {
         let done = |record: &usize| !world.pending.iter().any(|(request, _)| request.record == *record);
-        let taken = world.committed..world.next;
+        let mut taken = world.committed..world.next;
         if self.rules == Rules::CommitsTheLatest {
-            return taken.filter(done).next_back().map(|record| record + 1);
+            return taken.rfind(done).map(|record| record + 1);
         }
         let mut window = Window::default();
         taken.clone().for_each(|record| window.take(record as i64));

@@ -24,7 +24,7 @@ use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_c
 
 pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_worker-agents");
 /// Generous: machines are slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `probe` answers; fails with `what` when it never does.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
