@@ -1,5 +1,6 @@
 //! One struct per internal event: emitting it writes the log line and moves the metric together, so that they never
-//! drift apart. Log lines carry ids and positions, never ticket content (INC-95).
+//! drift apart. Log lines carry ids and positions; of ticket content only, where a record is
+//! refused, a short escaped excerpt of the field that was wrong (INC-95).
 
 use std::time::{Duration, SystemTime};
 

@@ -74,7 +74,11 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
     Ok(Client::new(connection, client)?)
 }
 
-fn target(address: &str, tls: bool) -> anyhow::Result<Url> {
+/// The address as the client wants it.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn target(address: &str, tls: bool) -> anyhow::Result<Url> {
     let with_scheme = if address.contains("://") {
         address.to_owned()
     } else {

@@ -209,6 +209,20 @@ fn submit_tells_by_its_exit_code_how_it_went() {
     let mixed = run(&["submit", "--wait", "-"], &settings, &format!("[{good},{bad}]"));
     assert_eq!(mixed.status.code(), Some(1), "{}", text(&mixed.stderr));
     assert!(text(&mixed.stdout).contains("exit code 1"), "{}", text(&mixed.stdout));
+    // Other work under a used id: no result will ever come.
+    let first = r#"{"ticket_id":"mine","task_type":"EXECUTE","parameters":{"command":"true"}}"#;
+    assert_eq!(run(&["submit", "--wait", "-"], &settings, first).status.code(), Some(0));
+    let collision = run(&["submit", "--wait", "--json", "-"], &settings, &first.replace("true", "sh"));
+    assert_eq!(collision.status.code(), Some(1), "{}", text(&collision.stderr));
+    let line: Value = serde_json::from_slice(&collision.stdout).expect("one line");
+    assert_eq!(
+        (line["status"].as_str(), line["error_code"].as_str()),
+        (Some("DEAD_LETTERED"), Some("ticket_id_collision"))
+    );
+    let unreadable = [&settings[..], &[("KAFKA_SCHEMA_REGISTRY_URL", "")]].concat();
+    let unread = run(&["submit", "--wait", "-"], &unreadable, good);
+    assert_eq!(unread.status.code(), Some(3), "{}", text(&unread.stdout));
+    assert!(text(&unread.stderr).contains("KAFKA_SCHEMA_REGISTRY_URL"), "{}", text(&unread.stderr));
     let lines = run(&["submit", "--json", "-"], &settings, &format!("{good}\n{good}\n"));
     assert_eq!((lines.status.code(), text(&lines.stdout).lines().count()), (Some(0), 2));
     let file = dev.folder.path().join("tickets.json");
@@ -225,6 +239,7 @@ fn submit_refuses_what_is_no_ticket_before_it_sends_anything() {
         (vec!["submit", "-"], r#"{"task_type":"DANCE"}"#),
         (vec!["submit", "-"], r#"{"task_type":"EXECUTE","ticket_id":"a b"}"#),
         (vec!["submit", "-"], r#"[{"ticket_id":"a","task_type":"EXECUTE"},{"ticket_id":"a","task_type":"EXECUTE"}]"#),
+        (vec!["submit", "-"], r#"{"task_type":"EXECUTE","status":"RUNNING"}"#),
         (vec!["submit", "/no/such/file"], ""),
         (vec!["submit"], ""),
         (vec!["submit", "--encoding", "xml", "-"], "{}"),

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::message::{Headers as _, OwnedMessage};
+use rdkafka::error::KafkaError;
+use rdkafka::message::OwnedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::Value;
 use ticket_schemas::{ExecutionResult, Frame, decode_avro_result, decode_json_result};
 use ticket_workflows::Evidence;
 
 use crate::config::KafkaConfig;
+use crate::dead_letters::headers_of;
 use crate::kafka::{self, Clients, Reader, StreamReader};
 use crate::registry::RegistryClient;
 use crate::results::RESULT_ID_HEADER;
@@ -74,7 +76,17 @@ impl TopicFollower {
     /// # Errors
     /// When the consumer breaks.
     pub async fn next(&self) -> anyhow::Result<OwnedMessage> {
-        Ok(self.0.recv().await?.detach())
+        loop {
+            match self.0.recv().await {
+                Ok(message) => return Ok(message.detach()),
+                Err(KafkaError::MessageConsumptionFatal(code)) => anyhow::bail!("the topic cannot be read: {code}"),
+                // librdkafka reconnects by itself.
+                Err(error) => {
+                    tracing::debug!(%error, "a topic cannot be read at the moment");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
     }
 }
 
@@ -106,22 +118,35 @@ impl ResultFollower {
         Ok(Self { topic: TopicFollower::from_now(config, &config.results_topic).await?, registry })
     }
 
-    /// The next result. Records that are none are skipped with a warning.
+    /// The next record, whatever it is. Cancel-safe; what it says is for [`ResultFollower::read`].
     ///
     /// # Errors
     /// When the consumer breaks.
-    pub async fn next(&self) -> anyhow::Result<Followed> {
-        loop {
-            let message = self.topic.next().await?;
-            let result_id = message.headers().and_then(|headers| {
-                let header = headers.iter().find(|header| header.key == RESULT_ID_HEADER)?;
-                header.value.map(|value| String::from_utf8_lossy(value).into_owned())
-            });
-            match self.decode(message.payload()).await {
-                Ok((result, encoding)) => return Ok(Followed { result, result_id, encoding }),
-                Err(error) => {
-                    tracing::warn!(%error, partition = message.partition(), offset = message.offset(), "a result cannot be read")
-                }
+    pub async fn receive(&self) -> anyhow::Result<OwnedMessage> {
+        self.topic.next().await
+    }
+
+    /// The result in a record. A record that is none is skipped with a warning, unless it is keyed by a ticket that is
+    /// `awaited`: there will be no other.
+    ///
+    /// # Errors
+    /// When an awaited result cannot be read.
+    pub async fn read(
+        &self,
+        message: &OwnedMessage,
+        awaited: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<Option<Followed>> {
+        let (headers, _) = headers_of(message);
+        let result_id = headers.into_iter().find(|(name, _)| name == RESULT_ID_HEADER);
+        let result_id = result_id.and_then(|(_, value)| Some(String::from_utf8_lossy(&value?).into_owned()));
+        let key = String::from_utf8_lossy(message.key().unwrap_or_default());
+        match self.decode(message.payload()).await {
+            Ok((result, encoding)) => Ok(Some(Followed { result, result_id, encoding })),
+            Err(error) if awaited(&key) => Err(error.context(format!("the result of ticket {key} cannot be read"))),
+            Err(error) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                tracing::warn!(%error, partition, offset, "a result cannot be read");
+                Ok(None)
             }
         }
     }

@@ -119,11 +119,11 @@ impl TicketPublisher {
         Ok(Self { producer: Clients::new(config)?.producer()?, topic: config.tickets_topic.clone(), registry })
     }
 
-    /// Publishes a ticket, keyed by its plan as the orchestrator does.
+    /// Publishes a ticket, keyed by its plan as the orchestrator does; answers with partition and offset.
     ///
     /// # Errors
     /// When the registry or the brokers do not answer.
-    pub async fn publish(&self, ticket: &Ticket, encoding: Encoding) -> anyhow::Result<()> {
+    pub async fn publish(&self, ticket: &Ticket, encoding: Encoding) -> anyhow::Result<(i32, i64)> {
         let payload = match encoding {
             Encoding::Json => encode_json_ticket(ticket),
             Encoding::Avro => {
@@ -141,18 +141,18 @@ impl TicketPublisher {
         self.publish_raw(Some(key), Some(&payload)).await
     }
 
-    /// Publishes any bytes.
+    /// Publishes any bytes; answers with partition and offset.
     ///
     /// # Errors
     /// When the brokers do not answer.
-    pub async fn publish_raw(&self, key: Option<&str>, value: Option<&[u8]>) -> anyhow::Result<()> {
+    pub async fn publish_raw(&self, key: Option<&str>, value: Option<&[u8]>) -> anyhow::Result<(i32, i64)> {
         let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(&self.topic);
         record.key = key;
         record.payload = value;
         self.producer
             .send(record, Timeout::After(PUBLISH_TIMEOUT))
             .await
-            .map(drop)
+            .map(|delivery| (delivery.partition, delivery.offset))
             .map_err(|(error, _)| error)
             .with_context(|| format!("topic {} could not be written; check KAFKA_BOOTSTRAP_SERVERS", self.topic))
     }

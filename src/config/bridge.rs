@@ -71,11 +71,11 @@ fn multiplier(reader: &mut Reader<'_>) -> f64 {
     let multiplier: f64 = reader.parsed(
         "TASK_TIMEOUT_MULTIPLIER",
         1.5,
-        "a number above zero",
+        "a number above zero, at most 1000",
         "factor on sla.timeout_ms for each attempt",
     );
-    if !(multiplier.is_finite() && multiplier > 0.0) {
-        reader.error(format!("TASK_TIMEOUT_MULTIPLIER={multiplier}: expected a number above zero"));
+    if !(multiplier > 0.0 && multiplier <= 1000.0) {
+        reader.error(format!("TASK_TIMEOUT_MULTIPLIER={multiplier}: expected a number above zero, at most 1000"));
     }
     multiplier
 }

@@ -46,7 +46,7 @@ impl HttpConfig {
             ),
             port: reader.parsed("HTTP_PORT", 8080, "a port number", "health, readiness and metrics"),
             metrics_port: reader.parsed("PROMETHEUS_PORT", 9090, "a port number", "the same metrics again"),
-            log_level: reader.text("LOG_LEVEL", "INFO", "log level or filter"),
+            log_level: log_level(reader),
             log_format: reader
                 .one_of(
                     "LOG_FORMAT",
@@ -67,4 +67,12 @@ impl HttpConfig {
             ),
         }
     }
+}
+
+fn log_level(reader: &mut Reader<'_>) -> String {
+    let level = reader.text("LOG_LEVEL", "INFO", "log level or filter");
+    if let Err(error) = crate::logging::filter(&level) {
+        reader.error(format!("{error:#}"));
+    }
+    level
 }

@@ -59,6 +59,13 @@ impl LocalRuntimeConfig {
                 "between TERM and KILL; added by this product",
             ),
         };
+        for name in &config.allowed_commands {
+            if name.contains(['/', ' ', '\t']) {
+                reader.warn(format!(
+                    "LOCAL_RUNTIME_ALLOWED_COMMANDS: {name:?} can never match; give names of programs, without folder and arguments"
+                ));
+            }
+        }
         if !config.working_dir.is_absolute() {
             reader.error("LOCAL_RUNTIME_WORKING_DIR must be an absolute path".to_owned());
         }

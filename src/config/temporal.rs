@@ -31,6 +31,11 @@ impl TemporalConfig {
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let address = reader.optional("TEMPORAL_ADDRESS", "host:port of the Temporal frontend");
+        if let Some(address) = &address
+            && let Err(error) = crate::temporal::target(address, false)
+        {
+            reader.error(format!("{error:#}"));
+        }
         let host = reader.optional("TEMPORAL_HOST", "host of the Temporal frontend, when TEMPORAL_ADDRESS is not set");
         let port = reader.number("TEMPORAL_PORT", 7233, 1, "port of the Temporal frontend, with TEMPORAL_HOST");
         if !reader.boolean("ENABLE_TEMPORAL_ACTIVITIES", true, "Temporal is the engine; false has no effect") {

@@ -81,8 +81,8 @@ async fn play(kafka: &KafkaConfig, temporal: &TemporalConfig) -> anyhow::Result<
     for case in &cases {
         for publication in &case.publications {
             match publication {
-                Publication::Ticket(ticket, encoding) => publisher.publish(ticket, *encoding).await?,
-                Publication::Raw(value) => publisher.publish_raw(None, value.as_deref()).await?,
+                Publication::Ticket(ticket, encoding) => publisher.publish(ticket, *encoding).await.map(drop)?,
+                Publication::Raw(value) => publisher.publish_raw(None, value.as_deref()).await.map(drop)?,
             }
         }
     }
@@ -129,7 +129,11 @@ impl Outcomes {
         let wanted_letters = cases.iter().filter(|case| case.expects_dead_letter()).count();
         while self.results.len() < wanted_results || self.dead_letters.len() < wanted_letters {
             tokio::select! {
-                followed = results.next() => self.note_result(followed?),
+                record = results.receive() => {
+                    if let Some(followed) = results.read(&record?, |_| false).await? {
+                        self.note_result(followed);
+                    }
+                }
                 message = dead_letters.next() => self.note_dead_letter(message?.payload()),
             }
             if std::io::stderr().is_terminal() {
