@@ -35,6 +35,8 @@ pub(crate) const CONSUMER_CHECK: &str = "kafka_consumer";
 pub(crate) const CONSUMER_LOOP: &str = "kafka_consumer";
 /// A consumer that has lived so long breaks for a new reason.
 const STABLE: Duration = Duration::from_secs(60);
+/// An error of the consumer is told once in so long.
+const REPEAT: Duration = Duration::from_secs(1);
 /// Rebalances waiting for the main task; there are never more than one or two.
 const QUEUED: usize = 64;
 /// How long a revoked partition's task gets in all, commit included.
@@ -161,6 +163,7 @@ impl Consumption {
 /// Polls the main consumer until it breaks. Records come through partition queues, so this yields only errors, and
 /// callbacks.
 async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>) -> anyhow::Error {
+    let mut repeats = Repeats::default();
     loop {
         match consumer.recv().await {
             Ok(message) => {
@@ -173,12 +176,29 @@ async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>) -> 
                 return anyhow::anyhow!("librdkafka gave up with a fatal error: {code}");
             }
             Err(error) => {
+                // librdkafka reconnects by itself. It tells more errors than anybody wants to read, and all of them stand
+                // in the queue before the assignment that ends an outage: none may be waited for.
                 let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                metrics.emit(ConsumerError { code, error: &error.to_string() });
-                // librdkafka reconnects by itself; this only bounds the log.
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                if repeats.is_news(&code, Instant::now()) {
+                    metrics.emit(ConsumerError { code, error: &error.to_string() });
+                }
             }
         }
+    }
+}
+
+/// Which errors have just been told.
+#[derive(Debug, Default)]
+struct Repeats(BTreeMap<String, Instant>);
+
+impl Repeats {
+    /// Whether an error with this code is to be told again.
+    fn is_news(&mut self, code: &str, now: Instant) -> bool {
+        let news = self.0.get(code).is_none_or(|told| now.duration_since(*told) >= REPEAT);
+        if news {
+            self.0.insert(code.to_owned(), now);
+        }
+        news
     }
 }
 
@@ -258,4 +278,20 @@ impl Owner {
 
 fn keys(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
     partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_once_a_second_and_another_at_once() {
+        let (mut repeats, start) = (Repeats::default(), Instant::now());
+        let told = |repeats: &mut Repeats, code, ms| repeats.is_news(code, start + Duration::from_millis(ms));
+        assert!(told(&mut repeats, "AllBrokersDown", 0));
+        assert!(!told(&mut repeats, "AllBrokersDown", 999));
+        assert!(told(&mut repeats, "Resolve", 999));
+        assert!(told(&mut repeats, "AllBrokersDown", 1000));
+        assert!(!told(&mut repeats, "AllBrokersDown", 1999));
+    }
 }
