@@ -7,7 +7,7 @@
 //! one: what it had not committed is read again. Meanwhile `/health` is red (INC-17).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -53,12 +53,27 @@ enum Change {
 pub(crate) struct Rebalances {
     changes: mpsc::Sender<Change>,
     metrics: Arc<Metrics>,
+    repeats: Mutex<Repeats>,
+}
+
+impl Rebalances {
+    fn new(changes: mpsc::Sender<Change>, metrics: Arc<Metrics>) -> Self {
+        Self { changes, metrics, repeats: Mutex::default() }
+    }
+
+    /// Logs and counts an error, unless one like it has just been told.
+    fn tell(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeats.is_news(&code, Instant::now()) {
+            self.metrics.emit(ConsumerError { code, error: reason });
+        }
+    }
 }
 
 impl ClientContext for Rebalances {
     fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-        self.metrics.emit(ConsumerError { code, error: reason });
+        self.tell(&error, reason);
     }
 }
 
@@ -128,7 +143,7 @@ impl Consumption {
     /// When it breaks and another is needed.
     async fn session(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         let (changes, inbox) = mpsc::channel(QUEUED);
-        let context = Rebalances { changes, metrics: Arc::clone(&self.metrics) };
+        let context = Rebalances::new(changes, Arc::clone(&self.metrics));
         let consumer: Arc<BridgeConsumer> = Arc::new(self.consumer.create_with_context(context)?);
         consumer.subscribe(&[&self.topic])?;
         self.metrics.kafka_consumer_initialized.inc();
@@ -142,7 +157,7 @@ impl Consumption {
         };
         let owned = tokio::spawn(owner.run(inbox, ending.clone()));
         // A task of its own: `block_in_place` in a callback must not block this one.
-        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics)));
+        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer)));
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
             () = broken.cancelled() => Err(anyhow::anyhow!("a partition's task broke")),
@@ -162,8 +177,7 @@ impl Consumption {
 
 /// Polls the main consumer until it breaks. Records come through partition queues, so this yields only errors, and
 /// callbacks.
-async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>) -> anyhow::Error {
-    let mut repeats = Repeats::default();
+async fn poll_for_ever(consumer: Arc<BridgeConsumer>) -> anyhow::Error {
     loop {
         match consumer.recv().await {
             Ok(message) => {
@@ -175,14 +189,9 @@ async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>) -> 
             Err(KafkaError::MessageConsumptionFatal(code)) => {
                 return anyhow::anyhow!("librdkafka gave up with a fatal error: {code}");
             }
-            Err(error) => {
-                // librdkafka reconnects by itself. It tells more errors than anybody wants to read, and all of them stand
-                // in the queue before the assignment that ends an outage: none may be waited for.
-                let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                if repeats.is_news(&code, Instant::now()) {
-                    metrics.emit(ConsumerError { code, error: &error.to_string() });
-                }
-            }
+            // librdkafka reconnects by itself. Its errors stand in the queue before the assignment that ends an outage:
+            // none may be waited for.
+            Err(error) => consumer.client().context().tell(&error, &error.to_string()),
         }
     }
 }
