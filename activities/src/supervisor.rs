@@ -24,10 +24,12 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 pub use client::{StartError, Supervised, SupervisorCommand};
 
@@ -116,16 +118,18 @@ fn supervise(
     // Ctrl-C on the terminal reaches the worker alone, which then decides the order; and the tree can be found by it.
     nix::unistd::setsid()?;
     nix::sys::prctl::set_child_subreaper(true)?;
+    // Before there is a command: whoever tells the supervisor to end from then on is heard.
+    let mut ends = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let child = Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn()?;
     let command = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
-    // Only now, because the command would inherit the mask, as the threads below shall.
-    let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
-    ends.thread_block()?;
     say(control, &Notice::Started { pid: command.as_raw() });
 
     let (events, inbox) = mpsc::channel();
     let told = events.clone();
-    std::thread::spawn(move || while ends.wait().is_ok() && told.send(Event::Stop).is_ok() {});
+    std::thread::spawn(move || {
+        // Until the other end is gone, with the process.
+        let _ = ends.forever().try_for_each(|_| told.send(Event::Stop));
+    });
     let listener = control.try_clone()?;
     let stop = events.clone();
     std::thread::spawn(move || {

@@ -180,7 +180,8 @@ def play(name: str, perform: Callable[[Settings, Path, contextlib.ExitStack], in
     except Skip as reason:
         print(f"skipped: {reason}", flush=True)
         return SKIPPED
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    # As /proc shows it.
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-")).resolve()
     status = 1
     try:
         with contextlib.ExitStack() as cleanup:

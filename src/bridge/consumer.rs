@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -44,6 +44,8 @@ const OWNER_LOOP: &str = "kafka_partitions";
 const STABLE: Duration = Duration::from_secs(60);
 /// Loops that have nothing to do show that often that they live.
 const BEAT: Duration = Duration::from_secs(1);
+/// An error of the consumer is told once in so long.
+const REPEAT: Duration = Duration::from_secs(1);
 /// Rebalances waiting for the main task; there are never more than one or two.
 const QUEUED: usize = 64;
 /// How long a revoked partition's task gets in all, commit included.
@@ -62,14 +64,29 @@ pub(crate) struct Rebalances {
     access: Context,
     changes: mpsc::Sender<Change>,
     metrics: Arc<Metrics>,
+    repeats: Mutex<Repeats>,
+}
+
+impl Rebalances {
+    fn new(access: Context, changes: mpsc::Sender<Change>, metrics: Arc<Metrics>) -> Self {
+        Self { access, changes, metrics, repeats: Mutex::default() }
+    }
+
+    /// Logs and counts an error, unless one like it has just been told.
+    fn tell(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeats.is_news(&code, Instant::now()) {
+            self.metrics.emit(ConsumerError { code, error: reason });
+        }
+    }
 }
 
 impl ClientContext for Rebalances {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-        self.metrics.emit(ConsumerError { code, error: reason });
+        self.tell(&error, reason);
         self.access.note(&error, reason);
     }
 
@@ -169,8 +186,7 @@ impl Consumption {
         // Before the credentials are read, so that no change is missed.
         let mut renewals = self.kafka.renewals();
         let (changes, inbox) = mpsc::channel(QUEUED);
-        let context =
-            Rebalances { access: self.kafka.context("consumer"), changes, metrics: Arc::clone(&self.metrics) };
+        let context = Rebalances::new(self.kafka.context("consumer"), changes, Arc::clone(&self.metrics));
         let consumer: Arc<BridgeConsumer> = Arc::new(self.kafka.tickets_config().create_with_context(context)?);
         consumer.subscribe(&[&self.topic])?;
         self.metrics.kafka_consumer_initialized.inc();
@@ -187,7 +203,7 @@ impl Consumption {
         let owned = tokio::spawn(owner.run(inbox, ending.clone()));
         // A task of its own: `block_in_place` in a callback must not block this one.
         let pulse = self.health.pulse(CONSUMER_LOOP, self.stall);
-        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), Arc::clone(&self.metrics), pulse));
+        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), pulse));
         let gate = self.intake.gate.clone();
         let followed = tokio::spawn(members::follow(Arc::clone(&consumer), self.group.clone(), gate));
         let _followed = AbortOnDropHandle::new(followed);
@@ -211,7 +227,7 @@ impl Consumption {
 
 /// Polls the main consumer until it breaks. Records come through partition queues, so this yields only errors, and
 /// callbacks.
-async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>, pulse: Pulse) -> anyhow::Error {
+async fn poll_for_ever(consumer: Arc<BridgeConsumer>, pulse: Pulse) -> anyhow::Error {
     loop {
         pulse.beat();
         let Ok(polled) = tokio::time::timeout(BEAT, consumer.recv()).await else { continue };
@@ -225,13 +241,25 @@ async fn poll_for_ever(consumer: Arc<BridgeConsumer>, metrics: Arc<Metrics>, pul
             Err(KafkaError::MessageConsumptionFatal(code)) => {
                 return anyhow::anyhow!("librdkafka gave up with a fatal error: {code}");
             }
-            Err(error) => {
-                let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                metrics.emit(ConsumerError { code, error: &error.to_string() });
-                // librdkafka reconnects by itself; this only bounds the log.
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
+            // librdkafka reconnects by itself. Its errors stand in the queue before the assignment that ends an outage:
+            // none may be waited for.
+            Err(error) => consumer.client().context().tell(&error, &error.to_string()),
         }
+    }
+}
+
+/// Which errors have just been told.
+#[derive(Debug, Default)]
+struct Repeats(BTreeMap<String, Instant>);
+
+impl Repeats {
+    /// Whether an error with this code is to be told again.
+    fn is_news(&mut self, code: &str, now: Instant) -> bool {
+        let news = self.0.get(code).is_none_or(|told| now.duration_since(*told) >= REPEAT);
+        if news {
+            self.0.insert(code.to_owned(), now);
+        }
+        news
     }
 }
 
@@ -343,4 +371,20 @@ impl Owner {
 
 fn keys(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
     partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_once_a_second_and_another_at_once() {
+        let (mut repeats, start) = (Repeats::default(), Instant::now());
+        let told = |repeats: &mut Repeats, code, ms| repeats.is_news(code, start + Duration::from_millis(ms));
+        assert!(told(&mut repeats, "AllBrokersDown", 0));
+        assert!(!told(&mut repeats, "AllBrokersDown", 999));
+        assert!(told(&mut repeats, "Resolve", 999));
+        assert!(told(&mut repeats, "AllBrokersDown", 1000));
+        assert!(!told(&mut repeats, "AllBrokersDown", 1999));
+    }
 }

@@ -172,3 +172,19 @@ async fn a_worker_ends_in_time_although_the_broker_is_away() {
     assert!(told.elapsed() < Duration::from_secs(15), "it took {:?}", told.elapsed());
     world.kafka.broker_up().expect("up");
 }
+
+/// The longer a broker is away, the more errors librdkafka tells; they must not stand before what it tells afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn inc_17_tickets_start_soon_after_a_long_outage_of_the_broker() {
+    let world = World::new().await;
+    let worker = world.worker(&[]).await;
+    worker.wait_ready().await;
+    world.kafka.broker_down().expect("down");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    world.kafka.broker_up().expect("up");
+    let back = std::time::Instant::now();
+    world.publish(&world.ticket("after", "echo x")).await;
+    eventually("it starts", || worker.log().contains("ticket_started").then_some(())).await;
+    println!("the first start came after {:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(10), "the first start took {:?}", back.elapsed());
+}
