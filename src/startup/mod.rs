@@ -1,8 +1,8 @@
 //! Start-up checks: what the worker needs of Kafka, Temporal, the Schema Registry and this machine. `run` makes them at
 //! the start and every few minutes, `worker-agents doctor` when an operator asks; both print the same findings.
 //!
-//! Facts are gathered in [`cluster`], [`engine`] and [`schemas`]; what they mean is decided by values without I/O
-//! ([`topics`], [`retention`], [`clock`]). What cannot be found out is a state of its own: neither a pass nor a failure.
+//! Facts are gathered in `cluster`, `engine` and `schemas`; what they mean is decided by values without I/O
+//! (`topics`, `retention`, `clock`). What cannot be found out is a state of its own: neither a pass nor a failure.
 
 mod checks;
 mod clock;
