@@ -52,8 +52,13 @@ impl Checks {
     /// Makes every check once. With `fix`, what can be created is created.
     pub async fn make(&self, fix: bool) -> Vec<Finding> {
         let kafka = &self.config.kafka;
-        let (cluster, engine, (schemas, registry_clock)) =
-            tokio::join!(cluster::look(kafka), self.engine(fix), schemas::look(kafka, self.registry.as_deref()));
+        let letters = &self.config.dead_letters;
+        let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
+        let (cluster, engine, (schemas, registry_clock)) = tokio::join!(
+            cluster::look(kafka, alerts),
+            self.engine(fix),
+            schemas::look(kafka, self.registry.as_deref())
+        );
         let mut findings = Vec::new();
         let mut sights = engine.sights;
         let unasked = Err("Kafka did not answer".to_owned());

@@ -22,6 +22,8 @@ pub(super) enum Role {
     Results,
     DeadLetters,
     Rejected,
+    /// Of alerts about dead letters; they wait while it is missing.
+    Alerts,
 }
 
 impl Role {
@@ -32,6 +34,7 @@ impl Role {
             Self::Results => "KAFKA_RESULTS_TOPIC",
             Self::DeadLetters => "KAFKA_DLQ_TOPIC",
             Self::Rejected => "KAFKA_REJECTED_TOPIC",
+            Self::Alerts => "DLQ_ALERT_KAFKA_TOPIC",
         }
     }
 }
@@ -61,14 +64,15 @@ pub(super) struct Cluster {
     pub(super) record_ahead: Result<bool, String>,
 }
 
-/// The topics of `config`, in the order of their importance.
-fn wanted(config: &KafkaConfig) -> Vec<(Role, String)> {
+/// The topics of `config`, in the order of their importance, and that of alerts when they are on.
+fn wanted(config: &KafkaConfig, alerts: Option<&str>) -> Vec<(Role, String)> {
     let mut topics = vec![
         (Role::Tickets, config.tickets_topic.clone()),
         (Role::Results, config.results_topic.clone()),
         (Role::DeadLetters, config.dlq_topic.clone()),
     ];
     topics.extend(config.rejected_topic.clone().map(|name| (Role::Rejected, name)));
+    topics.extend(alerts.map(|name| (Role::Alerts, name.to_owned())));
     topics
 }
 
@@ -80,7 +84,7 @@ pub(super) async fn topics(config: &KafkaConfig) -> anyhow::Result<Vec<Topic>> {
     let config = config.clone();
     tokio::task::spawn_blocking(move || {
         let client = Clients::new(&config)?.reader(&config.group_id)?;
-        find_topics(&config, &client)
+        find_topics(&config, None, &client)
     })
     .await?
 }
@@ -89,11 +93,11 @@ pub(super) async fn topics(config: &KafkaConfig) -> anyhow::Result<Vec<Topic>> {
 ///
 /// # Errors
 /// As [`topics`].
-pub(super) async fn look(config: &KafkaConfig) -> anyhow::Result<Cluster> {
-    let asked = config.clone();
+pub(super) async fn look(config: &KafkaConfig, alerts: Option<&str>) -> anyhow::Result<Cluster> {
+    let (asked, alerts) = (config.clone(), alerts.map(str::to_owned));
     let (mut topics, broker, group, record_ahead) = tokio::task::spawn_blocking(move || {
         let client = Clients::new(&asked)?.reader(&asked.group_id)?;
-        let topics = find_topics(&asked, &client)?;
+        let topics = find_topics(&asked, alerts.as_deref(), &client)?;
         let broker = client.fetch_metadata(None, METADATA_TIMEOUT).ok();
         let broker = broker.and_then(|metadata| metadata.brokers().first().map(|broker| broker.id()));
         let partitions = match topics.first().map(|topic| &topic.state) {
@@ -128,9 +132,9 @@ pub(super) async fn look(config: &KafkaConfig) -> anyhow::Result<Cluster> {
     Ok(Cluster { topics, broker: broker.unwrap_or_else(|| Err("no broker is known".to_owned())), group, record_ahead })
 }
 
-fn find_topics(config: &KafkaConfig, client: &Reader) -> anyhow::Result<Vec<Topic>> {
+fn find_topics(config: &KafkaConfig, alerts: Option<&str>, client: &Reader) -> anyhow::Result<Vec<Topic>> {
     let mut topics = Vec::new();
-    for (role, name) in wanted(config) {
+    for (role, name) in wanted(config, alerts) {
         let state = kafka::describe_topic(config, client, &name)?;
         let other = name.replace('.', "-");
         let hyphenated = (state == TopicState::Missing

@@ -26,6 +26,11 @@ pub(super) fn existence(topic: &Topic) -> Finding {
         (TopicState::Partitions(n), _) => {
             Finding::ok(Check::KafkaTopics, format!("Kafka topic {name} exists with {n} partitions"))
         }
+        (TopicState::Missing | TopicState::Denied, _) if topic.role == Role::Alerts => Finding::failed(
+            Check::KafkaTopics,
+            format!("Kafka has no topic {name:?} that this worker may see: alerts about dead letters wait"),
+            format!("create it, give the worker's user the right to write it, or correct {setting}"),
+        ),
         (TopicState::Missing, Some(hyphenated)) => Finding::fatal(
             Check::KafkaTopics,
             format!("Kafka has no topic {name:?}, only {hyphenated:?}"),
@@ -55,7 +60,7 @@ pub(super) fn existence(topic: &Topic) -> Finding {
 fn right(role: Role) -> &'static str {
     match role {
         Role::Tickets | Role::Rejected => "read it",
-        Role::Results | Role::DeadLetters => "write it",
+        Role::Results | Role::DeadLetters | Role::Alerts => "write it",
     }
 }
 
@@ -90,7 +95,7 @@ fn message_size(topic: &Topic) -> Option<Finding> {
         Role::Tickets => TICKET_BYTES,
         Role::Results => RESULT_BYTES,
         Role::DeadLetters => DEAD_LETTER_BYTES,
-        Role::Rejected => return None,
+        Role::Rejected | Role::Alerts => return None,
     };
     let name = &topic.name;
     Some(match number(&topic.options, "max.message.bytes") {
@@ -204,6 +209,7 @@ pub(super) mod tests {
             Role::Results => "execution.results",
             Role::DeadLetters => "execution.tickets.dlq",
             Role::Rejected => "execution.tickets.rejected",
+            Role::Alerts => "sre.alerts",
         };
         Topic { role, name: name.to_owned(), state: TopicState::Partitions(12), hyphenated: None, options }
     }
@@ -231,6 +237,15 @@ pub(super) mod tests {
         assert!(denied.fatal && denied.sentence().contains("write it"), "{}", denied.sentence());
         let state = TopicState::Unclear("Leader not available".to_owned());
         assert_eq!(existence(&Topic { state, ..topic(Role::Tickets, Err(String::new())) }).state, State::Unknown);
+    }
+
+    #[test]
+    fn a_missing_topic_of_alerts_is_told_and_ends_nothing() {
+        for state in [TopicState::Missing, TopicState::Denied] {
+            let finding = existence(&Topic { state, ..topic(Role::Alerts, Err(String::new())) });
+            assert!(!finding.fatal && finding.state == State::Failed, "{}", finding.sentence());
+            assert!(finding.sentence().contains("DLQ_ALERT_KAFKA_TOPIC"), "{}", finding.sentence());
+        }
     }
 
     #[test]
