@@ -232,8 +232,8 @@ impl Run {
                 code::TIMEOUT,
                 FailureClass::Retry { after_ms: None },
                 format!(
-                    "the command outlived its time-out of {} s and was stopped; raise `timeout_seconds` or `sla.timeout_ms`",
-                    self.limit.as_millis() as f64 / 1000.0
+                    "the command outlived its time-out of {} and was stopped; raise `timeout_seconds` or `sla.timeout_ms`",
+                    shown_limit(self.limit)
                 ),
                 Some(state),
             ),
@@ -314,6 +314,14 @@ fn describe(report: &mut ExecutionReport, name: &str, stream: &Captured) {
     }
     if !stream.utf8 {
         report.metadata.insert(format!("{name}_utf8"), json!(false));
+    }
+}
+
+fn shown_limit(limit: Duration) -> String {
+    if limit < Duration::from_secs(1) {
+        format!("{} ms", limit.as_millis())
+    } else {
+        format!("{:.1} s", limit.as_secs_f64())
     }
 }
 
