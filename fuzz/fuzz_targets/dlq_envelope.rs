@@ -28,6 +28,7 @@ fuzz_target!(|data: &[u8]| {
         key: Some(head),
         value: Some(data),
         headers: &headers,
+        headers_incomplete: false,
         source: DlqSource { topic: &text, partition: 1, offset: 2, timestamp: None },
         error: &text,
         error_type: "fuzz",

@@ -33,6 +33,8 @@ REST_SECONDS = 4.0
 ORPHAN_SECONDS = 8.0
 # The dev server remembers tickets for a day: the topic must not remember them for longer.
 KEPT_MS = 12 * 3600 * 1000
+# A segment is kept as a whole, so its records may become older by so much.
+SEGMENT_MS = 3600 * 1000
 # What the contract gives the dead-letter topic.
 DEAD_LETTER_BYTES = 2 * 1024 * 1024
 
@@ -81,8 +83,8 @@ class Stage:
         self.kafka = Kafka(settings, folder)
         cleanup.callback(self.kafka.stop)
         self.kafka.create_topics(
-            f"{TICKETS}:{PARTITIONS}:retention.ms={KEPT_MS}", f"{RESULTS}:3",
-            f"{DEAD_LETTERS}:3:max.message.bytes={DEAD_LETTER_BYTES}",
+            f"{TICKETS}:{PARTITIONS}:retention.ms={KEPT_MS},segment.ms={SEGMENT_MS}", f"{RESULTS}:3",
+            f"{DEAD_LETTERS}:3:max.message.bytes={DEAD_LETTER_BYTES}", "sre.alerts:1",
         )
         self.registry = Registry(settings, folder)
         cleanup.callback(self.registry.stop)
