@@ -109,6 +109,23 @@ impl Event for RecordSkipped<'_> {
     }
 }
 
+/// A record that another service takes.
+pub struct RecordIgnored<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// The record.
+    pub position: &'a RecordPosition,
+    /// The ticket's type, one of `BRIDGE_IGNORED_TASK_TYPES`.
+    pub task_type: &'static str,
+}
+
+impl Event for RecordIgnored<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        debug!(ticket_id = self.ticket_id, position = %self.position, task_type = self.task_type, "record_ignored");
+        metrics.records.with_label_values(&["ignored"]).inc();
+    }
+}
+
 /// A record went to the DLQ.
 pub struct RecordDeadLettered<'a> {
     /// The ticket, when its id is known.

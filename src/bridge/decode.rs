@@ -19,6 +19,8 @@ pub(crate) enum Decoded {
     Ticket(Box<Ticket>),
     /// A ticket that is not PENDING: not for a worker.
     NotPending(Box<Ticket>),
+    /// A ticket that another service takes from the same topic (INC-03).
+    Ignored(Box<Ticket>),
     /// Not a ticket, or not one for this worker.
     Rejected(Rejection),
 }
@@ -99,11 +101,16 @@ fn bounded(hint: &str) -> String {
 pub(crate) struct Decoder {
     registry: Option<Arc<RegistryClient>>,
     supported: BTreeSet<TaskType>,
+    ignored: BTreeSet<TaskType>,
 }
 
 impl Decoder {
-    pub(crate) fn new(registry: Option<Arc<RegistryClient>>, supported: BTreeSet<TaskType>) -> Self {
-        Self { registry, supported }
+    pub(crate) fn new(
+        registry: Option<Arc<RegistryClient>>,
+        supported: BTreeSet<TaskType>,
+        ignored: BTreeSet<TaskType>,
+    ) -> Self {
+        Self { registry, supported, ignored }
     }
 
     /// Whether decoding has to ask the registry.
@@ -142,6 +149,7 @@ impl Decoder {
         Ok(match decoded {
             Err(error) => Decoded::Rejected(error.into()),
             Ok(ticket) if ticket.status != TicketStatus::Pending => Decoded::NotPending(Box::new(ticket)),
+            Ok(ticket) if self.ignored.contains(&ticket.task_type) => Decoded::Ignored(Box::new(ticket)),
             Ok(ticket) if !self.supported.contains(&ticket.task_type) => {
                 let error = format!(
                     "task type {} is not among SUPPORTED_TASK_TYPES of this worker; add it or publish to a fleet that has it",

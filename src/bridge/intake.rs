@@ -15,7 +15,8 @@ use super::pace::Turnstile;
 use super::record::Record;
 use super::start::{Starter, phase_at_start};
 use crate::events::{
-    DuplicateRecognised, PeerUnavailable, RecordSkipped, SetupFault, TicketRedriven, TicketStarted, TraceHeadersIgnored,
+    DuplicateRecognised, PeerUnavailable, RecordIgnored, RecordSkipped, SetupFault, TicketRedriven, TicketStarted,
+    TraceHeadersIgnored,
 };
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -79,6 +80,11 @@ impl Intake {
         }
         match stop.run_until_cancelled(self.decode(record, lane)).await? {
             Decoded::Ticket(ticket) => self.start(&ticket, record, lane, stop, handled).await?,
+            Decoded::Ignored(ticket) => self.metrics.emit(RecordIgnored {
+                ticket_id: ticket.ticket_id.as_str(),
+                position: record.position(),
+                task_type: ticket.task_type.as_str(),
+            }),
             Decoded::NotPending(ticket) => self.metrics.emit(RecordSkipped {
                 ticket_id: ticket.ticket_id.as_str(),
                 position: record.position(),

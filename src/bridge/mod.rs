@@ -90,7 +90,11 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
         })
     };
     let intake = Intake {
-        decoder: Decoder::new(parts.registry, config.identity.supported_task_types.clone()),
+        decoder: Decoder::new(
+            parts.registry,
+            config.identity.supported_task_types.clone(),
+            config.identity.ignored_task_types.clone(),
+        ),
         starter: Starter::new(
             parts.client,
             config.temporal.task_queue.clone(),

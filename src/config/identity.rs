@@ -14,6 +14,8 @@ pub struct IdentityConfig {
     pub agent_id: String,
     /// `SUPPORTED_TASK_TYPES`: others go to the DLQ.
     pub supported_task_types: BTreeSet<TaskType>,
+    /// `BRIDGE_IGNORED_TASK_TYPES`: somebody else takes them from the same topic.
+    pub ignored_task_types: BTreeSet<TaskType>,
     /// `MAX_CONCURRENT_TASKS`: attempts that run at once on this worker.
     pub max_concurrent_tasks: usize,
 }
@@ -26,7 +28,13 @@ impl IdentityConfig {
         }
         Self {
             agent_id,
-            supported_task_types: task_types(reader),
+            supported_task_types: supported(reader),
+            ignored_task_types: task_types(
+                reader,
+                "BRIDGE_IGNORED_TASK_TYPES",
+                "",
+                "task types that are passed over and counted, because another service takes them (INC-03); added by this product",
+            ),
             max_concurrent_tasks: usize::try_from(reader.number(
                 "MAX_CONCURRENT_TASKS",
                 5,
@@ -38,12 +46,21 @@ impl IdentityConfig {
     }
 }
 
-fn task_types(reader: &mut Reader<'_>) -> BTreeSet<TaskType> {
-    let words = reader.list(
+fn supported(reader: &mut Reader<'_>) -> BTreeSet<TaskType> {
+    let types = task_types(
+        reader,
         "SUPPORTED_TASK_TYPES",
         "BUILD,DEPLOY,TEST,VALIDATE,EXECUTE,COMPENSATE,QUERY,TRANSFORM",
         "task types taken from Kafka; a ticket of another type goes to the DLQ",
     );
+    if types.is_empty() {
+        reader.error("SUPPORTED_TASK_TYPES: at least one task type is needed".to_owned());
+    }
+    types
+}
+
+fn task_types(reader: &mut Reader<'_>, name: &'static str, default: &str, help: &'static str) -> BTreeSet<TaskType> {
+    let words = reader.list(name, default, help);
     let mut types = BTreeSet::new();
     for word in words {
         match word.parse::<TaskType>() {
@@ -51,13 +68,10 @@ fn task_types(reader: &mut Reader<'_>) -> BTreeSet<TaskType> {
                 types.insert(task_type);
             }
             Err(_) => reader.error(format!(
-                "SUPPORTED_TASK_TYPES: {word:?} is no task type (known: {})",
+                "{name}: {word:?} is no task type (known: {})",
                 TaskType::ALL.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ")
             )),
         }
-    }
-    if types.is_empty() {
-        reader.error("SUPPORTED_TASK_TYPES: at least one task type is needed".to_owned());
     }
     types
 }

@@ -169,3 +169,17 @@ async fn inc_14_a_header_whose_name_is_no_text_holds_up_nothing() {
     assert_eq!(letter["dlq_metadata"]["error_code"], "invalid_json");
     assert_eq!(letter["dlq_metadata"]["original_headers_truncated"], true, "it says that a header is missing");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inc_03_a_type_that_another_service_takes_is_passed_over_and_counted() {
+    let world = World::new().await;
+    let worker = world.worker(&[("BRIDGE_IGNORED_TASK_TYPES", "BUILD")]).await;
+    let mut build = world.ticket("build", "true");
+    build["task_type"] = json!("BUILD");
+    world.publish(&build).await;
+    world.publish(&world.ticket("execute", "true")).await;
+    assert_eq!(world.result("execute").await["status"], "COMPLETED");
+    worker.reaches(r#"worker_agent_records_total{disposition="ignored"}"#, 1.0).await;
+    assert_eq!(world.runs("build"), 0);
+    assert!(world.dead_letters().is_empty());
+}

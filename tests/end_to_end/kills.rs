@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::world::{World, command_lines, eventually, processes};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_worker_loses_nothing_and_doubles_nothing() {
+async fn inc_15_inc_22_a_killed_worker_loses_nothing_and_doubles_nothing() {
     let world = World::new().await;
     let mut worker = world.worker(&[]).await;
     let marker = format!("61.8{}", u32::from_str_radix(&world.id[..6], 16).expect("hex"));

@@ -33,7 +33,7 @@ async fn a_worker_that_is_told_to_stop_hands_its_attempt_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_stops_the_work_and_says_so() {
+async fn inc_11_a_cancel_stops_the_work_and_is_reported_as_failed() {
     let world = World::new().await;
     let _worker = world.worker(&[]).await;
     let marker = format!("73.2{}", u32::from_str_radix(&world.id[..6], 16).expect("hex"));

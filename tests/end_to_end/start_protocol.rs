@@ -27,7 +27,7 @@ fn ticket(world: &World, script: &str) -> Ticket {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_duplicates_and_collisions_are_told_apart_open_or_closed() {
+async fn inc_21_starts_duplicates_and_collisions_are_told_apart_open_or_closed() {
     let world = World::new().await;
     let starter = starter(&world.temporal, "default").await;
     let (same, other) = (ticket(&world, "one"), ticket(&world, "two"));
