@@ -4,6 +4,7 @@ mod context;
 mod faults;
 mod login;
 mod producer;
+mod repeats;
 mod rotation;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 pub use context::{Context, Reader, StreamReader};
 pub use faults::{ACCESS_CHECK, Faults};
 pub use producer::Producer;
+pub(crate) use repeats::Repeats;
 pub(crate) use rotation::Watch;
 
 use crate::config::{KafkaConfig, Sasl, SecretSource};

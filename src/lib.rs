@@ -22,5 +22,6 @@ pub mod rejections;
 pub mod results;
 pub mod sdk_metrics;
 pub mod startup;
+mod task;
 pub mod temporal;
 pub mod worker;

@@ -183,7 +183,11 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                         let following = tokio::spawn(rejected(rejections, beside.clone()));
                         let result = run_bridge(&config, parts, &stop).await;
                         beside.cancel();
-                        following.await?;
+                        worker_stop.cancel();
+                        alerts_stop.cancel();
+                        if let Err(error) = following.await {
+                            tracing::error!(%error, "following rejections broke");
+                        }
                         result
                     }
                     None => Ok(()),
@@ -203,8 +207,11 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             };
             let (bridged, worked, (), ()) = tokio::join!(bridge, worker, alerts, checking);
             credentials_stop.cancel();
-            watching.await?;
-            following.await?;
+            for ended in [watching.await, following.await] {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "watching credentials broke");
+                }
+            }
             flush(&producer);
             surface_stop.cancel();
             serving.await??;

@@ -12,6 +12,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
@@ -28,8 +29,9 @@ use super::partition::Partition;
 use super::{flow, members};
 use crate::events::{ConsumerError, ConsumerLost};
 use crate::health::{Health, Pulse};
-use crate::kafka::{Clients, Context};
+use crate::kafka::{Clients, Context, Repeats};
 use crate::metrics::Metrics;
+use crate::task::once;
 
 /// The consumer of the tickets topic.
 pub(crate) type BridgeConsumer = StreamConsumer<Rebalances>;
@@ -44,8 +46,6 @@ const OWNER_LOOP: &str = "kafka_partitions";
 const STABLE: Duration = Duration::from_secs(60);
 /// Loops that have nothing to do show that often that they live.
 const BEAT: Duration = Duration::from_secs(1);
-/// An error of the consumer is told once in so long.
-const REPEAT: Duration = Duration::from_secs(1);
 /// Rebalances waiting for the main task; there are never more than one or two.
 const QUEUED: usize = 64;
 /// How long a revoked partition's task gets in all, commit included.
@@ -196,14 +196,17 @@ impl Consumption {
             intake: Arc::clone(&self.intake),
             health: self.health.clone(),
             broken: broken.clone(),
+            ending: ending.clone(),
             stall: self.stall,
             paused: false,
             tasks: BTreeMap::new(),
         };
-        let owned = tokio::spawn(owner.run(inbox, ending.clone()));
-        // A task of its own: `block_in_place` in a callback must not block this one.
         let pulse = self.health.pulse(CONSUMER_LOOP, self.stall);
-        let mut polled = tokio::spawn(poll_for_ever(Arc::clone(&consumer), pulse));
+        let mut tasks = Tasks {
+            owned: Some(tokio::spawn(owner.run(inbox, ending.clone()))),
+            // A task of its own: `block_in_place` in a callback must not block this one.
+            polled: Some(tokio::spawn(poll_for_ever(Arc::clone(&consumer), pulse))),
+        };
         let gate = self.intake.gate.clone();
         let followed = tokio::spawn(members::follow(Arc::clone(&consumer), self.group.clone(), gate));
         let _followed = AbortOnDropHandle::new(followed);
@@ -211,17 +214,51 @@ impl Consumption {
             () = stop.cancelled() => Ok(Ended::Stopped),
             Ok(()) = renewals.changed() => Ok(Ended::Renewed),
             () = broken.cancelled() => Err(anyhow::anyhow!("a partition's task broke")),
-            lost = &mut polled => Err(lost.unwrap_or_else(|error| anyhow::anyhow!("the poll loop broke: {error}"))),
+            lost = tasks.lost() => Err(lost),
         };
         ending.cancel();
-        // Polled until the partitions are given up: their commits are answered meanwhile.
-        owned.await?;
-        polled.abort();
-        // Waits for a callback that is under way; being aborted is how it ends.
-        let _ = polled.await;
+        let given_up = tasks.end().await;
         // Leaving the group hands the partitions over at once instead of after the session time-out.
         border_call("kafka.leave", || consumer.unsubscribe());
-        ended
+        given_up.and(ended)
+    }
+}
+
+/// The tasks of one consumer. A task that has ended is waited for once and no more.
+struct Tasks {
+    owned: Option<JoinHandle<()>>,
+    polled: Option<JoinHandle<anyhow::Error>>,
+}
+
+impl Tasks {
+    /// Resolves when one of them has ended although nobody told it to. Cancel-safe.
+    async fn lost(&mut self) -> anyhow::Error {
+        tokio::select! {
+            ended = once(&mut self.owned) => match ended {
+                Ok(()) => anyhow::anyhow!("the owner of the partitions has ended"),
+                Err(error) => anyhow::anyhow!("the owner of the partitions broke: {error}"),
+            },
+            ended = once(&mut self.polled) => {
+                ended.unwrap_or_else(|error| anyhow::anyhow!("the poll loop broke: {error}"))
+            }
+        }
+    }
+
+    /// Waits until the partitions are given up, and ends the poll loop then: their commits are answered meanwhile.
+    ///
+    /// # Errors
+    /// When the owner broke.
+    async fn end(self) -> anyhow::Result<()> {
+        let given_up = match self.owned {
+            Some(owned) => owned.await.context("the owner of the partitions broke"),
+            None => Ok(()),
+        };
+        if let Some(polled) = self.polled {
+            polled.abort();
+            // Waits for a callback that is under way; being aborted is how it ends.
+            let _ = polled.await;
+        }
+        given_up
     }
 }
 
@@ -248,21 +285,6 @@ async fn poll_for_ever(consumer: Arc<BridgeConsumer>, pulse: Pulse) -> anyhow::E
     }
 }
 
-/// Which errors have just been told.
-#[derive(Debug, Default)]
-struct Repeats(BTreeMap<String, Instant>);
-
-impl Repeats {
-    /// Whether an error with this code is to be told again.
-    fn is_news(&mut self, code: &str, now: Instant) -> bool {
-        let news = self.0.get(code).is_none_or(|told| now.duration_since(*told) >= REPEAT);
-        if news {
-            self.0.insert(code.to_owned(), now);
-        }
-        news
-    }
-}
-
 /// Owns the partition tasks.
 struct Owner {
     consumer: Arc<BridgeConsumer>,
@@ -270,6 +292,8 @@ struct Owner {
     health: Health,
     /// Told by a partition's task that ends although nobody stopped it.
     broken: CancellationToken,
+    /// Ends the partitions' tasks, also when the owner itself is gone.
+    ending: CancellationToken,
     stall: Duration,
     /// Whether the assignment is paused, because the gate is closed.
     paused: bool,
@@ -322,7 +346,7 @@ impl Owner {
                 tracing::error!(topic, partition = number, "the partition has no queue; it is not consumed");
                 continue;
             };
-            let stop = CancellationToken::new();
+            let stop = self.ending.child_token();
             let partition = Partition {
                 topic: topic.clone(),
                 number,
@@ -377,14 +401,26 @@ fn keys(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_error_is_told_once_a_second_and_another_at_once() {
-        let (mut repeats, start) = (Repeats::default(), Instant::now());
-        let told = |repeats: &mut Repeats, code, ms| repeats.is_news(code, start + Duration::from_millis(ms));
-        assert!(told(&mut repeats, "AllBrokersDown", 0));
-        assert!(!told(&mut repeats, "AllBrokersDown", 999));
-        assert!(told(&mut repeats, "Resolve", 999));
-        assert!(told(&mut repeats, "AllBrokersDown", 1000));
-        assert!(!told(&mut repeats, "AllBrokersDown", 1999));
+    #[tokio::test]
+    async fn inc_17_a_poll_loop_that_ends_is_told_and_waited_for_once() {
+        let owner_ends = CancellationToken::new();
+        let stopped = owner_ends.clone();
+        let mut tasks = Tasks {
+            owned: Some(tokio::spawn(async move { stopped.cancelled().await })),
+            polled: Some(tokio::spawn(async { anyhow::anyhow!("fatal") })),
+        };
+        assert_eq!(tasks.lost().await.to_string(), "fatal");
+        owner_ends.cancel();
+        assert!(tasks.end().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn inc_17_an_owner_that_breaks_is_told_and_ends_the_poll_loop() {
+        let mut tasks = Tasks {
+            owned: Some(tokio::spawn(async { panic!("a defect") })),
+            polled: Some(tokio::spawn(std::future::pending())),
+        };
+        assert!(tasks.lost().await.to_string().contains("the owner of the partitions broke"));
+        assert!(tasks.end().await.is_ok());
     }
 }

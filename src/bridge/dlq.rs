@@ -1,7 +1,7 @@
 //! The dead-letter topic: published, and acknowledged, before the source offset is committed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -23,24 +23,41 @@ pub(crate) struct DeadLetters {
     producer: Producer,
     topic: String,
     metrics: Arc<Metrics>,
-    /// Whether the last try failed.
-    away: AtomicBool,
+    /// Records whose last try failed.
+    failing: AtomicUsize,
+}
+
+/// Counts a record as failing until it is published or given up.
+struct Failing<'a>(&'a AtomicUsize);
+
+impl<'a> Failing<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl DeadLetters {
     pub(crate) fn new(producer: Producer, topic: String, metrics: Arc<Metrics>) -> Self {
-        Self { producer, topic, metrics, away: AtomicBool::new(false) }
+        Self { producer, topic, metrics, failing: AtomicUsize::default() }
     }
 
     /// Publishes until the broker has acknowledged it: the record has no other place to be safe in.
     pub(crate) async fn publish(&self, record: &Record, rejection: &Rejection) {
         let started = Instant::now();
         let (mut failures, mut limit) = (0u32, MAX_DLQ_RECORD_BYTES);
+        let mut failing = None;
         loop {
             match self.try_publish(record, rejection, limit).await {
-                Ok(()) => break self.away.store(false, Ordering::Relaxed),
+                Ok(()) => break,
                 Err(error) => {
-                    self.away.store(true, Ordering::Relaxed);
+                    failing.get_or_insert_with(|| Failing::new(&self.failing));
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
                         // A topic with a smaller `max.message.bytes` than the contract's: the original bytes alone fit.
                         limit = 0;
@@ -51,6 +68,7 @@ impl DeadLetters {
                 }
             }
         }
+        drop(failing);
         self.metrics.emit(RecordDeadLettered {
             ticket_id: rejection.ticket_id.as_deref(),
             task_type: task_type_label(rejection.task_type.as_deref()),
@@ -64,7 +82,7 @@ impl DeadLetters {
 
     /// Whether the brokers take no dead letters.
     pub(crate) fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
+        self.failing.load(Ordering::Relaxed) > 0
     }
 
     async fn try_publish(&self, record: &Record, rejection: &Rejection, limit: usize) -> Result<(), KafkaError> {

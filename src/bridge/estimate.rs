@@ -94,8 +94,9 @@ impl Look {
 #[derive(Debug, Default)]
 pub struct Estimate {
     count: Option<Count>,
-    /// Own tickets not seen to finish: when they were started. Those older than [`BLIND`] are left to the count.
-    own: BTreeMap<String, Instant>,
+    /// Own starts of tickets not seen to finish, oldest first: more than one while a duplicate is being found out. Those
+    /// older than [`BLIND`] are left to the count.
+    own: BTreeMap<String, Vec<Instant>>,
 }
 
 impl Estimate {
@@ -103,13 +104,13 @@ impl Estimate {
     #[must_use]
     pub fn look(&self, now: Instant) -> Look {
         let Some(count) = &self.count else {
-            let own = self.own.len() as u64;
+            let own = self.own.values().map(Vec::len).sum::<usize>() as u64;
             return Look { known: false, in_flight: own, unseen: own };
         };
         let counted = count.tickets.saturating_sub(count.finished);
         let blind = self.blind_since(now);
         let (mut since, mut young, mut old) = (0, 0, 0);
-        for started in self.own.values() {
+        for started in self.own.values().flatten() {
             since += u64::from(*started >= count.asked);
             let visible = *started + VISIBILITY_LAG <= count.asked;
             young += u64::from(!visible);
@@ -123,17 +124,26 @@ impl Estimate {
 
     /// A ticket is being started.
     pub fn started(&mut self, ticket_id: &str, now: Instant) {
-        self.own.insert(ticket_id.to_owned(), now);
+        self.own.entry(ticket_id.to_owned()).or_default().push(now);
     }
 
-    /// A ticket that counts as started turned out not to be a new one.
+    /// A start turned out to be none: the ticket is a duplicate, or refused. Others of the same id stay.
     pub fn given_back(&mut self, ticket_id: &str) {
-        self.own.remove(ticket_id);
+        self.take(ticket_id, Vec::pop);
+    }
+
+    fn take(&mut self, ticket_id: &str, which: impl FnOnce(&mut Vec<Instant>) -> Option<Instant>) -> Option<Instant> {
+        let starts = self.own.get_mut(ticket_id)?;
+        let taken = which(starts);
+        if starts.is_empty() {
+            self.own.remove(ticket_id);
+        }
+        taken
     }
 
     /// A ticket was seen to finish, `age` after its start.
     pub fn finished(&mut self, ticket_id: &str, age: Duration, now: Instant) {
-        let own = self.own.remove(ticket_id);
+        let own = self.take(ticket_id, |starts| (!starts.is_empty()).then(|| starts.remove(0)));
         let Some(count) = &mut self.count else { return };
         let counted = match own {
             Some(started) => started < count.asked,
@@ -148,7 +158,10 @@ impl Estimate {
         // What finished while the server counted may be in the count still; the next one tells.
         self.count = Some(Count { tickets, asked, finished: 0 });
         let blind = self.blind_since(now);
-        self.own.retain(|_, started| *started > blind);
+        self.own.retain(|_, starts| {
+            starts.retain(|started| *started > blind);
+            !starts.is_empty()
+        });
     }
 
     /// Starts up to then are in every bridge's count. While counts fail, that moment does not move.

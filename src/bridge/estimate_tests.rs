@@ -218,3 +218,33 @@ fn a_bridge_whose_counts_fail_starts_no_more_than_its_share_of_what_it_saw() {
     }
     assert_eq!(admitted, 6, "half of the twelve between four and sixteen, for ten minutes");
 }
+
+#[test]
+fn inc_16_a_duplicate_gives_back_its_own_place_and_no_other() {
+    let (mut estimate, start) = (Estimate::default(), Instant::now());
+    let limits = limits(10, 1);
+    estimate.counted_at(0, start, start);
+    let mut open = 0;
+    for ticket in 0..100 {
+        let now = start + Duration::from_millis(ticket);
+        // Each is published twice, and both records are asked about before either is answered.
+        let admitted = [0, 1].map(|_| {
+            let admits = estimate.look(now).admits(&limits);
+            if admits {
+                estimate.started(&ticket.to_string(), now);
+            }
+            admits
+        });
+        open += u64::from(admitted[0]);
+        if admitted[1] {
+            estimate.given_back(&ticket.to_string());
+        }
+    }
+    assert_eq!(open, limits.pause_at());
+    assert_eq!(estimate.look(start + Duration::from_millis(200)).in_flight, limits.pause_at());
+    // One that finishes while its duplicate is being found out.
+    estimate.started("0", start);
+    estimate.finished("0", Duration::from_millis(50), start + Duration::from_millis(200));
+    estimate.given_back("0");
+    assert_eq!(estimate.look(start + Duration::from_millis(200)).in_flight, limits.pause_at() - 1);
+}

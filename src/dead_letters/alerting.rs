@@ -28,7 +28,7 @@ use crate::bridge::pace::pause;
 use crate::config::Config;
 use crate::events::{DlqAlertFailed, DlqAlertSent, DlqConsumerError, DlqConsumerLost};
 use crate::health::Health;
-use crate::kafka::{Clients, Context, DELIVERY_TIMEOUT, Producer};
+use crate::kafka::{Clients, Context, DELIVERY_TIMEOUT, Producer, Repeats};
 use crate::metrics::Metrics;
 
 /// The liveness entry of the consumer.
@@ -221,6 +221,7 @@ impl Alerting {
         let mut sending = FuturesUnordered::new();
         let mut commits = tokio::time::interval(COMMIT_INTERVAL);
         let mut paused = false;
+        let mut repeats = Repeats::default();
         loop {
             let lost = std::mem::take(&mut *revoked.lock().unwrap_or_else(PoisonError::into_inner));
             // Their next owner reads them.
@@ -249,10 +250,12 @@ impl Alerting {
                     Err(KafkaError::MessageConsumptionFatal(code)) => {
                         anyhow::bail!("librdkafka gave up with a fatal error: {code}")
                     }
+                    // librdkafka reconnects by itself.
                     Err(error) => {
-                        self.metrics.emit(DlqConsumerError { code: code(&error), error: &error.to_string() });
-                        // librdkafka reconnects by itself; this only bounds the log.
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        let code = code(&error);
+                        if repeats.is_news(&code, Instant::now()) {
+                            self.metrics.emit(DlqConsumerError { code, error: &error.to_string() });
+                        }
                     }
                 },
             }

@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use temporalio_client::Client;
 use ticket_activities::now_ms;
 use ticket_workflows::RecordPosition;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::cancel::{self, PATIENCE_MS, Verdict, judge};
@@ -23,8 +24,9 @@ use crate::bridge::window::Window;
 use crate::config::KafkaConfig;
 use crate::events::{ConsumerError, PeerUnavailable, RejectionHandled};
 use crate::health::Health;
-use crate::kafka::{Clients, StreamReader};
+use crate::kafka::{Clients, Repeats, StreamReader};
 use crate::metrics::Metrics;
+use crate::task::once;
 
 /// The liveness entry.
 pub(super) const REJECTIONS_LOOP: &str = "kafka_rejections";
@@ -34,6 +36,8 @@ const AT_ONCE: usize = 256;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the last commit and the leaving of the group may take: a broker that is away must not hold up a shutdown.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// A consumer that has lived so long breaks for a new reason.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -53,6 +57,8 @@ struct Follower {
     temporal: Turnstile,
 }
 
+/// What was committed: partitions and offsets.
+type Committed = KafkaResult<Vec<(i32, i64)>>;
 /// A rejection that is done: its partition, the reading it belongs to, its offset.
 type Done = (i32, u64, i64);
 
@@ -92,7 +98,7 @@ impl Rejections {
         let mut renewals = self.kafka.renewals();
         let mut consumer = self.kafka.tickets_config();
         consumer.set("group.id", &self.group);
-        let consumer: StreamReader = consumer.create_with_context(self.kafka.context("rejections"))?;
+        let consumer: Arc<StreamReader> = Arc::new(consumer.create_with_context(self.kafka.context("rejections"))?);
         consumer.subscribe(&[&self.topic])?;
         self.health.alive(REJECTIONS_LOOP);
         // The bridge gets this long to start what it has not read yet, whatever the age of the rejections.
@@ -100,13 +106,16 @@ impl Rejections {
         let mut partitions: BTreeMap<i32, Reading> = BTreeMap::new();
         let mut under_way = FuturesUnordered::new();
         let mut commits = tokio::time::interval(COMMIT_INTERVAL);
+        let mut committing: Option<JoinHandle<Committed>> = None;
+        let mut repeats = Repeats::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 // The credentials changed: another consumer takes over.
                 Ok(()) = renewals.changed() => break,
                 Some(done) = under_way.next(), if !under_way.is_empty() => note(&mut partitions, done),
-                _ = commits.tick() => self.commit(&consumer, &mut partitions, CommitMode::Async),
+                _ = commits.tick(), if committing.is_none() => committing = self.commit(&consumer, &partitions),
+                answer = once(&mut committing) => self.committed(&mut partitions, answer),
                 message = consumer.recv(), if under_way.len() < AT_ONCE => match message {
                     Ok(message) => {
                         let (partition, offset) = (message.partition(), message.offset());
@@ -119,18 +128,30 @@ impl Rejections {
                     Err(KafkaError::MessageConsumptionFatal(code)) => {
                         anyhow::bail!("librdkafka gave up with a fatal error: {code}");
                     }
+                    // librdkafka reconnects by itself.
                     Err(error) => {
                         let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                        self.follower.metrics.emit(ConsumerError { code, error: &error.to_string() });
-                        // librdkafka reconnects by itself; this only bounds the log.
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        if repeats.is_news(&code, Instant::now()) {
+                            self.follower.metrics.emit(ConsumerError { code, error: &error.to_string() });
+                        }
                     }
                 },
             }
         }
         // What still waits is read again after the restart.
-        self.commit(&consumer, &mut partitions, CommitMode::Sync);
-        consumer.unsubscribe();
+        let last = async {
+            if let Some(committing) = committing {
+                self.committed(&mut partitions, committing.await);
+            }
+            if let Some(last) = self.commit(&consumer, &partitions) {
+                self.committed(&mut partitions, last.await);
+            }
+            // Blocks: it leaves the group.
+            tokio::task::spawn_blocking(move || drop(consumer)).await
+        };
+        if tokio::time::timeout(HAND_OVER, last).await.is_err() {
+            tracing::warn!(topic = self.topic, "the rejections' group was not left in time; some may be read again");
+        }
         Ok(())
     }
 
@@ -157,26 +178,48 @@ impl Rejections {
         }
     }
 
-    fn commit(&self, consumer: &StreamReader, partitions: &mut BTreeMap<i32, Reading>, mode: CommitMode) {
+    /// Sends a commit of what is done, on a thread that may block: librdkafka tells nobody that a commit was refused
+    /// which it was not asked to wait for. `None`: there is nothing new.
+    fn commit(
+        &self,
+        consumer: &Arc<StreamReader>,
+        partitions: &BTreeMap<i32, Reading>,
+    ) -> Option<JoinHandle<Committed>> {
         // One that has gone to another member is that member's to commit.
-        let Ok(assigned) = consumer.assignment() else { return };
-        let mut offsets = TopicPartitionList::new();
-        for (partition, reading) in partitions.iter() {
-            if assigned.find_partition(&self.topic, *partition).is_some()
-                && let Some(position) = reading.news()
-            {
-                // Only a negative partition could be refused.
-                let _ = offsets.add_partition_offset(&self.topic, *partition, Offset::Offset(position));
+        let assigned = consumer.assignment().ok()?;
+        let positions: Vec<(i32, i64)> = partitions
+            .iter()
+            .filter(|(partition, _)| assigned.find_partition(&self.topic, **partition).is_some())
+            .filter_map(|(partition, reading)| Some((*partition, reading.news()?)))
+            .collect();
+        if positions.is_empty() {
+            return None;
+        }
+        let (consumer, topic) = (Arc::clone(consumer), self.topic.clone());
+        Some(tokio::task::spawn_blocking(move || {
+            let mut offsets = TopicPartitionList::new();
+            for (partition, position) in &positions {
+                offsets.add_partition_offset(&topic, *partition, Offset::Offset(*position))?;
             }
-        }
-        if offsets.count() == 0 {
-            return;
-        }
-        match consumer.commit(&offsets, mode) {
-            Ok(()) => partitions.values_mut().for_each(|reading| reading.committed = reading.window.committable()),
-            // Not lost: the next commit covers it, and to cancel twice is to cancel once.
-            Err(error) => tracing::warn!(%error, topic = self.topic, "offset_commit_failed"),
-        }
+            consumer.commit(&offsets, CommitMode::Sync).map(|()| positions)
+        }))
+    }
+
+    fn committed(&self, partitions: &mut BTreeMap<i32, Reading>, answer: Result<Committed, JoinError>) {
+        let error = match answer {
+            Ok(Ok(positions)) => {
+                for (partition, position) in positions {
+                    if let Some(reading) = partitions.get_mut(&partition) {
+                        reading.committed = Some(position);
+                    }
+                }
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // Not lost: the next commit covers it, and to cancel twice is to cancel once.
+        tracing::warn!(error, topic = self.topic, "offset_commit_failed");
     }
 }
 
