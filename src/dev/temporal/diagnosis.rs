@@ -77,6 +77,12 @@ impl EarlyEnd {
             .then(|| [server, ui].into_iter().find(|port| self.output.contains(&format!(":{}: bind", port.number))))?
     }
 
+    /// The CLI crashed. It does when one of the ports that it chooses for its own services is taken before it uses it.
+    fn crashed(&self) -> bool {
+        // The end of a Go stack trace; the reason above it is often out of reach.
+        self.output.contains("main.main()")
+    }
+
     fn advice(&self) -> String {
         let says = |text: &str| self.output.contains(text);
         let database = || self.database.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
@@ -84,6 +90,8 @@ impl EarlyEnd {
             port.taken()
         } else if says("address already in use") {
             "a port it chose itself is taken: start again".into()
+        } else if self.crashed() {
+            "it crashed: start again".into()
         } else if says("unknown flag") {
             "the Temporal CLI is too old or too new for this build: run `make setup`".into()
         } else if says("database") {
@@ -110,7 +118,11 @@ impl std::error::Error for EarlyEnd {}
 
 /// Whether another start, with other ports, is worth a try.
 pub(super) fn lost_a_chosen_port(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<EarlyEnd>().and_then(EarlyEnd::lost_port).is_some_and(|port| port.chosen)
+    let Some(end) = error.downcast_ref::<EarlyEnd>() else { return false };
+    match end.lost_port() {
+        Some(port) => port.chosen,
+        None => end.crashed(),
+    }
 }
 
 /// A message with the last lines of output below it.
@@ -119,4 +131,22 @@ pub(super) fn with_output(text: String, output: &str) -> String {
         return format!("{text}; it printed nothing");
     }
     format!("{text}; its last lines:\n  {}", output.replace('\n', "\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn early_end(output: &str) -> anyhow::Error {
+        let ports = Ports::choose(0, 0).expect("ports");
+        EarlyEnd { how: "exit code 2".to_owned(), output: output.to_owned(), ports, database: None }.into()
+    }
+
+    #[test]
+    fn a_crash_of_the_cli_is_worth_another_start_and_a_wrong_flag_is_not() {
+        let crash = early_end("main.main()\n\t/home/runner/work/cli/cli/cmd/temporal/main.go:18 +0x8e");
+        assert!(lost_a_chosen_port(&crash));
+        assert!(crash.to_string().contains("it crashed: start again"), "{crash}");
+        assert!(!lost_a_chosen_port(&early_end("Error: unknown flag: --nonsense")));
+    }
 }
