@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::sync::watch;
@@ -265,6 +266,11 @@ pub enum NoMetadata {
     /// No broker answered in time.
     #[error("{0}")]
     Unanswered(String),
+}
+
+/// librdkafka's name of an error, for logs and labels: a closed set.
+pub(crate) fn error_code(error: &KafkaError) -> String {
+    error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"))
 }
 
 /// Lets waiting callbacks run.

@@ -29,7 +29,7 @@ use super::partition::Partition;
 use super::{flow, members};
 use crate::events::{ConsumerError, ConsumerLost};
 use crate::health::{Health, Pulse};
-use crate::kafka::{Clients, Context, Repeats};
+use crate::kafka::{Clients, Context, Repeats, error_code};
 use crate::metrics::Metrics;
 use crate::task::once;
 
@@ -74,7 +74,7 @@ impl Rebalances {
 
     /// Logs and counts an error, unless one like it has just been told.
     fn tell(&self, error: &KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+        let code = error_code(error);
         let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
         if repeats.is_news(&code, Instant::now()) {
             self.metrics.emit(ConsumerError { code, error: reason });

@@ -28,7 +28,7 @@ use crate::bridge::pace::pause;
 use crate::config::Config;
 use crate::events::{DlqAlertFailed, DlqAlertSent, DlqConsumerError, DlqConsumerLost};
 use crate::health::Health;
-use crate::kafka::{Clients, Context, DELIVERY_TIMEOUT, Producer, Repeats};
+use crate::kafka::{Clients, Context, DELIVERY_TIMEOUT, Producer, Repeats, error_code};
 use crate::metrics::Metrics;
 
 /// The liveness entry of the consumer.
@@ -77,7 +77,7 @@ impl ClientContext for Members {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.metrics.emit(DlqConsumerError { code: code(&error), error: reason });
+        self.metrics.emit(DlqConsumerError { code: error_code(&error), error: reason });
         self.access.note(&error, reason);
     }
 
@@ -252,7 +252,7 @@ impl Alerting {
                     }
                     // librdkafka reconnects by itself.
                     Err(error) => {
-                        let code = code(&error);
+                        let code = error_code(&error);
                         if repeats.is_news(&code, Instant::now()) {
                             self.metrics.emit(DlqConsumerError { code, error: &error.to_string() });
                         }
@@ -283,7 +283,7 @@ impl Alerting {
             self.metrics.emit(DlqAlertFailed {
                 position: &position,
                 topic,
-                code: &code(&error),
+                code: &error_code(&error),
                 error: &error_text,
                 retry_in,
             });
@@ -315,8 +315,4 @@ fn commit<C: ConsumerContext>(consumer: &impl rdkafka::consumer::Consumer<C>, mo
         // Not lost: the next commit covers it.
         Err(error) => tracing::warn!(%error, "dlq_offset_commit_failed"),
     }
-}
-
-fn code(error: &KafkaError) -> String {
-    error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"))
 }

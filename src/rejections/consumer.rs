@@ -24,7 +24,7 @@ use crate::bridge::window::Window;
 use crate::config::KafkaConfig;
 use crate::events::{ConsumerError, PeerUnavailable, RejectionHandled};
 use crate::health::Health;
-use crate::kafka::{Clients, Repeats, StreamReader};
+use crate::kafka::{Clients, Repeats, StreamReader, error_code};
 use crate::metrics::Metrics;
 use crate::task::once;
 
@@ -130,7 +130,7 @@ impl Rejections {
                     }
                     // librdkafka reconnects by itself.
                     Err(error) => {
-                        let code = error.rdkafka_error_code().map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+                        let code = error_code(&error);
                         if repeats.is_news(&code, Instant::now()) {
                             self.follower.metrics.emit(ConsumerError { code, error: &error.to_string() });
                         }
