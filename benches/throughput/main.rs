@@ -44,12 +44,14 @@ use stack::{Choice, PARTITIONS, Stack};
 const OPEN: usize = 64;
 /// Activity slots, in both loops: `MAX_CONCURRENT_TASKS`.
 const TASKS: usize = 64;
-/// Starts in flight while the bare loop's starts are measured: what keeps a server on two cores busy.
-const STARTING: usize = 32;
+/// Starts in flight while the bare loop's starts are measured: as many as the window settles at on two cores.
+const STARTING: usize = 8;
 /// Tickets of one end-to-end run.
 const END_TO_END: usize = 400;
 /// Tickets of one run of starts.
 const STARTS: usize = 600;
+/// Those that go before: the window finds its size with them.
+const FIRST_STARTS: usize = 100;
 /// Every figure.
 const FIGURES: [&str; 6] = [
     "history_events_simple_ticket",
@@ -221,7 +223,7 @@ async fn bridge_starts(
 ) -> anyhow::Result<()> {
     let meter = stack.meter()?;
     let (mut plain, mut calls_alone) = (Vec::new(), Vec::new());
-    let (mut tails, mut within) = (Vec::new(), Vec::new());
+    let (mut tails, mut within, mut in_flight) = (Vec::new(), Vec::new(), Vec::new());
     let comparison = rounds(
         "bridge_starts",
         async |number| {
@@ -231,7 +233,7 @@ async fn bridge_starts(
         async |number| {
             let topic = format!("bench.starts.{number}");
             stack.create_topic(&topic, PARTITIONS)?;
-            load.publish(&topic, &load.records(STARTS)?).await?;
+            load.publish(&topic, &load.records(FIRST_STARTS + STARTS)?).await?;
             // Every record is there before the bridge comes.
             let fetch_wait = if stack.kafka_is_embedded() { "100" } else { "500" };
             let config = stack.config(&[
@@ -241,9 +243,11 @@ async fn bridge_starts(
                 ("MAX_CONCURRENT_TICKETS", "100000"),
                 ("KAFKA_FETCH_WAIT_MAX_MS", fetch_wait),
             ])?;
-            let (sample, times) = ours::bridge_starts(&config, client, &meter, STARTS).await?;
+            let (sample, times) = ours::bridge_starts(&config, client, &meter, FIRST_STARTS, STARTS).await?;
             tails.push(times.p99_ms);
             within.push(times.within_150_ms);
+            // Little's law.
+            in_flight.push(times.mean * sample.value);
             let calls = async { ours::start_calls(&config, client, STARTS, STARTING).await.map(drop) };
             calls_alone.push(meter.rate(STARTS, calls).await?.value);
             let starter = starter(&format!("nobody-plain-{number}")).with(None);
@@ -258,6 +262,7 @@ async fn bridge_starts(
     let more = json!({
         "start_p99_ms": rounded(tails.into_iter().fold(0.0, f64::max)),
         "starts_within_150_ms": rounded(within.into_iter().fold(1.0, f64::min)),
+        "starts_in_flight": rounded(median(in_flight)),
         "start_calls_alone": rounded(median(calls_alone)),
         "bare_without_search_attributes": rounded(median(plain)),
     });

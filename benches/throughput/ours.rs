@@ -130,35 +130,58 @@ pub(crate) struct StartTimes {
     pub(crate) p99_ms: f64,
     /// Part of the starts that took 150 ms or less.
     pub(crate) within_150_ms: f64,
+    /// Mean, in seconds.
+    pub(crate) mean: f64,
 }
 
-impl StartTimes {
+/// The histogram of start durations at one moment.
+struct Durations {
+    count: f64,
+    sum: f64,
+    /// Upper bound and cumulative count of each bucket.
+    buckets: Vec<(f64, f64)>,
+}
+
+impl Durations {
     fn of(metrics: &Metrics) -> Self {
         let metric = metrics.start_duration.metric();
         let histogram = metric.get_histogram();
-        let all = histogram.get_sample_count() as f64;
+        let buckets = histogram.get_bucket().iter();
+        Self {
+            count: histogram.get_sample_count() as f64,
+            sum: histogram.get_sample_sum(),
+            buckets: buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count() as f64)).collect(),
+        }
+    }
+}
+
+impl StartTimes {
+    /// Of the starts between two moments.
+    fn between(before: &Durations, after: &Durations) -> Self {
+        let all = after.count - before.count;
         let (mut p99_ms, mut within_150_ms) = (f64::INFINITY, f64::NAN);
         let (mut lower, mut below) = (0.0, 0.0);
-        for bucket in histogram.get_bucket() {
-            let (bound, count) = (bucket.upper_bound(), bucket.cumulative_count() as f64);
+        for ((bound, count), (_, earlier)) in after.buckets.iter().zip(&before.buckets) {
+            let count = count - earlier;
             if p99_ms.is_infinite() && count >= 0.99 * all {
                 p99_ms = 1000.0 * (lower + (bound - lower) * (0.99 * all - below) / (count - below));
             }
             if (bound - 0.15).abs() < 1e-9 {
                 within_150_ms = count / all;
             }
-            (lower, below) = (bound, count);
+            (lower, below) = (*bound, count);
         }
-        Self { p99_ms, within_150_ms }
+        Self { p99_ms, within_150_ms, mean: (after.sum - before.sum) / all }
     }
 }
 
-/// Starts a second of a whole bridge that finds `count` tickets in its topic, from its assignment to the last start.
-/// Nobody polls the task queue.
+/// Starts a second of a whole bridge that finds `first + count` tickets in its topic, from the `first`th start to the last:
+/// what an assignment costs is no matter of throughput. Nobody polls the task queue.
 pub(crate) async fn bridge_starts(
     config: &Config,
     client: &Client,
     meter: &Meter,
+    first: usize,
     count: usize,
 ) -> anyhow::Result<(Sample, StartTimes)> {
     let metrics = Arc::new(Metrics::new()?);
@@ -177,23 +200,25 @@ pub(crate) async fn bridge_starts(
         health: health.clone(),
     };
     let started = metrics.records.with_label_values(&["started"]);
-    let all_started = async {
-        while started.get() < count as u64 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    let until = async |goal: usize| {
+        let reached = async {
+            while started.get() < goal as u64 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.context("not every ticket was started")
     };
     let measured = async {
-        // The consumer's membership is the bridge's only check.
-        health.wait_ready().await;
-        let in_time =
-            async { tokio::time::timeout(PATIENCE, all_started).await.context("not every ticket was started") };
-        let measured = meter.rate(count, in_time).await;
+        until(first).await?;
+        let before = Durations::of(&metrics);
+        let measured = meter.rate(count, until(first + count)).await;
+        let times = StartTimes::between(&before, &Durations::of(&metrics));
         stop.cancel();
-        measured
+        anyhow::Ok((measured?, times))
     };
     let (ran, measured) = tokio::join!(bridge::run(config, parts, stop.clone()), measured);
     ran?;
-    Ok((measured?, StartTimes::of(&metrics)))
+    measured
 }
 
 /// Durations of `count` start calls of the bridge, `in_flight` at once.
