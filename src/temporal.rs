@@ -17,7 +17,7 @@ use temporalio_sdk::runtime::worker_tuner::{FixedSizeSlotSupplier, TunerHolder};
 use temporalio_sdk::runtime::{PollerBehavior, RuntimeOptions};
 use temporalio_sdk::{Runtime, Worker, WorkerOptions};
 use ticket_activities::Activities;
-use ticket_workflows::{SearchAttribute, TicketWorkflow, search_attributes};
+use ticket_workflows::{SearchAttribute, TicketWaiters, TicketWorkflow, search_attributes};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
@@ -188,7 +188,10 @@ fn indexed_type(attribute: &SearchAttribute) -> IndexedValueType {
 /// When the SDK refuses the options.
 pub fn worker(runtime: &Runtime, client: &Client, config: &Config, activities: &Activities) -> anyhow::Result<Worker> {
     let mut options = worker_options(config);
-    options.register_activities(activities.clone()).register_workflow::<TicketWorkflow>()?;
+    options
+        .register_activities(activities.clone())
+        .register_workflow::<TicketWorkflow>()?
+        .register_workflow::<TicketWaiters>()?;
     Ok(Worker::new(runtime, client.clone(), options)?)
 }
 

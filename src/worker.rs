@@ -292,6 +292,10 @@ impl ResultSink for CountedSink {
     fn publish<'a>(&'a self, report: &'a Report) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             self.sink.publish(report).await?;
+            // One that waited for others to its end never had a place.
+            if report.dependencies.as_ref().is_some_and(|wait| !wait.satisfied) {
+                return Ok(());
+            }
             let age = Duration::from_millis(u64::try_from(report.duration_ms).unwrap_or_default());
             self.gate.finished(report.result.ticket_id.as_str(), age);
             Ok(())

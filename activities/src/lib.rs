@@ -7,16 +7,19 @@
 mod attempt;
 mod border;
 mod clock;
+mod dependencies;
 mod drain;
 pub mod execute;
 mod executor;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+mod outputs;
 mod ports;
 mod provider;
 mod registry;
 mod stop;
 pub mod supervisor;
+mod temporal;
 mod ticket_activities;
 
 pub use border::{border, border_call};

@@ -11,11 +11,16 @@ use std::sync::Arc;
 
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
-use ticket_workflows::{ExecuteRequest, ExecuteResponse, Report};
+use ticket_workflows::{
+    DependencyState, ExecuteRequest, ExecuteResponse, Finish, Finished, Found, Registered, Registration, Report, Tell,
+    Wanted,
+};
 use tracing::Instrument as _;
 
+use crate::dependencies;
 use crate::drain::Drain;
-use crate::ports::{Observer, ResultSink};
+use crate::outputs;
+use crate::ports::{Observer, PublishError, ResultSink};
 use crate::registry::ExecutorRegistry;
 
 /// What the activities are made of.
@@ -65,8 +70,61 @@ impl Activities {
     /// Publishes a result.
     #[activity(name = "report", definition = ticket_workflows::PublishReport)]
     pub async fn report(self: Arc<Self>, _ctx: ActivityContext, report: Report) -> Result<(), ActivityError> {
-        self.0.results.publish(&report).await?;
-        self.0.observer.ticket_reported(&report);
+        self.published(&report).await?;
+        Ok(())
+    }
+
+    /// Publishes a result and tells those that depend on its ticket; neither waits for the other.
+    #[activity(name = "finish", definition = ticket_workflows::FinishTicket)]
+    pub async fn finish(self: Arc<Self>, ctx: ActivityContext, finish: Finish) -> Result<Finished, ActivityError> {
+        let ticket_id = finish.tell.outcome.ticket_id.as_str();
+        let (published, told) = futures::join!(self.published(&finish.report), dependencies::tell(&ctx, &finish.tell));
+        if let Err(error) = &published {
+            tracing::warn!(ticket_id, %error, "the result is published by an activity of its own");
+        }
+        if let Err(error) = &told {
+            tracing::warn!(ticket_id, %error, "dependents are told by an activity of its own");
+        }
+        Ok(Finished { published: published.is_ok(), told: told.is_ok() })
+    }
+
+    /// Tells workflows how a ticket ended.
+    #[activity(name = "tell", definition = ticket_workflows::TellDependents)]
+    pub async fn tell(self: Arc<Self>, ctx: ActivityContext, tell: Tell) -> Result<(), ActivityError> {
+        Ok(dependencies::tell(&ctx, &tell).await?)
+    }
+
+    /// Finds out how predecessors stand.
+    #[activity(name = "register", definition = ticket_workflows::RegisterDependencies)]
+    pub async fn register(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        registration: Registration,
+    ) -> Result<Registered, ActivityError> {
+        Ok(dependencies::register(&ctx, &registration).await?)
+    }
+
+    /// How one ticket stands.
+    #[activity(name = "look", definition = ticket_workflows::LookAtTicket)]
+    pub async fn look(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        ticket_id: String,
+    ) -> Result<DependencyState, ActivityError> {
+        Ok(dependencies::look(&ctx, &ticket_id).await?)
+    }
+
+    /// Outputs of completed tickets.
+    #[activity(name = "collect", definition = ticket_workflows::CollectOutputs)]
+    pub async fn collect(self: Arc<Self>, ctx: ActivityContext, wanted: Wanted) -> Result<Found, ActivityError> {
+        Ok(outputs::collect(&ctx, &wanted).await?)
+    }
+}
+
+impl Activities {
+    async fn published(&self, report: &Report) -> Result<(), PublishError> {
+        self.0.results.publish(report).await?;
+        self.0.observer.ticket_reported(report);
         Ok(())
     }
 }

@@ -69,10 +69,13 @@ pub use dlq_record::{DlqOriginal, DlqRecord, DlqRecordError};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, SchemaError};
 pub use framing::{Frame, MAX_VALUE_BYTES};
 pub use ids::{IntentId, InvalidTicketId, MAX_TICKET_ID_BYTES, PlanId, TaskId, TicketId};
-pub use parameters::{CommaList, MAX_PARAMETER_DEPTH, ParameterError, ParameterView, Structured, canonical};
+pub use parameters::{
+    CommaList, MAX_PARAMETER_DEPTH, ParameterError, ParameterView, Structured, canonical, structured,
+};
 pub use python_literal::{LiteralError, MAX_LITERAL_BYTES, MAX_LITERAL_DEPTH, parse_python_literal};
 pub use result::{ExecutionResult, ExecutionResultPayload};
 pub use result_codec::{decode_avro_result, decode_json_result, encode_avro_result, encode_json_result};
+pub use shell_words::shell_words;
 pub use ticket::{Qos, Sla, Ticket};
 pub use ticket_codec::{decode_avro_ticket, decode_json_ticket, encode_avro_ticket, encode_json_ticket};
 pub use ticket_object::{MAX_DEPENDENCIES, MAX_ID_CHARS, MAX_RETRIES, MAX_TASK_ID_CHARS};

@@ -4,7 +4,8 @@
 ///
 /// Quotes and backslashes work as in a shell. Nothing is expanded: `$`, `*`, `~`, `;`, `|` and back-quotes are ordinary
 /// characters, because the words go to a program directly and never to a shell.
-pub(crate) fn shell_words(text: &str) -> Option<Vec<String>> {
+#[must_use]
+pub fn shell_words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use temporalio_client::{Client, NamespacedClient as _, RetryOptions, request_extensions::RetryConfigForCall};
 use temporalio_common::protos::temporal::api::common::v1::{Memo, Payload, Payloads, WorkflowExecution, WorkflowType};
 use temporalio_common::protos::temporal::api::enums::v1::{
@@ -21,8 +21,8 @@ use temporalio_common::search_attributes::{SearchAttributes, Timestamp};
 use ticket_activities::{border, now_ms, requested_provider};
 use ticket_schemas::{Ticket, WorkDigest};
 use ticket_workflows::{
-    DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, TASK_TYPE, TICKET_ID, TicketInput, TicketPhase, TicketPolicy,
-    WORKFLOW_TYPE, workflow_id,
+    DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, START_MEMO, StartMemo, TASK_TYPE, TICKET_ID, TicketInput,
+    TicketPhase, TicketPolicy, WORKFLOW_TYPE, workflow_id,
 };
 use tonic::{Code, Request};
 
@@ -39,20 +39,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_INPUT_BYTES: usize = 2 * 1024 * 1024 - 64 * 1024;
 /// Longest summary, in characters; the server allows 400 bytes.
 const MAX_SUMMARY_CHARS: usize = 120;
-/// Memo that names the record a run was started by. A reset keeps it, while the run's own request id changes.
-const MEMO: &str = "TicketStart";
 /// Most earlier records that the memo names.
 const MAX_EARLIER: usize = 50;
 
-/// What the memo holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StartMemo {
-    /// Request id of the record that started this run.
-    request_id: String,
-    /// Request ids of the records that started the ticket's earlier runs, oldest first.
-    #[serde(default)]
-    earlier: Vec<String>,
-}
+/// Most dependencies that the memo names: others look for cycles through them, and a memo is carried everywhere.
+const MAX_DEPENDENCIES: usize = 500;
 
 /// Starts workflows.
 pub struct Starter {
@@ -165,7 +156,7 @@ impl Starter {
             request_id: memo.request_id.clone(),
             workflow_id_reuse_policy: WorkflowIdReusePolicy::RejectDuplicate.into(),
             workflow_id_conflict_policy: WorkflowIdConflictPolicy::Fail.into(),
-            memo: json_payload(memo).ok().map(|memo| Memo { fields: [(MEMO.to_owned(), memo)].into() }),
+            memo: json_payload(memo).ok().map(|memo| Memo { fields: [(START_MEMO.to_owned(), memo)].into() }),
             search_attributes: Some(search_attributes(ticket).into_proto()),
             user_metadata: json_payload(&summary(ticket))
                 .ok()
@@ -187,7 +178,12 @@ impl Start<'_> {
     /// Asks the server and decides what its answers mean.
     pub async fn ask(&self) -> Decision {
         let (starter, claim) = (self.starter, &self.claim);
-        let memo = StartMemo { request_id: claim.request_id.clone(), earlier: Vec::new() };
+        let dependencies = self.ticket.dependencies.iter().take(MAX_DEPENDENCIES);
+        let memo = StartMemo {
+            request_id: claim.request_id.clone(),
+            earlier: Vec::new(),
+            dependencies: dependencies.map(|id| id.as_str().to_owned()).collect(),
+        };
         let answer = starter.call(starter.request(self.ticket, &memo, self.input.clone())).await;
         let first = match read(answer, claim) {
             Reading::Decided(decision) => return decision,
@@ -230,7 +226,7 @@ pub(crate) fn is_redrive(info: &WorkflowExecutionInfo) -> bool {
 }
 
 fn memo(info: &WorkflowExecutionInfo) -> Option<StartMemo> {
-    serde_json::from_slice(&info.memo.as_ref()?.fields.get(MEMO)?.data).ok()
+    serde_json::from_slice(&info.memo.as_ref()?.fields.get(START_MEMO)?.data).ok()
 }
 
 fn existing(info: WorkflowExecutionInfo, first: String) -> Existing {
@@ -259,8 +255,7 @@ fn json_payload<T: Serialize>(value: &T) -> serde_json::Result<Payload> {
     })
 }
 
-/// A ticket with dependencies starts parked. Whoever releases it makes it ready; today its workflow fails it at once
-/// (`dependencies_not_supported`) and runs no executor, so it never holds what the gate protects.
+/// A ticket with dependencies starts parked. Its workflow makes it ready when those it depends on have completed.
 pub(crate) fn phase_at_start(ticket: &Ticket) -> TicketPhase {
     if ticket.dependencies.is_empty() { TicketPhase::Ready } else { TicketPhase::Parked }
 }

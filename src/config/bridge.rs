@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ticket_workflows::{DeadlinePolicy, TicketPolicy};
+use ticket_workflows::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
 
 use super::reader::Reader;
 
@@ -53,17 +53,53 @@ impl BridgeConfig {
                 deadline: reader
                     .one_of(
                         "DEADLINE_POLICY",
-                        &[("enforce", DeadlinePolicy::Enforce), ("mark", DeadlinePolicy::Mark)],
+                        &[
+                            ("enforce", DeadlinePolicy::Enforce),
+                            ("strict", DeadlinePolicy::Strict),
+                            ("mark", DeadlinePolicy::Mark),
+                        ],
                         "enforce",
-                        "enforce (sla.deadline bounds all work) or mark (a late result is only marked); added by this product",
+                        "enforce (sla.deadline bounds all work; time spent waiting for dependencies does not count), strict (it \
+                         does) or mark (a late result is only marked); added by this product",
                     )
                     .unwrap_or_default(),
+                dependencies: Some(dependencies(reader)),
             },
         };
         if config.resume_threshold > config.pause_threshold {
             reader.error("CONSUMER_RESUME_THRESHOLD must not be above CONSUMER_PAUSE_THRESHOLD".to_owned());
         }
         config
+    }
+}
+
+fn dependencies(reader: &mut Reader<'_>) -> DependencyPolicy {
+    let millis = |seconds: f64| (seconds * 1000.0) as u64;
+    let unknown = reader.seconds(
+        "DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS",
+        300.0,
+        "how long a ticket waits for one that nobody has heard of; added by this product",
+    );
+    let interval: f64 = reader.parsed(
+        "DEPENDENCY_CHECK_INTERVAL_SECONDS",
+        0.0,
+        "seconds, at least 0",
+        "nothing is polled: with DEPENDENCY_CHECK_MAX_ATTEMPTS, the longest wait for dependencies that are open; 0: no limit",
+    );
+    let attempts = reader.number(
+        "DEPENDENCY_CHECK_MAX_ATTEMPTS",
+        0,
+        0,
+        "times DEPENDENCY_CHECK_INTERVAL_SECONDS (5 when that is not set), the longest wait for dependencies; 0: no limit",
+    );
+    let limit = match (interval, attempts) {
+        (_, 0) if interval <= 0.0 => None,
+        (interval, 0) => Some(interval * 60.0),
+        (interval, attempts) => Some(if interval > 0.0 { interval } else { 5.0 } * attempts as f64),
+    };
+    DependencyPolicy {
+        unknown_timeout_ms: u64::try_from(unknown.as_millis()).unwrap_or(u64::MAX),
+        wait_limit_ms: limit.map(millis),
     }
 }
 

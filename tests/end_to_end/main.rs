@@ -7,6 +7,7 @@
 mod backpressure;
 mod bad_input;
 mod cost;
+mod dependencies;
 mod dlq;
 mod kills;
 mod memory;

@@ -11,10 +11,11 @@
 
 use temporalio_macros::activity_definitions;
 
+use crate::dependencies::{DependencyState, Found, Registered, Registration, Tell, Wanted};
 use crate::execution::{ExecuteRequest, ExecuteResponse};
-use crate::report::Report;
+use crate::report::{Finish, Finished, Report};
 
-/// Declares `execute` and `report`.
+/// Declares the activities.
 pub struct TicketActivities;
 
 #[activity_definitions]
@@ -31,6 +32,40 @@ impl TicketActivities {
     pub fn report(report: Report) {
         unimplemented!()
     }
+
+    /// Publishes the ticket's result and tells those that depend on it, both at once. Fails never: the answer says what
+    /// was done.
+    #[activity(name = "finish")]
+    pub fn finish(finish: Finish) -> Finished {
+        unimplemented!()
+    }
+
+    /// Tells workflows how a ticket ended. One that is closed is left alone.
+    #[activity(name = "tell")]
+    pub fn tell(tell: Tell) {
+        unimplemented!()
+    }
+
+    /// Finds out how predecessors stand, subscribes to those not ended, and looks for a cycle.
+    #[activity(name = "register")]
+    pub fn register(registration: Registration) -> Registered {
+        unimplemented!()
+    }
+
+    /// How one ticket stands.
+    #[activity(name = "look")]
+    pub fn look(ticket_id: String) -> DependencyState {
+        unimplemented!()
+    }
+
+    /// Outputs of completed tickets.
+    #[activity(name = "collect")]
+    pub fn collect(wanted: Wanted) -> Found {
+        unimplemented!()
+    }
 }
 
-pub use ticket_activities::{Execute as ExecuteTask, Report as PublishReport};
+pub use ticket_activities::{
+    Collect as CollectOutputs, Execute as ExecuteTask, Finish as FinishTicket, Look as LookAtTicket,
+    Register as RegisterDependencies, Report as PublishReport, Tell as TellDependents,
+};

@@ -8,6 +8,19 @@ use crate::machine::{Machine, State, Verdict};
 pub(crate) fn current_details(machine: &Machine) -> String {
     let mut text = match machine.state() {
         State::Received => "Received; nothing decided yet.".to_owned(),
+        State::Registering { since_ms } => {
+            format!("**Asking** the tickets it depends on how they stand, since {}.", utc(*since_ms))
+        }
+        State::Parked { since_ms, until_ms, waiting_for, count } => {
+            let named = waiting_for.iter().map(|id| quoted(id)).collect::<Vec<_>>().join(", ");
+            let more = count.saturating_sub(waiting_for.len());
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let until = until_ms.map(|ms| format!("; it looks again at {}", utc(ms))).unwrap_or_default();
+            format!("**Waiting for dependencies** since {}: {named}{more}{until}.", utc(*since_ms))
+        }
+        State::Collecting { since_ms } => {
+            format!("**Fetching outputs** of the tickets it depends on since {}.", utc(*since_ms))
+        }
         State::Executing { attempt, since_ms } => {
             format!("**Executing** attempt {attempt} of {} since {}.", machine.max_attempts(), utc(*since_ms))
         }

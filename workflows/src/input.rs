@@ -40,3 +40,19 @@ pub struct TicketInput {
     #[serde(default, skip_serializing_if = "TraceContext::is_empty")]
     pub trace: TraceContext,
 }
+
+/// Name of the memo that carries a [`StartMemo`].
+pub const START_MEMO: &str = "TicketStart";
+
+/// What a run says about its start and can be read without its history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartMemo {
+    /// The start's own request id. After a reset the run carries another one.
+    pub request_id: String,
+    /// Those of the runs before it, oldest first: its ticket was re-driven.
+    #[serde(default)]
+    pub earlier: Vec<String>,
+    /// What the ticket depends on: others look for cycles through it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
+}

@@ -7,33 +7,45 @@
 //! Every change here is replayed against the histories of all released versions.
 
 mod declarations;
+mod dependencies;
 mod details;
 mod execution;
 mod input;
 mod machine;
 mod outcome;
 mod policy;
+mod references;
 mod report;
 mod status;
 mod trace;
 mod visibility;
+mod waiters;
 mod workflow;
 
-pub use declarations::{ExecuteTask, PublishReport, TicketActivities};
+pub use declarations::{
+    CollectOutputs, ExecuteTask, FinishTicket, LookAtTicket, PublishReport, RegisterDependencies, TellDependents,
+    TicketActivities,
+};
+pub use dependencies::{
+    DependencyOutcome, DependencyState, Found, OUTCOME_SIGNAL, Registered, Registration, SUBSCRIBE_SIGNAL,
+    Subscription, Tell, Wanted, waiters_id,
+};
 pub use execution::{ExecuteRequest, ExecuteResponse};
-pub use input::{RecordPosition, TicketInput};
+pub use input::{RecordPosition, START_MEMO, StartMemo, TicketInput};
 pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, State, Verdict};
 pub use outcome::{
     Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, MissingEvidence, Outcome, code,
 };
-pub use policy::{DeadlinePolicy, TicketPolicy};
-pub use report::{Report, result_id};
+pub use policy::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
+pub use references::{MAX_FILLED_BYTES, MAX_FILLED_DEPTH, Problem, ReferenceError, fill, pick, references};
+pub use report::{DependencyWait, Finish, Finished, Report, result_id};
 pub use status::TicketStatus;
 pub use trace::TraceContext;
 pub use visibility::{
     DEADLINE, ERROR_CODE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, SearchAttribute, TASK_TYPE, TICKET_ID, TicketPhase,
     search_attributes,
 };
+pub use waiters::{TicketWaiters, WAITERS_TYPE, WaitersInput};
 pub use workflow::TicketWorkflow;
 
 /// Workflow type as it stands in histories and in the Temporal UI. Changing it orphans every open ticket.

@@ -4,15 +4,18 @@
 
 mod failures;
 mod ledger;
+mod predecessors;
 
 use serde::{Deserialize, Serialize};
 use ticket_schemas::Ticket;
 
+use crate::dependencies::{DependencyOutcome, DependencyState, Registered};
 use crate::execution::ExecuteResponse;
 use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
-use failures::{cancelled, deadline_passed, history_full, refusal, timed_out};
+use failures::{cancelled, deadline_passed, deadline_passed_waiting, history_full, misreference, refusal, timed_out};
 pub use ledger::{AttemptRecord, Ledger};
+use predecessors::{Predecessors, Standing};
 
 /// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,27 @@ pub use ledger::{AttemptRecord, Ledger};
 pub enum State {
     /// Started, nothing decided yet.
     Received,
+    /// The tickets it depends on are being asked how they stand.
+    Registering {
+        /// When the wait for dependencies began.
+        since_ms: i64,
+    },
+    /// It waits for tickets it depends on and holds nothing.
+    Parked {
+        /// When the wait for dependencies began.
+        since_ms: i64,
+        /// When to look again if none of them tells, or the wait ends.
+        until_ms: Option<i64>,
+        /// Some of those it waits for.
+        waiting_for: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
+    /// All it depends on have completed; outputs that its parameters refer to are being fetched.
+    Collecting {
+        /// Since when.
+        since_ms: i64,
+    },
     /// An attempt is scheduled or runs.
     Executing {
         /// Attempt number, from 1.
@@ -57,12 +81,25 @@ pub enum State {
     Closed,
 }
 
+impl State {
+    /// Predecessors that a parked ticket names; there may be thousands.
+    pub const MOST_NAMED: usize = 20;
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// The workflow runs for the first time.
     Admitted,
+    /// The registration answered.
+    Registered(Registered),
+    /// A predecessor told how it ended.
+    PredecessorEnded(DependencyOutcome),
+    /// The ticket's parameters are complete.
+    Collected,
+    /// They cannot be completed, and why.
+    NotCollected(String),
     /// The executor answered.
     Answered(Box<ExecuteResponse>),
     /// The server ended the attempt: it outlived its time-out without an answer.
@@ -90,6 +127,18 @@ pub enum Command {
         /// Time it may run, in milliseconds.
         timeout_ms: u64,
     },
+    /// Ask about these predecessors, and see to it that they tell.
+    Register {
+        /// Ticket ids.
+        dependencies: Vec<String>,
+    },
+    /// Wait for predecessors to tell, holding nothing.
+    Park {
+        /// Until then, epoch milliseconds; `None`: for as long as it takes.
+        until_ms: Option<i64>,
+    },
+    /// Fetch the outputs that the parameters refer to, and fill them in.
+    Collect,
     /// Stop the running attempt and wait until it has ended.
     Stop,
     /// Wait, holding nothing.
@@ -152,6 +201,9 @@ pub struct Machine {
     attempt_timeout_ms: u64,
     max_attempts: u32,
     deadline_ms: Option<i64>,
+    predecessors: Option<Predecessors>,
+    /// When the wait for dependencies ended well.
+    released_ms: Option<i64>,
     /// Bytes that one more attempt puts into the history, and those that attempts have put there.
     request_bytes: usize,
     history_bytes: usize,
@@ -172,7 +224,9 @@ impl Machine {
             ledger: Ledger::default(),
             verdict: None,
             concluded: None,
-            refusal: refusal(ticket),
+            refusal: if policy.dependencies.is_some() { misreference(ticket) } else { refusal(ticket) },
+            predecessors: policy.dependencies.as_ref().and_then(|policy| Predecessors::of(ticket, policy)),
+            released_ms: None,
             attempt_timeout_ms: policy.attempt_timeout_ms(sla.and_then(|sla| sla.timeout_ms)),
             max_attempts: retries.unwrap_or(policy.default_max_retries).saturating_add(1),
             deadline_ms: sla.and_then(|sla| sla.deadline),
@@ -212,10 +266,43 @@ impl Machine {
         self.deadline_ms
     }
 
-    /// `sla.deadline` where it bounds work, epoch milliseconds.
+    /// Where the deadline bounds work, epoch milliseconds: `sla.deadline`, and unless the policy is strict no earlier than
+    /// a ticket that had to wait for others would need from its release on. A planner stamps all tickets of a plan with the
+    /// planning time; a chain of them would otherwise fail by construction.
     #[must_use]
     pub fn enforced_deadline_ms(&self) -> Option<i64> {
-        self.deadline_ms.filter(|_| self.policy.deadline == DeadlinePolicy::Enforce)
+        let deadline_ms = self.deadline_ms?;
+        match (self.policy.deadline, self.released_ms) {
+            (DeadlinePolicy::Mark, _) => None,
+            (DeadlinePolicy::Enforce, Some(released_ms)) => {
+                let work_ms = self.attempt_timeout_ms.saturating_mul(u64::from(self.max_attempts));
+                Some(deadline_ms.max(released_ms.saturating_add_unsigned(work_ms)))
+            }
+            _ => Some(deadline_ms),
+        }
+    }
+
+    /// When all it depends on had completed, epoch milliseconds; `None` for a ticket without dependencies.
+    #[must_use]
+    pub fn released_ms(&self) -> Option<i64> {
+        self.released_ms
+    }
+
+    /// Whether it depends on other tickets and a version that waits for them runs it.
+    #[must_use]
+    pub fn depends(&self) -> bool {
+        self.predecessors.is_some()
+    }
+
+    /// How it ended, for those that depend on it; `None` while it is open.
+    #[must_use]
+    pub fn outcome(&self) -> Option<DependencyState> {
+        Some(match self.verdict()? {
+            Verdict::Completed(_) => DependencyState::Completed,
+            Verdict::Failed(failed) | Verdict::Cancelled(failed) => {
+                DependencyState::Failed { code: failed.code.clone() }
+            }
+        })
     }
 
     /// Attempts the ticket may have in all: `max_retries + 1`.
@@ -244,9 +331,35 @@ impl Machine {
         match (state, event) {
             (State::Received, Event::Admitted) => match self.refusal.take() {
                 Some(refusal) => self.conclude(now_ms, Verdict::Failed(refusal)),
+                None if self.predecessors.is_some() => self.begin_waiting(now_ms),
                 None => self.execute(now_ms, 1),
             },
             (State::Received, Event::CancelRequested(reason)) => self.cancel(now_ms, &reason, None),
+
+            (State::Registering { since_ms }, Event::Registered(registered)) => match &mut self.predecessors {
+                Some(predecessors) => {
+                    let standing = predecessors.registered(registered, now_ms);
+                    self.follow(standing, since_ms, now_ms)
+                }
+                None => Command::Ignore,
+            },
+            (State::Registering { .. }, Event::PredecessorEnded(told)) => {
+                self.told(told);
+                Command::Ignore
+            }
+            (State::Parked { since_ms, .. }, Event::PredecessorEnded(told)) => {
+                self.told(told);
+                self.look(since_ms, now_ms)
+            }
+            (State::Parked { since_ms, .. }, Event::WaitOver) => self.look(since_ms, now_ms),
+            (State::Collecting { .. }, Event::Collected) => self.execute(now_ms, 1),
+            (State::Collecting { .. }, Event::NotCollected(message)) => {
+                self.conclude(now_ms, Verdict::Failed(failures::reference(message)))
+            }
+            (
+                State::Registering { .. } | State::Parked { .. } | State::Collecting { .. },
+                Event::CancelRequested(reason),
+            ) => self.cancel(now_ms, &reason, None),
 
             (State::Executing { attempt, since_ms }, Event::Answered(response)) => {
                 self.note(attempt, since_ms, now_ms, Some(&response), None);
@@ -305,6 +418,63 @@ impl Machine {
                 Command::Close
             }
             _ => Command::Ignore,
+        }
+    }
+
+    fn begin_waiting(&mut self, now_ms: i64) -> Command {
+        if let Some(deadline_ms) = self.enforced_deadline_ms()
+            && deadline_ms <= now_ms
+        {
+            return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, None)));
+        }
+        match self.predecessors.as_mut().map(|predecessors| predecessors.begin(now_ms)) {
+            Some(Err(failed)) => self.conclude(now_ms, Verdict::Failed(failed)),
+            _ => self.register(now_ms),
+        }
+    }
+
+    fn register(&mut self, since_ms: i64) -> Command {
+        self.state = State::Registering { since_ms };
+        Command::Register { dependencies: self.predecessors.as_ref().map(Predecessors::to_ask).unwrap_or_default() }
+    }
+
+    fn told(&mut self, told: DependencyOutcome) {
+        if let Some(predecessors) = &mut self.predecessors {
+            predecessors.told(told);
+        }
+    }
+
+    /// What is to be done for a parked ticket now.
+    fn look(&mut self, since_ms: i64, now_ms: i64) -> Command {
+        let Some(predecessors) = &self.predecessors else { return Command::Ignore };
+        let standing = predecessors.standing(now_ms);
+        self.follow(standing, since_ms, now_ms)
+    }
+
+    fn follow(&mut self, standing: Standing, since_ms: i64, now_ms: i64) -> Command {
+        match standing {
+            Standing::Satisfied => {
+                self.released_ms = Some(now_ms);
+                self.state = State::Collecting { since_ms: now_ms };
+                Command::Collect
+            }
+            Standing::Hopeless(failed) => self.conclude(now_ms, Verdict::Failed(failed)),
+            Standing::AskAgain => self.register(since_ms),
+            Standing::Waiting { until_ms } => {
+                let open = |limit| self.predecessors.as_ref().map(|predecessors| predecessors.open(limit));
+                let (waiting_for, count) = open(State::MOST_NAMED).unwrap_or_default();
+                let strict_ms = self.enforced_deadline_ms().filter(|_| self.policy.deadline == DeadlinePolicy::Strict);
+                if let Some(deadline_ms) = strict_ms
+                    && deadline_ms <= now_ms
+                {
+                    let (named, count) = open(failures::NAMED).unwrap_or_default();
+                    let failed = deadline_passed_waiting(deadline_ms, &named, count);
+                    return self.conclude(now_ms, Verdict::Failed(failed));
+                }
+                let until_ms = [until_ms, strict_ms].into_iter().flatten().min();
+                self.state = State::Parked { since_ms, until_ms, waiting_for, count };
+                Command::Park { until_ms }
+            }
         }
     }
 

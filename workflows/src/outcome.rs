@@ -26,8 +26,20 @@ pub mod code {
     pub const DEADLINE_EXCEEDED: &str = "deadline_exceeded";
     /// The ticket was cancelled.
     pub const CANCELLED: &str = "cancelled";
-    /// The ticket has dependencies, which this version does not resolve.
+    /// The ticket has dependencies, and a version that did not wait for them started it.
     pub const DEPENDENCIES_NOT_SUPPORTED: &str = "dependencies_not_supported";
+    /// A ticket that this one depends on did not complete.
+    pub const DEPENDENCY_FAILED: &str = "dependency_failed";
+    /// Nobody has heard of a ticket that this one depends on.
+    pub const DEPENDENCY_UNKNOWN: &str = "dependency_unknown";
+    /// The tickets that this one depends on did not complete in the time that the settings give them.
+    pub const DEPENDENCY_TIMEOUT: &str = "dependency_timeout";
+    /// The ticket's dependencies lead back to itself.
+    pub const DEPENDENCY_CYCLE: &str = "dependency_cycle";
+    /// The ticket has more dependencies than can be waited for.
+    pub const INVALID_DEPENDENCIES: &str = "invalid_dependencies";
+    /// A parameter refers to an output that does not exist, or in a wrong form.
+    pub const INVALID_REFERENCE: &str = "invalid_reference";
     /// The worker could not start or supervise the work.
     pub const INFRASTRUCTURE: &str = "infrastructure";
     /// A worker was lost while the work ran, and the ticket must run at most once.
@@ -47,6 +59,12 @@ pub mod code {
         DEADLINE_EXCEEDED,
         CANCELLED,
         DEPENDENCIES_NOT_SUPPORTED,
+        DEPENDENCY_FAILED,
+        DEPENDENCY_UNKNOWN,
+        DEPENDENCY_TIMEOUT,
+        DEPENDENCY_CYCLE,
+        INVALID_DEPENDENCIES,
+        INVALID_REFERENCE,
         INFRASTRUCTURE,
         LOST_AT_MOST_ONCE,
         INTERNAL,

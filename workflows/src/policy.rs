@@ -10,6 +10,8 @@ pub enum DeadlinePolicy {
     /// The deadline is checked before anything starts and bounds all work (INC-43).
     #[default]
     Enforce,
+    /// As enforce, and time spent waiting for dependencies counts.
+    Strict,
     /// Never ends work; a late result is only marked.
     Mark,
 }
@@ -29,6 +31,30 @@ pub struct TicketPolicy {
     pub backoff_max_ms: u64,
     /// `DEADLINE_POLICY`.
     pub deadline: DeadlinePolicy,
+    /// How the ticket waits for others. `None`: it was started by a version that did not wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<DependencyPolicy>,
+}
+
+/// How a ticket waits for those it depends on, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependencyPolicy {
+    /// `DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS`: how long a predecessor may be unheard of.
+    pub unknown_timeout_ms: u64,
+    /// `DEPENDENCY_CHECK_INTERVAL_SECONDS × DEPENDENCY_CHECK_MAX_ATTEMPTS`, when either is set: longest wait in all.
+    pub wait_limit_ms: Option<u64>,
+}
+
+impl DependencyPolicy {
+    /// Most dependencies of one ticket: each costs a signal, and the server takes 10,000 for one workflow.
+    pub const MOST: usize = 5_000;
+}
+
+impl Default for DependencyPolicy {
+    /// 300 s, the platform's figure (`contracts/engine.md §3`), and no other limit.
+    fn default() -> Self {
+        Self { unknown_timeout_ms: 300_000, wait_limit_ms: None }
+    }
 }
 
 impl Default for TicketPolicy {
@@ -41,6 +67,7 @@ impl Default for TicketPolicy {
             backoff_base_ms: 2_000,
             backoff_max_ms: 60_000,
             deadline: DeadlinePolicy::Enforce,
+            dependencies: Some(DependencyPolicy::default()),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use ticket_schemas::{ExecutionResult, ExecutionResultPayload, ExecutionStatus};
 
+use crate::dependencies::Tell;
 use crate::input::TicketInput;
 use crate::machine::{Machine, Verdict};
 use crate::trace::TraceContext;
@@ -30,6 +31,36 @@ pub struct Report {
     /// The trace that the ticket belongs to: headers of the result's record (INC-04).
     #[serde(default, skip_serializing_if = "TraceContext::is_empty")]
     pub trace: TraceContext,
+    /// How the ticket waited for others; absent when it depends on none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<DependencyWait>,
+}
+
+/// How a ticket waited for those it depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependencyWait {
+    /// Whether all of them completed. Otherwise the ticket never counted against `MAX_CONCURRENT_TICKETS`.
+    pub satisfied: bool,
+    /// How long the wait took, in milliseconds.
+    pub waited_ms: i64,
+}
+
+/// A ticket that ended: its result, and who is to be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finish {
+    /// The result.
+    pub report: Report,
+    /// Who depends on it.
+    pub tell: Tell,
+}
+
+/// What was done of a [`Finish`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The result is published.
+    pub published: bool,
+    /// All were told.
+    pub told: bool,
 }
 
 /// The result id of a run: SHA-256 over ticket id and run id, shortened to 32 hex digits.
@@ -78,6 +109,13 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
             set("external_state", json!(state.as_str()));
         }
     }
+    let dependencies = machine.depends().then(|| DependencyWait {
+        satisfied: machine.released_ms().is_some(),
+        waited_ms: (machine.released_ms().unwrap_or(ended_ms) - started_ms).max(0),
+    });
+    if let Some(wait) = &dependencies {
+        set("dependency_wait_ms", json!(wait.waited_ms));
+    }
     if machine.deadline_ms().is_some_and(|deadline_ms| ended_ms > deadline_ms) {
         set("late", json!(true));
     }
@@ -104,6 +142,7 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
         error_code: verdict.failure().map(|failed| failed.code.clone()),
         duration_ms,
         trace: input.trace.clone(),
+        dependencies,
     })
 }
 

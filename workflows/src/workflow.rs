@@ -7,22 +7,27 @@
     reason = "the macro expands to undocumented public marker types"
 )]
 
+mod ending;
+mod waiting;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use temporalio_common::error::{ActivityExecutionError, ApplicationFailure, TimeoutType};
 use temporalio_common::{ActivityCloseTimeouts, RetryPolicy};
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    ActivityCancellationType, ActivityOptions, LocalActivityOptions, TimerOptions, WorkflowCancellationToken,
-    WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination, select,
+    ActivityCancellationType, ActivityOptions, SyncWorkflowContext, WorkflowCancellationToken, WorkflowContext,
+    WorkflowContextView, WorkflowResult, WorkflowTermination, select,
 };
 
 use crate::declarations::TicketActivities;
+use crate::dependencies::{DependencyOutcome, Subscription};
 use crate::details::current_details;
 use crate::execution::ExecuteRequest;
 use crate::input::TicketInput;
 use crate::machine::{Command, Event, Machine, Verdict};
-use crate::report::{Report, report};
+use crate::report::report;
 use crate::status::TicketStatus;
 use crate::visibility::ERROR_CODE;
 
@@ -33,18 +38,15 @@ const STOP_MARGIN: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A worker that has been silent for this long is lost. Heartbeats go out every second.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the report may take inside the workflow task before it becomes an activity of its own.
-const LOCAL_REPORT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one try of the report activity may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest pause between two tries of the report activity. It is tried for ever: reporting cannot be lost.
-const REPORT_MAX_INTERVAL: Duration = Duration::from_secs(10);
-
 /// One ticket, from its record to its published result.
 #[workflow]
 pub struct TicketWorkflow {
     input: TicketInput,
     machine: Machine,
+    /// What predecessors told and the machine has not heard yet.
+    told: VecDeque<DependencyOutcome>,
+    /// Workflows that want to know how the ticket ends and have not been told yet.
+    subscribers: BTreeSet<String>,
 }
 
 #[workflow_methods]
@@ -52,7 +54,7 @@ impl TicketWorkflow {
     #[init]
     pub fn new(_ctx: &WorkflowContextView, input: TicketInput) -> Self {
         let machine = Machine::new(&input.ticket, &input.policy);
-        Self { input, machine }
+        Self { input, machine, told: VecDeque::new(), subscribers: BTreeSet::new() }
     }
 
     /// Runs the ticket. A ticket that failed closes the workflow as *failed* with its stable code as failure type, a
@@ -68,13 +70,19 @@ impl TicketWorkflow {
         let mut command = step_at(ctx, started_ms, first);
         loop {
             let event = match command {
+                Command::Register { dependencies } => waiting::register(ctx, dependencies).await,
+                Command::Park { until_ms } => {
+                    command = waiting::park(ctx, until_ms).await;
+                    continue;
+                }
+                Command::Collect => waiting::collect(ctx).await,
                 Command::Execute { attempt, timeout_ms } => execute(ctx, attempt, timeout_ms).await,
                 Command::Wait { for_ms } => wait(ctx, Duration::from_millis(for_ms)).await,
                 Command::Publish => {
                     let report = ctx.state(|s| report(&s.input, &s.machine, ctx.run_id(), started_ms));
                     let recorded = ctx.state(|s| s.machine.concluded().is_some_and(|concluded| concluded.recorded));
                     match report {
-                        Some(report) => publish(ctx, report, recorded).await,
+                        Some(report) => ending::end(ctx, report, recorded).await,
                         None => Event::Published,
                     }
                 }
@@ -88,6 +96,18 @@ impl TicketWorkflow {
             command = step(ctx, event);
         }
         close(ctx)
+    }
+
+    /// Somebody wants to know how the ticket ends.
+    #[signal(name = "subscribe")]
+    pub fn subscribe(&mut self, _ctx: &mut SyncWorkflowContext<Self>, subscription: Subscription) {
+        self.subscribers.insert(subscription.workflow_id);
+    }
+
+    /// A ticket that this one depends on ended.
+    #[signal(name = "dependency_outcome")]
+    pub fn dependency_outcome(&mut self, _ctx: &mut SyncWorkflowContext<Self>, told: DependencyOutcome) {
+        self.told.push_back(told);
     }
 
     /// What the ticket is doing.
@@ -177,34 +197,6 @@ async fn wait(ctx: &mut WorkflowContext<TicketWorkflow>, duration: Duration) -> 
 fn cancel_event(reason: Option<String>) -> Event {
     let reason = reason.filter(|reason| !reason.is_empty());
     Event::CancelRequested(reason.unwrap_or_else(|| "no reason given".to_owned()))
-}
-
-/// Publishes the result: first within the workflow task, then, if a peer is away, as an activity of its own that is
-/// tried until it succeeds. A result whose time is not `recorded` in the history yet goes the second way at once: the
-/// activity's input records it, so that copies have equal bytes even when a workflow task is lost. A cancel request does
-/// not reach it.
-async fn publish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) -> Event {
-    let local = LocalActivityOptions::builder()
-        .start_to_close_timeout(LOCAL_REPORT_TIMEOUT)
-        .schedule_to_close_timeout(LOCAL_REPORT_TIMEOUT)
-        .retry_policy(RetryPolicy::builder().maximum_attempts(1).build())
-        .cancellation_token(WorkflowCancellationToken::new())
-        .build();
-    if recorded && ctx.execute_local_activity(TicketActivities::report, report.clone(), local).await.is_ok() {
-        return Event::Published;
-    }
-    let options = ActivityOptions::with_start_to_close_timeout(REPORT_TIMEOUT)
-        .cancellation_token(WorkflowCancellationToken::new())
-        .retry_policy(RetryPolicy::builder().maximum_interval(REPORT_MAX_INTERVAL).build())
-        .summary("report".to_owned())
-        .build();
-    while ctx.execute_activity(TicketActivities::report, report.clone(), options.clone()).await.is_err() {
-        // The server retries for ever, so only a defect (a panic, a broken answer) gets here. The result is still owed.
-        let pause =
-            TimerOptions::builder(REPORT_MAX_INTERVAL).cancellation_token(WorkflowCancellationToken::new()).build();
-        ctx.timer(pause).await;
-    }
-    Event::Published
 }
 
 /// Closes the workflow as the verdict says.

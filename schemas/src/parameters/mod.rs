@@ -18,6 +18,7 @@ pub use canonical::canonical;
 pub use deserializer::{CommaList, Structured};
 pub use error::ParameterError;
 use text::is_absent;
+pub use text::structured;
 
 /// Deepest nesting of a parameter.
 pub const MAX_PARAMETER_DEPTH: usize = 64;

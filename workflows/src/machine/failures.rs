@@ -3,8 +3,13 @@
 use ticket_schemas::Ticket;
 
 use crate::outcome::{ExternalState, Failed, FailureClass, bounded, code};
+use crate::references::references;
 
-/// Why a ticket cannot be worked on at all, before anything starts.
+/// Predecessors that a message names; there may be thousands.
+pub(super) const NAMED: usize = 5;
+
+/// Why a ticket cannot be worked on at all, before anything starts. Tickets that a bridge without dependencies started
+/// still replay with it.
 pub(super) fn refusal(ticket: &Ticket) -> Option<Failed> {
     if ticket.dependencies.is_empty() {
         return None;
@@ -17,6 +22,85 @@ pub(super) fn refusal(ticket: &Ticket) -> Option<Failed> {
             ticket.dependencies.len()
         ),
     ))
+}
+
+pub(super) fn dependency_failed(ticket_id: &str, code: &str) -> Failed {
+    Failed::permanent(
+        code::DEPENDENCY_FAILED,
+        format!(
+            "the ticket was not run: it depends on {ticket_id}, which ended with {code}. mend and re-drive that one, then \
+             re-drive this one"
+        ),
+    )
+}
+
+pub(super) fn cycle(path: &[String]) -> Failed {
+    Failed::permanent(
+        code::DEPENDENCY_CYCLE,
+        format!(
+            "the ticket was not run: its dependencies lead back to itself ({}). correct the plan",
+            bounded(path.join(" → "), 1024)
+        ),
+    )
+}
+
+pub(super) fn too_many_dependencies(count: usize) -> Failed {
+    Failed::permanent(
+        code::INVALID_DEPENDENCIES,
+        format!(
+            "the ticket was not run: it depends on {count} tickets, more than the {} a workflow can hear of; put one in between",
+            crate::policy::DependencyPolicy::MOST
+        ),
+    )
+}
+
+pub(super) fn dependencies_unknown(named: &[String], count: usize, waited_ms: i64) -> Failed {
+    Failed::permanent(
+        code::DEPENDENCY_UNKNOWN,
+        format!(
+            "the ticket was not run: in {waited_ms} ms nobody has heard of {}, which it depends on. publish them, then \
+             re-drive this one, or raise DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS",
+            names(named, count)
+        ),
+    )
+}
+
+pub(super) fn dependencies_took_too_long(named: &[String], count: usize, waited_ms: i64) -> Failed {
+    Failed::permanent(
+        code::DEPENDENCY_TIMEOUT,
+        format!(
+            "the ticket was not run: after {waited_ms} ms it still waited for {}. re-drive it when they are done, or raise \
+             DEPENDENCY_CHECK_MAX_ATTEMPTS",
+            names(named, count)
+        ),
+    )
+}
+
+fn names(named: &[String], count: usize) -> String {
+    match count.saturating_sub(named.len()) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// A parameter that refers to an output in a wrong form, or to that of a ticket this one does not depend on.
+pub(super) fn misreference(ticket: &Ticket) -> Option<Failed> {
+    references(&ticket.parameters, &ticket.dependencies).err().map(|error| reference(error.to_string()))
+}
+
+pub(super) fn reference(message: String) -> Failed {
+    Failed::permanent(code::INVALID_REFERENCE, message)
+}
+
+pub(super) fn deadline_passed_waiting(deadline_ms: i64, named: &[String], count: usize) -> Failed {
+    Failed::permanent(
+        code::DEADLINE_EXCEEDED,
+        format!(
+            "sla.deadline {deadline_ms} (epoch ms) passed while the ticket waited for {}; publish it under a new ticket_id \
+             with a later deadline",
+            names(named, count)
+        ),
+    )
 }
 
 pub(super) fn timed_out(attempt: u32, timeout_ms: u64) -> Failed {

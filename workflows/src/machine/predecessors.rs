@@ -1,0 +1,131 @@
+//! What a waiting ticket knows of the tickets it depends on: a value without I/O.
+
+use std::collections::BTreeMap;
+
+use ticket_schemas::Ticket;
+
+use super::failures;
+use crate::dependencies::{DependencyOutcome, DependencyState, Registered};
+use crate::outcome::Failed;
+use crate::policy::DependencyPolicy;
+
+/// What follows from what is known.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Standing {
+    /// All have completed.
+    Satisfied,
+    /// The ticket cannot be worked on any more.
+    Hopeless(Failed),
+    /// Some are open; `until_ms` is when to look again, epoch milliseconds.
+    Waiting { until_ms: Option<i64> },
+    /// Those nobody has heard of are to be asked about once more.
+    AskAgain,
+}
+
+/// The predecessors of one ticket.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Predecessors {
+    ticket_id: String,
+    policy: DependencyPolicy,
+    /// `None`: not asked about yet.
+    states: BTreeMap<String, Option<DependencyState>>,
+    since_ms: i64,
+    asked: u32,
+}
+
+impl Predecessors {
+    /// Those of a ticket; repetitions count once. `None` when it has none.
+    pub(super) fn of(ticket: &Ticket, policy: &DependencyPolicy) -> Option<Self> {
+        let states: BTreeMap<_, _> = ticket.dependencies.iter().map(|id| (id.as_str().to_owned(), None)).collect();
+        (!states.is_empty()).then(|| Self {
+            ticket_id: ticket.ticket_id.as_str().to_owned(),
+            policy: policy.clone(),
+            states,
+            since_ms: 0,
+            asked: 0,
+        })
+    }
+
+    /// The wait begins. A failure when it can have no end.
+    pub(super) fn begin(&mut self, now_ms: i64) -> Result<(), Failed> {
+        self.since_ms = now_ms;
+        if self.states.contains_key(&self.ticket_id) {
+            return Err(failures::cycle(&[self.ticket_id.clone(), self.ticket_id.clone()]));
+        }
+        if self.states.len() > DependencyPolicy::MOST {
+            return Err(failures::too_many_dependencies(self.states.len()));
+        }
+        Ok(())
+    }
+
+    /// Those to ask about: all at first, then those nobody has heard of.
+    pub(super) fn to_ask(&self) -> Vec<String> {
+        let ask = |state: &Option<DependencyState>| matches!(state, None | Some(DependencyState::Unknown));
+        self.states.iter().filter(|(_, state)| ask(state)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Those waited for, `limit` at most, and how many there are.
+    pub(super) fn open(&self, limit: usize) -> (Vec<String>, usize) {
+        let open = |state: &&Option<DependencyState>| **state != Some(DependencyState::Completed);
+        let count = self.states.values().filter(open).count();
+        let ids = self.states.iter().filter(|(_, state)| open(state)).map(|(id, _)| id.clone());
+        (ids.take(limit).collect(), count)
+    }
+
+    /// The answer of the registration. What a predecessor has told meanwhile is newer.
+    pub(super) fn registered(&mut self, registered: Registered, now_ms: i64) -> Standing {
+        self.asked += 1;
+        for (id, state) in registered.states {
+            if let Some(known) = self.states.get_mut(&id)
+                && !matches!(known, Some(DependencyState::Completed | DependencyState::Failed { .. }))
+            {
+                *known = Some(state);
+            }
+        }
+        if let Some(path) = registered.cycle {
+            return Standing::Hopeless(failures::cycle(&path));
+        }
+        self.standing(now_ms)
+    }
+
+    /// A predecessor told how it ended. Others than predecessors are not listened to.
+    pub(super) fn told(&mut self, told: DependencyOutcome) {
+        if let Some(state) = self.states.get_mut(&told.ticket_id)
+            && matches!(told.outcome, DependencyState::Completed | DependencyState::Failed { .. })
+            && *state != Some(DependencyState::Completed)
+        {
+            *state = Some(told.outcome);
+        }
+    }
+
+    /// What follows from what is known at `now_ms`.
+    pub(super) fn standing(&self, now_ms: i64) -> Standing {
+        let failed = self.states.iter().find_map(|(id, state)| match state {
+            Some(DependencyState::Failed { code }) => Some((id, code)),
+            _ => None,
+        });
+        if let Some((id, code)) = failed {
+            return Standing::Hopeless(failures::dependency_failed(id, code));
+        }
+        let (open, count) = self.open(failures::NAMED);
+        if count == 0 {
+            return Standing::Satisfied;
+        }
+        let wait_until_ms = self.policy.wait_limit_ms.map(|limit| self.since_ms.saturating_add_unsigned(limit));
+        if wait_until_ms.is_some_and(|until_ms| now_ms >= until_ms) {
+            return Standing::Hopeless(failures::dependencies_took_too_long(&open, count, now_ms - self.since_ms));
+        }
+        let unknown: Vec<_> =
+            self.states.iter().filter(|(_, state)| **state == Some(DependencyState::Unknown)).collect();
+        let heard_until_ms =
+            (!unknown.is_empty()).then(|| self.since_ms.saturating_add_unsigned(self.policy.unknown_timeout_ms));
+        if heard_until_ms.is_some_and(|until_ms| now_ms >= until_ms) {
+            if self.asked < 2 {
+                return Standing::AskAgain;
+            }
+            let ids: Vec<_> = unknown.iter().take(failures::NAMED).map(|(id, _)| (*id).clone()).collect();
+            return Standing::Hopeless(failures::dependencies_unknown(&ids, unknown.len(), now_ms - self.since_ms));
+        }
+        Standing::Waiting { until_ms: [wait_until_ms, heard_until_ms].into_iter().flatten().min() }
+    }
+}
