@@ -2,9 +2,10 @@
 //! drift apart. Log lines carry ids and positions; of ticket content only, where a record is
 //! refused, a short escaped excerpt of the field that was wrong (INC-95).
 
+mod tickets;
+
 use std::time::{Duration, SystemTime};
 
-use ticket_activities::{AttemptEnd, Observer};
 use ticket_workflows::{RecordPosition, Report};
 use tracing::{debug, error, info, warn};
 
@@ -503,34 +504,5 @@ impl Event for ConsumerLost<'_> {
     fn emit(&self, metrics: &Metrics) {
         error!(error = self.error, retry_in_ms = self.retry_in.as_millis() as u64, "kafka_consumer_lost");
         metrics.kafka_consumer_errors.with_label_values(&["consumer_lost"]).inc();
-    }
-}
-
-/// Counts what activities do.
-impl Observer for Metrics {
-    fn attempt_started(&self, ticket_id: &str, task_type: &'static str, attempt: u32) {
-        info!(ticket_id, task_type, attempt, "attempt_started");
-        self.active_tasks.inc();
-    }
-
-    fn attempt_ended(&self, end: &AttemptEnd<'_>) {
-        info!(
-            ticket_id = end.ticket_id,
-            task_type = end.task_type,
-            attempt = end.attempt,
-            end = end.end,
-            duration_ms = end.duration.as_millis() as u64,
-            "attempt_ended"
-        );
-        self.active_tasks.dec();
-    }
-
-    fn ticket_reported(&self, report: &Report) {
-        let task_type = report.task_type.as_str();
-        match &report.error_code {
-            None => self.tickets_completed.with_label_values(&[task_type]).inc(),
-            Some(code) => self.tickets_failed.with_label_values(&[task_type, code]).inc(),
-        }
-        self.task_duration.with_label_values(&[task_type]).observe(report.duration_ms as f64 / 1000.0);
     }
 }

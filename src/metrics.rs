@@ -15,6 +15,12 @@ const DLQ_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// Workflow starts take milliseconds. The window holds their 99th percentile below 0.15.
 const START_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
+const WAIT_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+/// From a fast start to a ticket that runs for hours.
+const STAGE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0];
+/// Parts of a deadline, not seconds.
+const DEADLINE_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0];
+
 /// The metrics and the registry that serves them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -71,6 +77,22 @@ pub struct Metrics {
     pub dlq_alerts_sent: IntCounterVec,
     /// Failed tries to publish an alert, by librdkafka's code.
     pub dlq_alert_errors: IntCounterVec,
+    /// Tickets with dependencies, by how their wait ended: success, failed, timeout.
+    pub dependency_checks: IntCounterVec,
+    /// How long tickets waited for those they depend on, when all completed.
+    pub dependency_wait_duration: Histogram,
+    /// Failed attempts, by task type and attempt: 1 to 20, then `more`.
+    pub task_retries: IntCounterVec,
+    /// Cancelled tickets, by reason: `preemption` or `other` (INC-92).
+    pub tasks_cancelled: IntCounterVec,
+    /// Tickets cancelled for a more urgent one.
+    pub tasks_preempted: IntCounter,
+    /// Tickets that ended after their deadline or because of it, by task type.
+    pub sla_violations: IntCounterVec,
+    /// Where the time of tickets went, by stage: queue, dependency, start, run, `retry_wait`, report.
+    pub ticket_stage_duration: HistogramVec,
+    /// Part of the time to its deadline that a ticket used; above 1 it was late.
+    pub deadline_used: Histogram,
     /// Executors registered at start, by task type.
     pub executors_registered: IntCounterVec,
     /// Every record read, by what became of it.
@@ -220,6 +242,49 @@ impl Metrics {
                 "worker_agent_dlq_alert_errors_total",
                 "failed tries to publish an alert about a dead letter",
                 &["error_type"],
+            )?,
+            dependency_checks: counters(
+                &r,
+                "worker_agent_dependency_checks_total",
+                "tickets with dependencies, by how their wait ended",
+                &["result"],
+            )?,
+            dependency_wait_duration: histogram(
+                &r,
+                "worker_agent_dependency_wait_duration_seconds",
+                "how long tickets waited for those they depend on, when all completed",
+                WAIT_BUCKETS,
+            )?,
+            task_retries: counters(
+                &r,
+                "worker_agent_task_retries_total",
+                "failed attempts",
+                &["task_type", "attempt"],
+            )?,
+            tasks_cancelled: counters(&r, "worker_agent_tasks_cancelled_total", "cancelled tickets", &["reason"])?,
+            tasks_preempted: counter(
+                &r,
+                "worker_agent_tasks_preempted_total",
+                "tickets cancelled for a more urgent one",
+            )?,
+            sla_violations: counters(
+                &r,
+                "worker_agent_sla_violations_total",
+                "tickets that ended after their deadline or because of it",
+                &["task_type"],
+            )?,
+            ticket_stage_duration: histograms(
+                &r,
+                "worker_agent_ticket_stage_duration_seconds",
+                "where the time of tickets went",
+                STAGE_BUCKETS,
+                &["stage"],
+            )?,
+            deadline_used: histogram(
+                &r,
+                "worker_agent_deadline_used_ratio",
+                "part of the time to its deadline that a ticket used; above 1 it was late",
+                DEADLINE_BUCKETS,
             )?,
             executors_registered: counters(
                 &r,

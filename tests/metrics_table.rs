@@ -12,6 +12,9 @@ const TASK: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const PAUSE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const RETRIES: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0];
 const DLQ: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
+const WAIT: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const STAGE: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0];
+const DEADLINE: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
@@ -41,6 +44,14 @@ const TABLE: &[Row] = &[
     ("worker_agent_ticket_retry_count", MetricType::HISTOGRAM, &["task_type"], RETRIES),
     ("worker_agent_dlq_alerts_sent_total", MetricType::COUNTER, &["severity", "task_type"], &[]),
     ("worker_agent_dlq_alert_errors_total", MetricType::COUNTER, &["error_type"], &[]),
+    ("worker_agent_dependency_checks_total", MetricType::COUNTER, &["result"], &[]),
+    ("worker_agent_dependency_wait_duration_seconds", MetricType::HISTOGRAM, &[], WAIT),
+    ("worker_agent_task_retries_total", MetricType::COUNTER, &["attempt", "task_type"], &[]),
+    ("worker_agent_tasks_cancelled_total", MetricType::COUNTER, &["reason"], &[]),
+    ("worker_agent_tasks_preempted_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_sla_violations_total", MetricType::COUNTER, &["task_type"], &[]),
+    ("worker_agent_ticket_stage_duration_seconds", MetricType::HISTOGRAM, &["stage"], STAGE),
+    ("worker_agent_deadline_used_ratio", MetricType::HISTOGRAM, &[], DEADLINE),
     ("worker_agent_executors_registered_total", MetricType::COUNTER, &["task_type"], &[]),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
@@ -64,6 +75,9 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.results_published,
         &metrics.dlq_publish_errors,
         &metrics.dlq_alert_errors,
+        &metrics.dependency_checks,
+        &metrics.tasks_cancelled,
+        &metrics.sla_violations,
         &metrics.executors_registered,
         &metrics.records,
         &metrics.result_encodings,
@@ -79,6 +93,8 @@ fn touched() -> Vec<MetricFamily> {
     metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);
     metrics.startup_check_failures.with_label_values(&["x", "y"]).set(1);
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.task_retries.with_label_values(&["x", "y"]).inc();
+    metrics.ticket_stage_duration.with_label_values(&["x"]).observe(1.0);
     metrics.gather()
 }
 

@@ -32,13 +32,13 @@ pub use dependencies::{
 };
 pub use execution::{ExecuteRequest, ExecuteResponse};
 pub use input::{RecordPosition, START_MEMO, StartMemo, TicketInput};
-pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, State, Verdict};
+pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, State, Times, Verdict};
 pub use outcome::{
     Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, MissingEvidence, Outcome, code,
 };
 pub use policy::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
 pub use references::{MAX_FILLED_BYTES, MAX_FILLED_DEPTH, Problem, ReferenceError, fill, pick, references};
-pub use report::{DependencyWait, Finish, Finished, Report, result_id};
+pub use report::{DependencyWait, Finish, Finished, Report, SlaLedger, result_id};
 pub use status::TicketStatus;
 pub use trace::TraceContext;
 pub use visibility::{

@@ -14,7 +14,7 @@ use crate::execution::ExecuteResponse;
 use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
 use failures::{cancelled, deadline_passed, deadline_passed_waiting, history_full, misreference, refusal, timed_out};
-pub use ledger::{AttemptRecord, Ledger};
+pub use ledger::{AttemptRecord, Ledger, Times};
 use predecessors::{Predecessors, Standing};
 
 /// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
@@ -410,7 +410,10 @@ impl Machine {
                 self.cancel(now_ms, &reason, Some(ExternalState::Unknown))
             }
 
-            (State::RetryWait { attempt, .. }, Event::WaitOver) => self.execute(now_ms, attempt + 1),
+            (State::RetryWait { attempt, since_ms, .. }, Event::WaitOver) => {
+                self.ledger.waited(since_ms, now_ms);
+                self.execute(now_ms, attempt + 1)
+            }
             (State::RetryWait { .. }, Event::CancelRequested(reason)) => self.cancel(now_ms, &reason, None),
 
             (State::Reporting { .. }, Event::Published) => {
@@ -427,9 +430,9 @@ impl Machine {
         {
             return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, None)));
         }
-        match self.predecessors.as_mut().map(|predecessors| predecessors.begin(now_ms)) {
-            Some(Err(failed)) => self.conclude(now_ms, Verdict::Failed(failed)),
-            _ => self.register(now_ms),
+        match self.predecessors.as_mut().and_then(|predecessors| predecessors.begin(now_ms)) {
+            Some(failed) => self.conclude(now_ms, Verdict::Failed(failed)),
+            None => self.register(now_ms),
         }
     }
 
@@ -557,14 +560,15 @@ impl Machine {
             Outcome::Completed(_) => "completed",
             Outcome::Failed(failed) => failed.code.as_str(),
         });
-        self.ledger.record(AttemptRecord {
+        let record = AttemptRecord {
             attempt,
             started_at_ms: response.map_or(since_ms, |response| response.started_at_ms),
             ended_at_ms: response.map_or(now_ms, |response| response.ended_at_ms),
             end: end.or(answered).unwrap_or(code::INTERNAL).to_owned(),
             worker: response.map(|response| response.agent_id.clone()),
             lost_workers: response.map_or(0, |response| response.lost_workers),
-        });
+        };
+        self.ledger.record(record, since_ms);
     }
 }
 

@@ -10,7 +10,7 @@ use ticket_schemas::{ExecutionResult, ExecutionResultPayload, ExecutionStatus};
 
 use crate::dependencies::Tell;
 use crate::input::TicketInput;
-use crate::machine::{Machine, Verdict};
+use crate::machine::{Machine, Times, Verdict};
 use crate::trace::TraceContext;
 
 /// A result on its way to `execution.results`.
@@ -34,6 +34,24 @@ pub struct Report {
     /// How the ticket waited for others; absent when it depends on none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependencies: Option<DependencyWait>,
+    /// Where the time went.
+    #[serde(default)]
+    pub sla: SlaLedger,
+}
+
+/// Where a ticket's time went, in milliseconds, and how much of its deadline it took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlaLedger {
+    /// From `created_at` to the start of the workflow; absent without `created_at`.
+    pub queue_ms: Option<u64>,
+    /// It waited for tickets it depends on.
+    pub dependency_ms: u64,
+    /// Its attempts.
+    #[serde(flatten)]
+    pub times: Times,
+    /// Part of the time from `created_at` (or the workflow's start) to the deadline in force that was used when it ended:
+    /// above 1 it was late. Absent without a deadline.
+    pub deadline_used: Option<f64>,
 }
 
 /// How a ticket waited for those it depends on.
@@ -113,9 +131,8 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
         satisfied: machine.released_ms().is_some(),
         waited_ms: (machine.released_ms().unwrap_or(ended_ms) - started_ms).max(0),
     });
-    if let Some(wait) = &dependencies {
-        set("dependency_wait_ms", json!(wait.waited_ms));
-    }
+    let sla = sla(input, machine, dependencies.as_ref(), started_ms, ended_ms);
+    set("sla", json!(sla));
     if machine.deadline_ms().is_some_and(|deadline_ms| ended_ms > deadline_ms) {
         set("late", json!(true));
     }
@@ -143,7 +160,28 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
         duration_ms,
         trace: input.trace.clone(),
         dependencies,
+        sla,
     })
+}
+
+fn sla(
+    input: &TicketInput,
+    machine: &Machine,
+    wait: Option<&DependencyWait>,
+    started_ms: i64,
+    ended_ms: i64,
+) -> SlaLedger {
+    let created_ms = input.ticket.created_at;
+    let from_ms = created_ms.unwrap_or(started_ms);
+    SlaLedger {
+        queue_ms: created_ms.map(|created_ms| u64::try_from(started_ms - created_ms).unwrap_or(0)),
+        dependency_ms: wait.map_or(0, |wait| u64::try_from(wait.waited_ms).unwrap_or(0)),
+        times: machine.ledger().times,
+        deadline_used: machine.enforced_deadline_ms().or(machine.deadline_ms()).map(|deadline_ms| {
+            let (used, all) = ((ended_ms - from_ms).max(0) as f64, (deadline_ms - from_ms).max(1) as f64);
+            (used / all * 1000.0).round() / 1000.0
+        }),
+    }
 }
 
 /// The keys that readers of the JSON form look for; Avro readers find them in `result.metadata`.

@@ -87,7 +87,7 @@ impl TicketWaiters {
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
             }
         }
-        while let Some(tell) = ctx.state_mut(Self::to_tell) {
+        while let Some(tell) = ctx.state_mut(Self::take_untold) {
             ctx.execute_activity(TicketActivities::tell, tell, options("tell")).await?;
         }
         Ok(())
@@ -111,11 +111,11 @@ impl TicketWaiters {
 }
 
 impl TicketWaiters {
-    fn to_tell(&mut self) -> Option<Tell> {
+    fn take_untold(&mut self) -> Option<Tell> {
         let subscribers = std::mem::take(&mut self.input.waiters);
         let outcome = self.outcome.clone()?;
         let ticket_id = self.input.ticket_id.clone();
-        (!subscribers.is_empty()).then(|| Tell { outcome: DependencyOutcome { ticket_id, outcome }, subscribers })
+        (!subscribers.is_empty()).then_some(Tell { outcome: DependencyOutcome { ticket_id, outcome }, subscribers })
     }
 }
 

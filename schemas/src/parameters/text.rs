@@ -48,7 +48,6 @@ pub(super) fn integral_number(number: &Number) -> Option<Number> {
 /// The array or object that a text holds: its JSON, else its Python literal. `None` when the text does not start like
 /// one; `Some(None)` when it does and is neither.
 #[must_use]
-#[expect(clippy::option_option, reason = "no structure, a broken one, a readable one")]
 pub fn structured(text: &str) -> Option<Option<Value>> {
     let text = text.trim();
     if !text.starts_with(['[', '{', '(']) {

@@ -19,6 +19,17 @@ pub struct AttemptRecord {
     pub lost_workers: u32,
 }
 
+/// Where the time of a ticket went once it could work, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// From an attempt's being scheduled to its beginning on a worker: it waited for a slot. All attempts together.
+    pub start_ms: u64,
+    /// Attempts ran, by their workers' clocks.
+    pub run_ms: u64,
+    /// Waits between attempts.
+    pub retry_wait_ms: u64,
+}
+
 /// The attempts of a ticket. Bounded: the last [`Ledger::KEPT`] are kept in full.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -26,17 +37,33 @@ pub struct Ledger {
     pub count: u32,
     /// The last ones.
     pub attempts: Vec<AttemptRecord>,
+    /// Where the time went, of all attempts.
+    #[serde(default)]
+    pub times: Times,
 }
 
 impl Ledger {
     /// Attempts kept in full.
     pub const KEPT: usize = 20;
 
-    pub(super) fn record(&mut self, record: AttemptRecord) {
+    /// An attempt that was scheduled at `scheduled_ms` has ended.
+    pub(super) fn record(&mut self, record: AttemptRecord, scheduled_ms: i64) {
         self.count += 1;
+        self.times.start_ms += between(scheduled_ms, record.started_at_ms);
+        self.times.run_ms += between(record.started_at_ms, record.ended_at_ms);
         if self.attempts.len() == Self::KEPT {
             self.attempts.remove(0);
         }
         self.attempts.push(record);
     }
+
+    /// A wait between two attempts is over.
+    pub(super) fn waited(&mut self, since_ms: i64, now_ms: i64) {
+        self.times.retry_wait_ms += between(since_ms, now_ms);
+    }
+}
+
+/// Two clocks may be involved: never negative.
+fn between(from_ms: i64, to_ms: i64) -> u64 {
+    u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0)
 }

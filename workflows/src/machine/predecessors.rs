@@ -47,15 +47,12 @@ impl Predecessors {
     }
 
     /// The wait begins. A failure when it can have no end.
-    pub(super) fn begin(&mut self, now_ms: i64) -> Result<(), Failed> {
+    pub(super) fn begin(&mut self, now_ms: i64) -> Option<Failed> {
         self.since_ms = now_ms;
         if self.states.contains_key(&self.ticket_id) {
-            return Err(failures::cycle(&[self.ticket_id.clone(), self.ticket_id.clone()]));
+            return Some(failures::cycle(&[self.ticket_id.clone(), self.ticket_id.clone()]));
         }
-        if self.states.len() > DependencyPolicy::MOST {
-            return Err(failures::too_many_dependencies(self.states.len()));
-        }
-        Ok(())
+        (self.states.len() > DependencyPolicy::MOST).then(|| failures::too_many_dependencies(self.states.len()))
     }
 
     /// Those to ask about: all at first, then those nobody has heard of.

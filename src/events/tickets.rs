@@ -1,0 +1,93 @@
+//! What attempts and tickets came to, in numbers.
+
+use ticket_activities::{AttemptEnd, Observer, code, now_ms};
+use ticket_workflows::Report;
+use tracing::info;
+
+use crate::metrics::Metrics;
+
+/// Counts what activities do.
+impl Observer for Metrics {
+    fn attempt_started(&self, ticket_id: &str, task_type: &'static str, attempt: u32) {
+        info!(ticket_id, task_type, attempt, "attempt_started");
+        self.active_tasks.inc();
+    }
+
+    fn attempt_ended(&self, end: &AttemptEnd<'_>) {
+        info!(
+            ticket_id = end.ticket_id,
+            task_type = end.task_type,
+            attempt = end.attempt,
+            end = end.end,
+            duration_ms = end.duration.as_millis() as u64,
+            "attempt_ended"
+        );
+        self.active_tasks.dec();
+        if !matches!(end.end, "completed" | "handed_back") {
+            let attempt = if end.attempt > MOST_ATTEMPTS { "more".to_owned() } else { end.attempt.to_string() };
+            self.task_retries.with_label_values(&[end.task_type, &attempt]).inc();
+        }
+    }
+
+    fn ticket_reported(&self, report: &Report) {
+        let task_type = report.task_type.as_str();
+        match &report.error_code {
+            None => self.tickets_completed.with_label_values(&[task_type]).inc(),
+            Some(code) => self.tickets_failed.with_label_values(&[task_type, code]).inc(),
+        }
+        self.task_duration.with_label_values(&[task_type]).observe(report.duration_ms as f64 / 1000.0);
+        self.waited_for_dependencies(report);
+        self.used_its_time(report);
+        if report.error_code.as_deref() == Some(code::CANCELLED) {
+            let preempted =
+                report.result.result.metadata.get("cancel_reason").is_some_and(|reason| reason == PREEMPTION);
+            self.tasks_cancelled.with_label_values(&[if preempted { PREEMPTION } else { "other" }]).inc();
+            self.tasks_preempted.inc_by(preempted.into());
+        }
+    }
+}
+
+/// The reason that the platform's scheduler gives for a preemption (`contracts/engine.md §6`).
+const PREEMPTION: &str = "preemption";
+/// Attempts with a label of their own.
+const MOST_ATTEMPTS: u32 = 20;
+
+impl Metrics {
+    fn waited_for_dependencies(&self, report: &Report) {
+        let Some(wait) = &report.dependencies else { return };
+        let result = match report.error_code.as_deref() {
+            _ if wait.satisfied => "success",
+            Some(code::DEPENDENCY_UNKNOWN | code::DEPENDENCY_TIMEOUT) => "timeout",
+            _ => "failed",
+        };
+        self.dependency_checks.with_label_values(&[result]).inc();
+        if wait.satisfied {
+            self.dependency_wait_duration.observe(wait.waited_ms as f64 / 1000.0);
+        }
+    }
+
+    fn used_its_time(&self, report: &Report) {
+        let (sla, times) = (&report.sla, report.sla.times);
+        let dependency_ms = report.dependencies.as_ref().map(|_| sla.dependency_ms);
+        let reported_ms = u64::try_from(now_ms() - report.result.timestamp).unwrap_or(0);
+        for (stage, ms) in [
+            ("queue", sla.queue_ms),
+            ("dependency", dependency_ms),
+            ("start", Some(times.start_ms)),
+            ("run", Some(times.run_ms)),
+            ("retry_wait", Some(times.retry_wait_ms).filter(|ms| *ms > 0)),
+            ("report", Some(reported_ms)),
+        ] {
+            if let Some(ms) = ms {
+                self.ticket_stage_duration.with_label_values(&[stage]).observe(ms as f64 / 1000.0);
+            }
+        }
+        if let Some(used) = sla.deadline_used {
+            self.deadline_used.observe(used);
+        }
+        let late = report.result.result.metadata.contains_key("late");
+        if late || report.error_code.as_deref() == Some(code::DEADLINE_EXCEEDED) {
+            self.sla_violations.with_label_values(&[&report.task_type]).inc();
+        }
+    }
+}
