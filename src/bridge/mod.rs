@@ -16,6 +16,7 @@ mod intake;
 mod members;
 pub mod pace;
 mod partition;
+mod priority;
 mod record;
 mod start;
 mod trace;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use consumer::REVOKE_PATIENCE as HAND_OVER_PATIENCE;
 pub use gate::Gate;
 pub use intake::SETUP_CHECK;
+pub use priority::Fairness;
 pub use record::{Provenance, REDRIVE_HEADER};
 pub(crate) use start::is_redrive;
 pub use start::{Start, Starter};
@@ -101,7 +103,8 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
             config.identity.agent_id.clone(),
             config.bridge.policy.clone(),
         )
-        .with_retention(parts.retention),
+        .with_retention(parts.retention)
+        .with_fairness(config.bridge.fairness),
         gate: parts.gate,
         dead_letters: DeadLetters::new(parts.producer, config.kafka.dlq_topic.clone(), Arc::clone(&parts.metrics)),
         metrics: Arc::clone(&parts.metrics),

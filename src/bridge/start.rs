@@ -30,6 +30,7 @@ use super::decision::{
     Answer, Claim, Decision, Existing, Judgement, Reading, Refusal, RunState, judge, read, read_again, request_id,
     too_old,
 };
+use super::priority::{self, Fairness};
 use super::record::Provenance;
 use super::trace::of_ticket;
 
@@ -41,7 +42,6 @@ const MAX_INPUT_BYTES: usize = 2 * 1024 * 1024 - 64 * 1024;
 const MAX_SUMMARY_CHARS: usize = 120;
 /// Most earlier records that the memo names.
 const MAX_EARLIER: usize = 50;
-
 /// Most dependencies that the memo names: others look for cycles through them, and a memo is carried everywhere.
 const MAX_DEPENDENCIES: usize = 500;
 
@@ -52,19 +52,26 @@ pub struct Starter {
     agent_id: String,
     policy: TicketPolicy,
     retention: Option<Duration>,
+    fairness: Fairness,
 }
 
 impl Starter {
     /// A starter of tickets on `task_queue`.
     #[must_use]
     pub fn new(client: Client, task_queue: String, agent_id: String, policy: TicketPolicy) -> Self {
-        Self { client, task_queue, agent_id, policy, retention: None }
+        Self { client, task_queue, agent_id, policy, retention: None, fairness: Fairness::default() }
     }
 
     /// With the namespace's retention: records older than that are not started.
     #[must_use]
     pub fn with_retention(self, retention: Option<Duration>) -> Self {
         Self { retention, ..self }
+    }
+
+    /// With whose share of the slots a ticket takes.
+    #[must_use]
+    pub fn with_fairness(self, fairness: Fairness) -> Self {
+        Self { fairness, ..self }
     }
 
     /// Starts the workflow of `ticket`, read from `provenance`, and decides what the answers mean.
@@ -158,6 +165,7 @@ impl Starter {
             workflow_id_conflict_policy: WorkflowIdConflictPolicy::Fail.into(),
             memo: json_payload(memo).ok().map(|memo| Memo { fields: [(START_MEMO.to_owned(), memo)].into() }),
             search_attributes: Some(search_attributes(ticket).into_proto()),
+            priority: Some(priority::of(ticket, self.fairness)),
             user_metadata: json_payload(&summary(ticket))
                 .ok()
                 .map(|summary| UserMetadata { summary: Some(summary), details: None }),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ticket_workflows::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
 
 use super::reader::Reader;
+use crate::bridge::Fairness;
 
 /// Backpressure and ticket policy.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct BridgeConfig {
     pub resume_threshold: f64,
     /// `LIVENESS_STALL_SECONDS`: how long a loop may get nowhere although its peers answer before `/health` is red.
     pub stall: Duration,
+    /// `TICKET_FAIRNESS`.
+    pub fairness: Fairness,
     /// What every ticket of this bridge is held to.
     pub policy: TicketPolicy,
 }
@@ -38,6 +41,14 @@ impl BridgeConfig {
                 120.0,
                 "how long a loop may get nowhere although its peers answer before /health is red; added by this product",
             ),
+            fairness: reader
+                .one_of(
+                    "TICKET_FAIRNESS",
+                    &[("plan", Fairness::Plan), ("intent", Fairness::Intent), ("none", Fairness::None)],
+                    "plan",
+                    "whose tickets share the slots evenly within a priority: plan, intent or none; added by this product",
+                )
+                .unwrap_or_default(),
             policy: TicketPolicy {
                 timeout_multiplier: multiplier(reader),
                 default_timeout_ms: TicketPolicy::default().default_timeout_ms,

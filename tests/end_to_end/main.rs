@@ -12,6 +12,7 @@ mod dlq;
 mod kills;
 mod memory;
 mod outages;
+mod priority;
 mod raw_produce;
 mod rejections;
 mod results;

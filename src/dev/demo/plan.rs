@@ -160,6 +160,26 @@ pub(super) fn cases(now_ms: i64) -> Result<Vec<Case>, UsageError> {
         // Both are on their way at once: whichever comes first runs, and the other is the dead letter.
         expected: vec![Expected::Completed("the "), Expected::DeadLetter("ticket_id_collision")],
     });
+    let source = b.ticket("EXECUTE", "comes second and is waited for", sh("printf 41"))?;
+    let reference = format!("answer ${{dependencies.{}.output.stdout}}", source.ticket_id);
+    let mut waiting = b.ticket(
+        "EXECUTE",
+        "waits for one",
+        json!({ "command": "sh", "args": ["-c", "echo \"$1\"", "sh", reference] }),
+    )?;
+    waiting.dependencies = vec![source.ticket_id.clone()];
+    let broken = b.ticket("EXECUTE", "breaks, and another depends on it", sh("exit 4"))?;
+    let mut hopeless = b.ticket("EXECUTE", "depends on what breaks", sh("echo never"))?;
+    hopeless.dependencies = vec![broken.ticket_id.clone(), source.ticket_id.clone()];
+    for (name, ticket, encoding, expected) in [
+        ("waits for one that is published later", waiting, Avro, Expected::Completed("answer 41")),
+        ("comes second and is waited for", source, Json, Expected::Completed("41")),
+        ("depends on what breaks", hopeless, Json, Expected::Failed("dependency_failed", "execution_failed")),
+        ("breaks, and another depends on it", broken, Avro, Expected::Failed("execution_failed", "exit code 4")),
+    ] {
+        let publications = vec![Publication::Ticket(Box::new(ticket), encoding)];
+        cases.push(Case { name, publications, expected: vec![expected] });
+    }
     let build = b.ticket("BUILD", "needs an executor of a later version", json!({ "artifact_id": "demo" }))?;
     cases.push(Case {
         name: "needs an executor of a later version",
