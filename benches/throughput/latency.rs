@@ -145,7 +145,7 @@ pub(crate) async fn until_started(client: &Client, asked: Vec<(SystemTime, Strin
 }
 
 /// p50 and p99, in milliseconds.
-fn percentiles(mut durations: Vec<Duration>) -> (f64, f64) {
+pub(crate) fn percentiles(mut durations: Vec<Duration>) -> (f64, f64) {
     durations.sort_unstable();
     let at = |fraction: usize| durations.get(durations.len() * fraction / 100).map_or(0.0, Duration::as_secs_f64);
     (at(50) * 1000.0, at(99) * 1000.0)

@@ -10,6 +10,7 @@
 mod bare;
 mod compare;
 mod decode;
+mod dependencies;
 mod history;
 #[path = "../../tests/support/instance.rs"]
 mod instance;
@@ -53,12 +54,13 @@ const STARTS: usize = 600;
 /// Those that go before: the window finds its size with them.
 const FIRST_STARTS: usize = 100;
 /// Every figure.
-const FIGURES: [&str; 6] = [
+const FIGURES: [&str; 7] = [
     "history_events_simple_ticket",
     "ticket_end_to_end",
     "bridge_starts",
     "start_latency_ms",
     "append_to_start_ms",
+    "dependency_release_ms",
     "decode_rate",
 ];
 
@@ -149,6 +151,7 @@ async fn measure(stack: &Stack, wanted: &[String]) -> anyhow::Result<()> {
             "bridge_starts" => bridge_starts(stack, &client, &load, starter, &reporter).await?,
             "start_latency_ms" => latency::start_latency(stack, &client, starter, &reporter).await?,
             "append_to_start_ms" => latency::append_to_start(&config, &client, &load, starter, &reporter).await?,
+            "dependency_release_ms" => dependencies::measure(&config, &client, &load, &reporter).await?,
             _ => decode_rate(&reporter).await?,
         }
     }

@@ -61,7 +61,10 @@ pub(crate) async fn one_history(config: &Config, client: &Client, load: &Load) -
 }
 
 /// Runs the whole worker beside `work`.
-async fn with_worker<T>(config: &Config, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(crate) async fn with_worker<T>(
+    config: &Config,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let worker = worker::start(config.clone(), WorkerOptions { noop_runtime: true }).await?;
     let health = worker.health.clone();
     let mut done = None;

@@ -57,6 +57,16 @@ impl Reporter {
         }
         println!("{line}");
     }
+
+    /// Prints a figure that has nothing to be compared with.
+    pub(crate) fn alone(&self, name: &str, unit: &str, value: f64, more: Value) {
+        let mut line =
+            json!({ "name": name, "value": rounded(value), "unit": unit, "server": self.server, "load": load() });
+        if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
+            line.extend(more);
+        }
+        println!("{line}");
+    }
 }
 
 fn cpu(cpu: Cpu) -> Value {

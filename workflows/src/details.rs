@@ -15,8 +15,10 @@ pub(crate) fn current_details(machine: &Machine) -> String {
             let named = waiting_for.iter().map(|id| quoted(id)).collect::<Vec<_>>().join(", ");
             let more = count.saturating_sub(waiting_for.len());
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let until = until_ms.map(|ms| format!("; it looks again at {}", utc(ms))).unwrap_or_default();
-            format!("**Waiting for dependencies** since {}: {named}{more}{until}.", utc(*since_ms))
+            let (since, until) = (utc(*since_ms), utc(*until_ms));
+            format!(
+                "**Waiting for dependencies** since {since}: {named}{more}. They tell when they end; it looks again at {until}."
+            )
         }
         State::Collecting { since_ms } => {
             format!("**Fetching outputs** of the tickets it depends on since {}.", utc(*since_ms))

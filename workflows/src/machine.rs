@@ -34,7 +34,7 @@ pub enum State {
         /// When the wait for dependencies began.
         since_ms: i64,
         /// When to look again if none of them tells, or the wait ends.
-        until_ms: Option<i64>,
+        until_ms: i64,
         /// Some of those it waits for.
         waiting_for: Vec<String>,
         /// How many there are.
@@ -134,8 +134,8 @@ pub enum Command {
     },
     /// Wait for predecessors to tell, holding nothing.
     Park {
-        /// Until then, epoch milliseconds; `None`: for as long as it takes.
-        until_ms: Option<i64>,
+        /// Until then, epoch milliseconds.
+        until_ms: i64,
     },
     /// Fetch the outputs that the parameters refer to, and fill them in.
     Collect,
@@ -353,6 +353,9 @@ impl Machine {
             }
             (State::Parked { since_ms, .. }, Event::WaitOver) => self.look(since_ms, now_ms),
             (State::Collecting { .. }, Event::Collected) => self.execute(now_ms, 1),
+            (State::Registering { .. } | State::Collecting { .. }, Event::Broken(message)) => {
+                self.conclude(now_ms, Verdict::Failed(Failed::permanent(code::INTERNAL, message)))
+            }
             (State::Collecting { .. }, Event::NotCollected(message)) => {
                 self.conclude(now_ms, Verdict::Failed(failures::reference(message)))
             }
@@ -474,7 +477,7 @@ impl Machine {
                     let failed = deadline_passed_waiting(deadline_ms, &named, count);
                     return self.conclude(now_ms, Verdict::Failed(failed));
                 }
-                let until_ms = [until_ms, strict_ms].into_iter().flatten().min();
+                let until_ms = strict_ms.map_or(until_ms, |strict_ms| strict_ms.min(until_ms));
                 self.state = State::Parked { since_ms, until_ms, waiting_for, count };
                 Command::Park { until_ms }
             }

@@ -17,8 +17,8 @@ pub(super) enum Standing {
     /// The ticket cannot be worked on any more.
     Hopeless(Failed),
     /// Some are open; `until_ms` is when to look again, epoch milliseconds.
-    Waiting { until_ms: Option<i64> },
-    /// Those nobody has heard of are to be asked about once more.
+    Waiting { until_ms: i64 },
+    /// Those that are not at their end are to be asked about once more.
     AskAgain,
 }
 
@@ -30,8 +30,13 @@ pub(super) struct Predecessors {
     /// `None`: not asked about yet.
     states: BTreeMap<String, Option<DependencyState>>,
     since_ms: i64,
+    /// How often they were asked about, and when they answered last.
     asked: u32,
+    asked_ms: i64,
 }
+
+/// Longest time between two looks at predecessors that do not tell, in milliseconds. One that was terminated never tells.
+const MAX_LOOK_INTERVAL_MS: u64 = 3_600_000;
 
 impl Predecessors {
     /// Those of a ticket; repetitions count once. `None` when it has none.
@@ -43,6 +48,7 @@ impl Predecessors {
             states,
             since_ms: 0,
             asked: 0,
+            asked_ms: 0,
         })
     }
 
@@ -55,10 +61,9 @@ impl Predecessors {
         (self.states.len() > DependencyPolicy::MOST).then(|| failures::too_many_dependencies(self.states.len()))
     }
 
-    /// Those to ask about: all at first, then those nobody has heard of.
+    /// Those to ask about: all that are not known to have completed.
     pub(super) fn to_ask(&self) -> Vec<String> {
-        let ask = |state: &Option<DependencyState>| matches!(state, None | Some(DependencyState::Unknown));
-        self.states.iter().filter(|(_, state)| ask(state)).map(|(id, _)| id.clone()).collect()
+        self.open(usize::MAX).0
     }
 
     /// Those waited for, `limit` at most, and how many there are.
@@ -71,7 +76,8 @@ impl Predecessors {
 
     /// The answer of the registration. What a predecessor has told meanwhile is newer.
     pub(super) fn registered(&mut self, registered: Registered, now_ms: i64) -> Standing {
-        self.asked += 1;
+        self.asked = self.asked.saturating_add(1);
+        self.asked_ms = now_ms;
         for (id, state) in registered.states {
             if let Some(known) = self.states.get_mut(&id)
                 && !matches!(known, Some(DependencyState::Completed | DependencyState::Failed { .. }))
@@ -112,17 +118,21 @@ impl Predecessors {
         if wait_until_ms.is_some_and(|until_ms| now_ms >= until_ms) {
             return Standing::Hopeless(failures::dependencies_took_too_long(&open, count, now_ms - self.since_ms));
         }
-        let unknown: Vec<_> =
-            self.states.iter().filter(|(_, state)| **state == Some(DependencyState::Unknown)).collect();
-        let heard_until_ms =
-            (!unknown.is_empty()).then(|| self.since_ms.saturating_add_unsigned(self.policy.unknown_timeout_ms));
-        if heard_until_ms.is_some_and(|until_ms| now_ms >= until_ms) {
-            if self.asked < 2 {
-                return Standing::AskAgain;
-            }
-            let ids: Vec<_> = unknown.iter().take(failures::NAMED).map(|(id, _)| (*id).clone()).collect();
-            return Standing::Hopeless(failures::dependencies_unknown(&ids, unknown.len(), now_ms - self.since_ms));
+        let patience_ms = self.since_ms.saturating_add_unsigned(self.policy.unknown_timeout_ms);
+        let unknown = self.states.iter().filter(|(_, state)| **state == Some(DependencyState::Unknown));
+        let unknown: Vec<_> = unknown.map(|(id, _)| id.clone()).collect();
+        if !unknown.is_empty() && self.asked_ms >= patience_ms {
+            let named = unknown.get(..failures::NAMED).unwrap_or(&unknown);
+            return Standing::Hopeless(failures::dependencies_unknown(named, unknown.len(), now_ms - self.since_ms));
         }
-        Standing::Waiting { until_ms: [wait_until_ms, heard_until_ms].into_iter().flatten().min() }
+        let interval_ms = self.policy.unknown_timeout_ms.saturating_mul(1 << self.asked.saturating_sub(1).min(16));
+        let mut look_ms = self.asked_ms.saturating_add_unsigned(interval_ms.clamp(1_000, MAX_LOOK_INTERVAL_MS));
+        if !unknown.is_empty() {
+            look_ms = look_ms.min(patience_ms);
+        }
+        if now_ms >= look_ms {
+            return Standing::AskAgain;
+        }
+        Standing::Waiting { until_ms: wait_until_ms.map_or(look_ms, |wait_until_ms| wait_until_ms.min(look_ms)) }
     }
 }

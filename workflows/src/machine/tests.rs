@@ -292,7 +292,7 @@ mod dependencies {
             commands,
             [
                 Command::Register { dependencies: vec!["a".to_owned(), "b".to_owned()] },
-                Command::Park { until_ms: None },
+                Command::Park { until_ms: T0 + 5 + 300_000 },
                 Command::Collect,
                 Command::Execute { attempt: 1, timeout_ms: 1_500 },
                 Command::Publish,
@@ -338,8 +338,8 @@ mod dependencies {
                 (300_005, registered(&[("a", Unknown)])),
             ],
         );
-        assert_eq!(commands[1], Command::Park { until_ms: Some(T0 + 300_000) });
-        assert_eq!(commands[2], Command::Register { dependencies: vec!["a".to_owned()] });
+        assert_eq!(commands[1], Command::Park { until_ms: T0 + 300_000 });
+        assert_eq!(commands[2], Command::Register { dependencies: vec!["a".to_owned(), "b".to_owned()] });
         assert_eq!(commands[3], Command::Publish);
         assert_eq!(code_of(&machine), Some(code::DEPENDENCY_UNKNOWN));
     }
@@ -357,8 +357,26 @@ mod dependencies {
                 (9_000_000, told("a", Completed)),
             ],
         );
-        assert_eq!(commands[3], Command::Park { until_ms: None });
+        assert_eq!(commands[3], Command::Park { until_ms: T0 + 300_005 + 600_000 });
         assert_eq!(commands[4], Command::Collect);
+    }
+
+    #[test]
+    fn a_predecessor_that_does_not_tell_is_looked_at_less_and_less_often() {
+        let mut machine = waiting_machine(FOREVER, r#"["a"]"#, TicketPolicy::default());
+        run(&mut machine, [(0, Event::Admitted)]);
+        let (mut now, mut intervals) = (0, Vec::new());
+        for _ in 0..6 {
+            let parked = run(&mut machine, [(now, registered(&[("a", Open)]))]);
+            let [Command::Park { until_ms }] = parked[..] else { panic!("{parked:?}") };
+            intervals.push((until_ms - T0 - now) / 1000);
+            now = until_ms - T0;
+            assert!(matches!(run(&mut machine, [(now, Event::WaitOver)])[..], [Command::Register { .. }]));
+        }
+        assert_eq!(intervals, [300, 600, 1200, 2400, 3600, 3600]);
+        // It was terminated: nothing ever told.
+        run(&mut machine, [(now, registered(&[("a", failed_with("terminated"))]))]);
+        assert_eq!(code_of(&machine), Some(code::DEPENDENCY_FAILED));
     }
 
     #[test]
@@ -388,7 +406,7 @@ mod dependencies {
         let mut machine = waiting_machine(FOREVER, r#"["a"]"#, policy);
         let events = [(0, Event::Admitted), (5, registered(&[("a", Open)])), (60_000, Event::WaitOver)];
         let commands = run(&mut machine, events);
-        assert_eq!(commands[1], Command::Park { until_ms: Some(T0 + 60_000) });
+        assert_eq!(commands[1], Command::Park { until_ms: T0 + 60_000 });
         assert_eq!((&commands[2], code_of(&machine)), (&Command::Publish, Some(code::DEPENDENCY_TIMEOUT)));
     }
 
@@ -409,7 +427,7 @@ mod dependencies {
         let mut strict = waiting_machine(&sla, r#"["a"]"#, policy.clone());
         let commands =
             run(&mut strict, [(0, Event::Admitted), (5, registered(&[("a", Open)])), (1_000, Event::WaitOver)]);
-        assert_eq!(commands[1], Command::Park { until_ms: Some(T0 + 1_000) });
+        assert_eq!(commands[1], Command::Park { until_ms: T0 + 1_000 });
         assert_eq!((&commands[2], code_of(&strict)), (&Command::Publish, Some(code::DEADLINE_EXCEEDED)));
 
         for policy in [TicketPolicy::default(), policy] {
@@ -432,7 +450,10 @@ mod dependencies {
                 (8, Event::CancelRequested("no more".to_owned())),
             ],
         );
-        assert!(commands[1..4].iter().all(|command| *command == Command::Park { until_ms: None }), "{commands:?}");
+        assert!(
+            commands[1..4].iter().all(|command| *command == Command::Park { until_ms: T0 + 300_005 }),
+            "{commands:?}"
+        );
         assert_eq!((&commands[4], code_of(&machine)), (&Command::Publish, Some(code::CANCELLED)));
     }
 

@@ -26,12 +26,21 @@ const REPORT_MAX_INTERVAL: Duration = Duration::from_secs(10);
 /// bytes even when a workflow task is lost. A cancel request reaches none of it.
 pub(super) async fn end(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) -> Event {
     if ctx.state(|s| s.input.policy.dependencies.is_none()) {
-        // Tickets of a version that nobody could depend on.
+        // A ticket that an earlier version started: its history knows no `finish`.
         if !(recorded && ctx.execute_local_activity(TicketActivities::report, report.clone(), local()).await.is_ok()) {
             publish(ctx, report).await;
         }
-        return Event::Published;
+    } else {
+        finish(ctx, report, recorded).await;
     }
+    // Whoever subscribed meanwhile. The workflow closes only when nobody is left.
+    while let Some(tell) = subscribers(ctx, None) {
+        tell_all(ctx, tell).await;
+    }
+    Event::Published
+}
+
+async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) {
     // The waiting list of the ticket may not exist: then nobody waits.
     let list = ctx.state(|s| waiters_id(s.input.ticket.ticket_id.as_str()));
     let tell = subscribers(ctx, Some(list));
@@ -54,11 +63,6 @@ pub(super) async fn end(ctx: &mut WorkflowContext<TicketWorkflow>, report: Repor
     if !done.published {
         publish(ctx, report).await;
     }
-    // Whoever subscribed meanwhile. The workflow closes only when nobody is left.
-    while let Some(tell) = subscribers(ctx, None) {
-        tell_all(ctx, tell).await;
-    }
-    Event::Published
 }
 
 /// Whoever is to be told, and is then not any more.

@@ -69,30 +69,23 @@ pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependen
     match ctx.execute_activity(TicketActivities::register, registration, of_its_own("dependencies")).await {
         Ok(registered) => Event::Registered(registered),
         // The server repeats it for ever, so only a cancel or a defect gets here.
-        Err(error) => {
-            cancelled(ctx, || Event::NotCollected(format!("the dependencies could not be looked up: {error}")))
-        }
+        Err(error) => cancelled(ctx, || Event::Broken(format!("the dependencies could not be looked up: {error}"))),
     }
 }
 
 /// Waits for predecessors to tell. The command is the first that does not go on with this wait: a timer is kept for as
 /// long as it means the same, however many tell meanwhile.
-pub(super) async fn park(ctx: &mut WorkflowContext<TicketWorkflow>, until_ms: Option<i64>) -> Command {
+pub(super) async fn park(ctx: &mut WorkflowContext<TicketWorkflow>, until_ms: i64) -> Command {
     let stop = WorkflowCancellationToken::new();
-    let mut timer = until_ms.map(|until_ms| {
-        let left_ms = u64::try_from(until_ms - now_ms(ctx)).unwrap_or(0);
-        let options = TimerOptions::builder(Duration::from_millis(left_ms)).cancellation_token(stop.clone());
-        ctx.timer(options.summary("looks again".to_owned()).build())
-    });
+    let left_ms = u64::try_from(until_ms - now_ms(ctx)).unwrap_or(0);
+    let options = TimerOptions::builder(Duration::from_millis(left_ms)).cancellation_token(stop.clone());
+    let mut timer = ctx.timer(options.summary("looks again".to_owned()).build());
     loop {
         let mut over = false;
         let mut told = ctx.wait_condition(|s: &TicketWorkflow| !s.told.is_empty());
-        match timer.as_mut() {
-            Some(mut timer) => select! {
-                _ = told => {}
-                _ = timer => over = true,
-            },
-            None => drop(told.await),
+        select! {
+            _ = told => {}
+            _ = timer => over = true,
         }
         let event = cancelled(ctx, || match ctx.state_mut(|s| s.told.pop_front()) {
             Some(told) => Event::PredecessorEnded(told),
@@ -142,5 +135,5 @@ async fn fetch(ctx: &WorkflowContext<TicketWorkflow>, wanted: Wanted) -> Result<
     // The server repeats it for ever, so only a cancel or a defect ends it with an error.
     ctx.execute_activity(TicketActivities::collect, wanted, of_its_own("outputs"))
         .await
-        .map_err(|error| cancelled(ctx, || Event::NotCollected(format!("the outputs could not be fetched: {error}"))))
+        .map_err(|error| cancelled(ctx, || Event::Broken(format!("the outputs could not be fetched: {error}"))))
 }
