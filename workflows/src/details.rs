@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::machine::{Machine, State, Verdict};
+use crate::waiting::Wait;
 
 /// Renders the details. Ticket content is quoted as code and bounded; it cannot break out of the Markdown.
 pub(crate) fn current_details(machine: &Machine) -> String {
@@ -38,6 +39,9 @@ pub(crate) fn current_details(machine: &Machine) -> String {
         State::Reporting { since_ms } => format!("**Reporting** the result since {}.", utc(*since_ms)),
         State::Closed => "**Closed**; the result is published.".to_owned(),
     };
+    if let Some(wait) = Wait::now(machine) {
+        let _ = write!(text, "\n\nThis ends with {}.", wait.unblocked_by);
+    }
     match machine.verdict() {
         Some(Verdict::Completed(completed)) => {
             let _ = write!(text, "\n\nCompleted: {}", quoted(&completed.evidence.to_string()));

@@ -20,6 +20,7 @@ mod status;
 mod trace;
 mod visibility;
 mod waiters;
+mod waiting;
 mod workflow;
 
 pub use declarations::{
@@ -46,6 +47,7 @@ pub use visibility::{
     search_attributes,
 };
 pub use waiters::{TicketWaiters, WAITERS_TYPE, WaitersInput};
+pub use waiting::{Wait, WaitingFor};
 pub use workflow::TicketWorkflow;
 
 /// Workflow type as it stands in histories and in the Temporal UI. Changing it orphans every open ticket.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Ledger, Machine, State};
+use crate::waiting::Wait;
 
 /// What a ticket is doing, for people and tools.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct TicketStatus {
     pub ledger: Ledger,
     /// Error code once the ticket has failed.
     pub error_code: Option<String>,
+    /// What it waits for; absent once it is closed, and from workers of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
 }
 
 impl TicketStatus {
@@ -30,6 +34,7 @@ impl TicketStatus {
             deadline_ms: machine.deadline_ms(),
             ledger: machine.ledger().clone(),
             error_code: machine.verdict().and_then(|verdict| verdict.failure()).map(|failed| failed.code.clone()),
+            wait: Wait::now(machine),
         }
     }
 }
