@@ -350,7 +350,7 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
 
 #[test]
 fn every_command_helps_and_completions_are_made() {
-    for name in ["run", "dev", "demo", "submit", "dlq", "config", "doctor", "completions"] {
+    for name in ["run", "dev", "demo", "submit", "explain", "dlq", "config", "doctor", "completions"] {
         let output = run(&[name, "--help"], &[], "");
         assert!(output.status.success() && !output.stdout.is_empty(), "{name}");
     }

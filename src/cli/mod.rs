@@ -5,6 +5,7 @@
 mod config;
 mod dlq;
 mod doctor;
+mod explain;
 mod follow;
 mod run;
 mod submit;
@@ -48,6 +49,8 @@ enum Command {
     Demo(crate::dev::DemoArgs),
     /// Publish tickets: one JSON object, an array, or JSON lines
     Submit(submit::SubmitArgs),
+    /// Say what a ticket waits for, since when and until when, or how it ended
+    Explain(explain::ExplainArgs),
     /// List, show and re-drive dead letters
     Dlq(dlq::DlqArgs),
     /// Print every setting, its value, and where it came from
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dev-stack")]
         Command::Demo(args) => block_on(|| crate::dev::demo::run(args)),
         Command::Submit(args) => block_on(|| submit::run(args)),
+        Command::Explain(args) => block_on(|| explain::run(args)),
         Command::Dlq(args) => block_on(|| dlq::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Doctor(args) => block_on(|| doctor::run(args)),

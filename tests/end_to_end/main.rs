@@ -9,6 +9,7 @@ mod bad_input;
 mod cost;
 mod dependencies;
 mod dlq;
+mod explain;
 mod kills;
 mod memory;
 mod outages;
