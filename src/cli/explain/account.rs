@@ -32,6 +32,11 @@ impl Known {
         }
     }
 
+    /// Whether a worker says that the ticket has ended, and the description is from before that.
+    pub(super) fn closed_meanwhile(&self) -> bool {
+        self.run.is_open() && self.status().is_some_and(|status| status.state == State::Closed)
+    }
+
     /// Tickets that it waits for, as far as known.
     pub(super) fn waits_for(&self) -> Vec<String> {
         if !self.run.is_open() {
@@ -137,7 +142,8 @@ impl Known {
         let since = |activity| self.pending(activity).and_then(|pending| pending.scheduled_ms);
         // Whatever it waited for has come: a worker is to take note.
         if let Some(task) = self.run.workflow_task.as_ref() {
-            return Waiting::new(json!({ "kind": "worker" }), task.scheduled_ms, None, WORKER);
+            let what = json!({ "kind": "worker", "attempt": task.attempt });
+            return Waiting::new(what, task.scheduled_ms, None, WORKER);
         }
         let timer = self.recent().timer;
         match self.guessed_state() {

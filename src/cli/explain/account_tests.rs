@@ -125,7 +125,9 @@ fn a_workflow_task_that_fails_again_and_again_is_told_first() {
     assert!(told.explanation.contains("stuck") && told.explanation.contains("TMPRL1100"), "{}", told.explanation);
     // A task that was only lost with its worker.
     let lost = Known { recent: None, ..known(Run { workflow_task: task(2), ..running() }, nobody()) };
-    assert!(!account(&lost).explanation.contains("stuck"));
+    let told = account(&lost);
+    assert_eq!(told.waiting_for, Some(json!({ "kind": "worker", "attempt": 2 })));
+    assert!(told.explanation.contains("attempt 2") && !told.explanation.contains("stuck"), "{}", told.explanation);
 }
 
 #[test]

@@ -50,7 +50,12 @@ pub(super) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let Some(run) = server::describe(&client, ticket_id).await.map_err(unanswered)? else {
         return unknown(&client, ticket_id, args.json).await;
     };
-    let known = gather(&client, ticket_id, run, PATIENCE, true).await;
+    let mut known = gather(&client, ticket_id, run, PATIENCE, true).await;
+    if known.closed_meanwhile()
+        && let Ok(Some(run)) = server::describe(&client, ticket_id).await
+    {
+        known = gather(&client, ticket_id, run, PATIENCE, true).await;
+    }
     let predecessors = predecessors(&client, &known).await;
     let account = Account::of(&known, predecessors, link(&config, &known), now_ms());
     if args.json {

@@ -277,3 +277,59 @@ fn duration_ms<T: TryInto<Duration>>(duration: Option<T>) -> Option<i64> {
     // No limit is written as zero.
     duration?.try_into().ok().and_then(|it| i64::try_from(it.as_millis()).ok()).filter(|ms| *ms > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use temporalio_common::protos::temporal::api::history::v1::{
+        TimerFiredEventAttributes, TimerStartedEventAttributes, WorkflowExecutionTerminatedEventAttributes,
+        WorkflowTaskCompletedEventAttributes, WorkflowTaskFailedEventAttributes,
+    };
+
+    use super::*;
+
+    /// The events, given in their order, at one second each.
+    fn history(events: &[Attributes]) -> Recent {
+        let event = |(second, attributes): (usize, &Attributes)| HistoryEvent {
+            event_time: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second as u64)).map(Into::into),
+            attributes: Some(attributes.clone()),
+            ..HistoryEvent::default()
+        };
+        let mut events: Vec<_> = events.iter().enumerate().map(event).collect();
+        events.reverse();
+        newest(&events)
+    }
+
+    #[test]
+    fn the_newest_events_tell_timers_and_failures_that_still_count() {
+        let started = || {
+            let start_to_fire_timeout = Duration::from_secs(60).try_into().ok();
+            let attributes = TimerStartedEventAttributes { start_to_fire_timeout, ..Default::default() };
+            Attributes::TimerStartedEventAttributes(attributes)
+        };
+        let fired = || Attributes::TimerFiredEventAttributes(TimerFiredEventAttributes::default());
+        let done = || Attributes::WorkflowTaskCompletedEventAttributes(WorkflowTaskCompletedEventAttributes::default());
+        let failed = || {
+            let failure = Some(Failure { message: "why".to_owned(), ..Failure::default() });
+            let attributes = WorkflowTaskFailedEventAttributes { failure, ..Default::default() };
+            Attributes::WorkflowTaskFailedEventAttributes(attributes)
+        };
+        for (events, timer, failure) in [
+            (vec![done(), started()], Some((Some(1_000), Some(61_000))), None),
+            (vec![started(), fired(), done()], None, None),
+            (vec![started(), fired(), started(), failed()], Some((Some(2_000), Some(62_000))), Some("why")),
+            (vec![failed(), done()], None, None),
+            (vec![], None, None),
+        ] {
+            let recent = history(&events);
+            assert_eq!((recent.timer, recent.task_failure.as_deref()), (timer, failure), "{events:?}");
+            assert_eq!(recent.close, None);
+        }
+        let terminated = WorkflowExecutionTerminatedEventAttributes {
+            identity: "me".to_owned(),
+            reason: "so".to_owned(),
+            ..Default::default()
+        };
+        let recent = history(&[done(), Attributes::WorkflowExecutionTerminatedEventAttributes(terminated)]);
+        assert_eq!(recent.close, Some((None, "by me: so".to_owned())));
+    }
+}

@@ -19,10 +19,14 @@ pub(super) fn paragraph(account: &Account, known: &Known) -> String {
         None => closed(&mut sentences, account),
     }
     if let Some(deadline) = &account.deadline {
-        sentences.push(match account.deadline_used {
-            Some(used) if used >= 1.0 => format!("Its deadline was {deadline}: {} of the time is used.", percent(used)),
-            Some(used) => format!("Its deadline is {deadline}: {} of the time is used.", percent(used)),
-            None => format!("Its deadline is {deadline}."),
+        let used = percent(account.deadline_used.unwrap_or_default());
+        sentences.push(match (&account.closed, account.deadline_used) {
+            (_, None) => format!("Its deadline is {deadline}."),
+            (Some(_), Some(_)) => format!("Its deadline was {deadline}; it used {used} of the time until then."),
+            (None, Some(share)) if share >= 1.0 => {
+                format!("Its deadline was {deadline}, and {used} of the time until then is used.")
+            }
+            (None, Some(_)) => format!("Its deadline is {deadline}, and {used} of the time until then is used."),
         });
     }
     match &account.url {
@@ -77,7 +81,7 @@ fn open(sentences: &mut Vec<String>, account: &Account, known: &Known, waiting_f
         sentences.push("The workflow is paused on the server until somebody unpauses it.".to_owned());
     }
     if let Some(code) = &account.error_code {
-        sentences.push(format!("It will end as failed with {code}."));
+        sentences.push(format!("It failed with {code}, which is final."));
     }
     if let Some(ledger) = account.attempts.as_ref()
         && let Some(last) = ledger.attempts.last()
@@ -114,7 +118,12 @@ fn doing(waiting_for: &Value) -> String {
     let text = |key: &str| waiting_for[key].as_str().unwrap_or_default();
     let number = |key: &str| waiting_for[key].as_u64().unwrap_or_default();
     match text("kind") {
-        "worker" => "waits for a worker that takes its next workflow task".to_owned(),
+        "worker" => match number("attempt") {
+            0 | 1 => "waits for a worker that takes its next workflow task".to_owned(),
+            attempt => {
+                format!("waits for a worker that ends its workflow task, attempt {attempt}, those before were lost,")
+            }
+        },
         "dependency_lookup" => "asks how the tickets that it depends on stand".to_owned(),
         "dependencies" => {
             let ids: Vec<_> =
