@@ -29,10 +29,11 @@ pub(super) fn paragraph(account: &Account, known: &Known) -> String {
             (None, Some(_)) => format!("Its deadline is {deadline}, and {used} of the time until then is used."),
         });
     }
+    sentences.extend(account.predecessors.iter().map(predecessor));
     match &account.url {
-        Some(url) => sentences.push(format!("Its run: {url}")),
+        Some(url) => sentences.push(format!("The run: {url}")),
         None => sentences.push(format!(
-            "Its run: {} (temporal workflow describe -w {} -r {}).",
+            "The run: {} (temporal workflow describe -w {} -r {}).",
             account.run_id, account.workflow_id, account.run_id
         )),
     }
@@ -55,13 +56,8 @@ fn open(sentences: &mut Vec<String>, account: &Account, known: &Known, waiting_f
         Some("dependencies") => format!("It looks again at {until}"),
         _ => format!("It ends at {until} at the latest"),
     });
-    match (until, &account.unblocked_by) {
-        (Some(until), Some(by)) => sentences.push(format!("{until}; what ends it: {by}.")),
-        (Some(until), None) => sentences.push(format!("{until}.")),
-        (None, Some(by)) => sentences.push(format!("What ends it: {by}.")),
-        (None, None) => {}
-    }
-    sentences.extend(account.predecessors.iter().map(predecessor));
+    sentences.extend(until.map(|until| format!("{until}.")));
+    sentences.extend(account.unblocked_by.as_ref().map(|by| format!("This ends with {by}.")));
     if let Some(why) = &account.unanswered {
         let poll = match known.newest_poll_ms {
             Some(None) => format!(
