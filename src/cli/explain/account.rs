@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use temporalio_common::protos::temporal::api::enums::v1::{PendingActivityState, WorkflowExecutionStatus};
+use ticket_schemas::TicketId;
 use ticket_workflows::{Ledger, State, TicketPhase, TicketStatus, Wait, WaitingFor, code, workflow_id};
 
 use super::server::{Answer, Pending, Recent, Run};
@@ -42,11 +43,12 @@ impl Known {
         if !self.run.is_open() {
             return Vec::new();
         }
-        match self.status() {
+        let tickets = match self.status() {
             Some(TicketStatus { state: State::Parked { waiting_for, .. }, .. }) => waiting_for.clone(),
             None if self.state() == "parked" => self.run.dependencies.clone(),
             _ => Vec::new(),
-        }
+        };
+        tickets.into_iter().filter(|id| TicketId::is_valid(id)).collect()
     }
 
     fn recent(&self) -> Recent {
@@ -175,7 +177,8 @@ impl Known {
                 "the Temporal server's answers with the outputs that its parameters refer to",
             ),
             "parked" => {
-                let tickets: Vec<_> = self.run.dependencies.iter().take(State::MOST_NAMED).collect();
+                let tickets: Vec<_> =
+                    self.run.dependencies.iter().take(State::MOST_NAMED).map(|id| clean(id)).collect();
                 let what = json!({ "kind": "dependencies", "tickets": tickets, "count": self.run.dependencies.len() });
                 let until_ms = timer.and_then(|(_, until_ms)| until_ms);
                 Waiting::new(
