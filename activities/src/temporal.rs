@@ -112,8 +112,9 @@ impl Server {
             ..SignalWithStartWorkflowExecutionRequest::default()
         };
         let mut service = self.client.connection().workflow_service();
-        let call = service.signal_with_start_workflow_execution(bounded(request));
-        Ok(border("temporal.join_list", call).await?.into_inner().run_id)
+        let answer =
+            border("temporal.join_list", service.signal_with_start_workflow_execution(bounded(request))).await?;
+        Ok(answer.into_inner().run_id)
     }
 
     /// The newest events of the ticket's current run, newest first.
@@ -125,9 +126,9 @@ impl Server {
             ..GetWorkflowExecutionHistoryReverseRequest::default()
         };
         let mut service = self.client.connection().workflow_service();
-        let call = service.get_workflow_execution_history_reverse(bounded(request));
-        let answer = border("temporal.outputs", call).await?.into_inner();
-        Ok(answer.history.map(|history| history.events).unwrap_or_default())
+        let answer =
+            border("temporal.outputs", service.get_workflow_execution_history_reverse(bounded(request))).await?;
+        Ok(answer.into_inner().history.map(|history| history.events).unwrap_or_default())
     }
 }
 
