@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Ledger, Machine, State};
+use crate::orders::OrderRecord;
 
 /// What a ticket is doing, for people and tools.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,12 +14,18 @@ pub struct TicketStatus {
     pub state: State,
     /// Attempts it may have in all.
     pub max_attempts: u32,
-    /// `sla.deadline`, epoch milliseconds.
+    /// `sla.deadline`, or what an order has made of it, epoch milliseconds.
     pub deadline_ms: Option<i64>,
     /// Attempts so far.
     pub ledger: Ledger,
     /// Error code once the ticket has failed.
     pub error_code: Option<String>,
+    /// Whether no further attempt begins until somebody resumes the ticket.
+    #[serde(default)]
+    pub paused: bool,
+    /// The last orders that changed something, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<OrderRecord>,
 }
 
 impl TicketStatus {
@@ -30,6 +37,8 @@ impl TicketStatus {
             deadline_ms: machine.deadline_ms(),
             ledger: machine.ledger().clone(),
             error_code: machine.verdict().and_then(|verdict| verdict.failure()).map(|failed| failed.code.clone()),
+            paused: machine.is_paused(),
+            orders: machine.orders().to_vec(),
         }
     }
 }
