@@ -8,6 +8,7 @@ mod doctor;
 mod follow;
 mod run;
 mod submit;
+mod ticket;
 mod tickets;
 
 use std::ffi::OsString;
@@ -48,6 +49,8 @@ enum Command {
     Demo(crate::dev::DemoArgs),
     /// Publish tickets: one JSON object, an array, or JSON lines
     Submit(submit::SubmitArgs),
+    /// Cancel, pause, resume and retry a ticket, extend its deadline, skip a dependency
+    Ticket(ticket::TicketArgs),
     /// List, show and re-drive dead letters
     Dlq(dlq::DlqArgs),
     /// Print every setting, its value, and where it came from
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dev-stack")]
         Command::Demo(args) => block_on(|| crate::dev::demo::run(args)),
         Command::Submit(args) => block_on(|| submit::run(args)),
+        Command::Ticket(args) => block_on(|| ticket::run(args)),
         Command::Dlq(args) => block_on(|| dlq::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Doctor(args) => block_on(|| doctor::run(args)),
@@ -143,4 +147,12 @@ pub async fn shutdown_signal() {
     let mut wait: Vec<_> =
         [SignalKind::interrupt(), SignalKind::terminate()].into_iter().filter_map(|kind| signal(kind).ok()).collect();
     futures::future::select_all(wait.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}
+
+/// User and host, as far as the system knows them.
+fn who() -> String {
+    let uid = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid-{uid}"), |user| user.name);
+    let host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned());
+    format!("{user}@{}", host.unwrap_or_else(|_| "unknown".to_owned()))
 }
