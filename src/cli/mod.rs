@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.
+//! Exit codes: 0 success, 1 tickets failed, checks did not pass, nothing was found or an order was refused, 2 wrong usage or settings, 3 infrastructure.
 
 mod config;
 mod dlq;
@@ -35,7 +35,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Settings are environment variables; `worker-agents config` lists them.\n\
-Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.";
+Exit codes: 0 success, 1 tickets failed, checks did not pass, nothing was found or an order was refused, 2 wrong usage or settings, 3 infrastructure.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -60,6 +60,9 @@ async fn inc_11_inc_47_a_cancel_order_stops_the_work_and_says_who_needed_the_pla
     let marker = marker(&world, 84);
     world.publish(&world.ticket("victim", &format!("echo begun; sleep {marker}"))).await;
     eventually("the command runs", || (processes(&marker) > 0).then_some(())).await;
+    let paused = order(&world, 0, "pause", "victim", &[]);
+    assert!(note(&paused).starts_with("attempt 1 goes on"), "{paused}");
+    assert_eq!(status(&world, "victim")["paused"], true);
     let answer = order(&world, 0, "cancel", "victim", &["--preempted-by", "ticket-9", "--grace", "60"]);
     assert_eq!((&answer["done"], note(&answer)), (&json!(true), "attempt 1 is being stopped"));
     let result = world.result("victim").await;
@@ -71,7 +74,8 @@ async fn inc_11_inc_47_a_cancel_order_stops_the_work_and_says_who_needed_the_pla
     let orders = metadata["orders"]
         .as_str()
         .map_or(metadata["orders"].clone(), |text| serde_json::from_str(text).expect("JSON"));
-    assert_eq!((&orders[0]["verb"], &orders[0]["by"]), (&json!("cancel"), &json!("ana")), "{orders}");
+    assert_eq!(orders[0]["verb"], "pause", "{orders}");
+    assert_eq!((&orders[1]["verb"], &orders[1]["by"]), (&json!("cancel"), &json!("ana")), "{orders}");
     assert_eq!(result["result"]["output"]["stdout"], "begun\n");
     assert_eq!(processes(&marker), 0);
     eventually("the workflow is closed as cancelled", || {
