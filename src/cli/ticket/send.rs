@@ -139,10 +139,17 @@ async fn absent(client: &Client, ticket_id: &str, status: &Status) -> anyhow::Re
             format!("Temporal does not take it ({}); repeat it", status.message())
         }
         Some(WorkflowExecutionStatus::Completed) => "it has ended as COMPLETED".to_owned(),
-        Some(status) => {
-            format!("it has ended already ({}); to run it again, publish it again", status.as_str_name())
-        }
+        Some(status) => format!("it has ended already, {}; to run it again, re-drive it", ending(status)),
     }))
+}
+
+fn ending(status: WorkflowExecutionStatus) -> &'static str {
+    match status {
+        WorkflowExecutionStatus::Canceled => "cancelled",
+        WorkflowExecutionStatus::Terminated => "terminated by somebody, without a result",
+        WorkflowExecutionStatus::TimedOut => "timed out",
+        _ => "as FAILED",
+    }
 }
 
 async fn unanswered(client: &Client, task_queue: &str, ticket_id: &str, patience: Duration) -> anyhow::Error {
