@@ -143,9 +143,9 @@ impl TicketWorkflow {
 }
 
 /// Hears the orders given so far before a command is carried out: the command that holds after them. What is being
-/// published stays as it is.
+/// published stays as it is, and a ticket that is released counts as ready first.
 fn heed(ctx: &WorkflowContext<TicketWorkflow>, mut command: Command) -> Command {
-    while !matches!(command, Command::Publish | Command::Close)
+    while !matches!(command, Command::Collect | Command::Publish | Command::Close)
         && let Some(order) = ctx.state_mut(|s| s.orders.pop_front())
     {
         match step(ctx, Event::Ordered(order)) {
