@@ -3,6 +3,7 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    #[expect(clippy::disallowed_methods, reason = "how cargo tells a build script what is built")]
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     // The linker that the pinned toolchain brings for this target is LLD.
     if is("PROFILE", "debug") && is("TARGET", "x86_64-unknown-linux-gnu") {

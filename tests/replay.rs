@@ -37,7 +37,7 @@ async fn replay(history: &[u8]) -> Option<String> {
 #[tokio::test]
 async fn every_recorded_history_replays() {
     let files = recorded();
-    assert!(files.len() >= 8, "histories are missing: {files:?}");
+    assert!(files.len() >= 10, "histories are missing: {files:?}");
     for file in files {
         let failure = replay(&std::fs::read(&file).expect("readable")).await;
         assert_eq!(failure, None, "{}", file.display());

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.
+//! Exit codes: 0 success, 1 tickets failed, checks did not pass, nothing was found or an order was refused, 2 wrong usage or settings, 3 infrastructure.
 
 mod config;
 mod dlq;
@@ -9,6 +9,7 @@ mod explain;
 mod follow;
 mod run;
 mod submit;
+mod ticket;
 mod tickets;
 
 use std::ffi::OsString;
@@ -35,7 +36,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Settings are environment variables; `worker-agents config` lists them.\n\
-Exit codes: 0 success, 1 tickets failed, checks did not pass or nothing was found, 2 wrong usage or settings, 3 infrastructure.";
+Exit codes: 0 success, 1 tickets failed, checks did not pass, nothing was found or an order was refused, 2 wrong usage or settings, 3 infrastructure.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -51,6 +52,8 @@ enum Command {
     Submit(submit::SubmitArgs),
     /// Say what a ticket waits for, since when and until when, or how it ended
     Explain(explain::ExplainArgs),
+    /// Cancel, pause, resume and retry a ticket, extend its deadline, skip a dependency
+    Ticket(ticket::TicketArgs),
     /// List, show and re-drive dead letters
     Dlq(dlq::DlqArgs),
     /// Print every setting, its value, and where it came from
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(|| crate::dev::demo::run(args)),
         Command::Submit(args) => block_on(|| submit::run(args)),
         Command::Explain(args) => block_on(|| explain::run(args)),
+        Command::Ticket(args) => block_on(|| ticket::run(args)),
         Command::Dlq(args) => block_on(|| dlq::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Doctor(args) => block_on(|| doctor::run(args)),
@@ -147,4 +151,12 @@ pub async fn shutdown_signal() {
     let mut wait: Vec<_> =
         [SignalKind::interrupt(), SignalKind::terminate()].into_iter().filter_map(|kind| signal(kind).ok()).collect();
     futures::future::select_all(wait.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}
+
+/// User and host, as far as the system knows them.
+fn who() -> String {
+    let uid = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid-{uid}"), |user| user.name);
+    let host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned());
+    format!("{user}@{}", host.unwrap_or_else(|_| "unknown".to_owned()))
 }

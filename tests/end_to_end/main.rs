@@ -21,4 +21,5 @@ mod shutdown;
 mod start_protocol;
 mod startup;
 mod surface;
+mod verbs;
 mod world;

@@ -264,7 +264,7 @@ impl<K: Brokers, R> World<K, R> {
         Worker { child, log }
     }
 
-    /// Runs a command of the worker to its end; it finds this test's Kafka and registry.
+    /// Runs a command of the worker to its end; it finds this test's peers.
     pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(WORKER)
             .args(arguments)
@@ -272,6 +272,8 @@ impl<K: Brokers, R> World<K, R> {
             .env("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers())
             .env("KAFKA_SCHEMA_REGISTRY_URL", &self.registry_url)
             .env("KAFKA_FETCH_WAIT_MAX_MS", "10")
+            .env("TEMPORAL_ADDRESS", &self.temporal)
+            .env("TEMPORAL_TASK_QUEUE", &self.id)
             .current_dir(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -36,6 +36,10 @@ pub(crate) fn current_details(machine: &Machine) -> String {
             utc(*since_ms),
             utc(*until_ms)
         ),
+        State::Paused { since_ms, until_ms, attempt, .. } => {
+            let until = until_ms.map(|ms| format!("; its deadline ends it at {}", utc(ms))).unwrap_or_default();
+            format!("**Paused** since {}: attempt {attempt} begins when it is resumed{until}.", utc(*since_ms))
+        }
         State::Reporting { since_ms } => format!("**Reporting** the result since {}.", utc(*since_ms)),
         State::Closed => "**Closed**; the result is published.".to_owned(),
     };
@@ -50,6 +54,13 @@ pub(crate) fn current_details(machine: &Machine) -> String {
             let _ = write!(text, "\n\nFailed with `{}`: {}", failed.code, quoted(&failed.message));
         }
         None => {}
+    }
+    if machine.is_paused() && !matches!(machine.state(), State::Paused { .. }) {
+        text.push_str("\n\n**Paused**: no other attempt begins until it is resumed.");
+    }
+    if let Some(last) = machine.orders().last() {
+        let (verb, by, why) = (last.order.verb.as_str(), quoted(&last.order.by), quoted(&last.order.why));
+        let _ = write!(text, "\n\nLast order: {verb}, by {by} at {}: {why}", utc(last.at_ms));
     }
     if let Some(deadline_ms) = machine.deadline_ms() {
         let _ = write!(text, "\n\nDeadline: {}.", utc(deadline_ms));

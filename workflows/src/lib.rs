@@ -12,6 +12,7 @@ mod details;
 mod execution;
 mod input;
 mod machine;
+mod orders;
 mod outcome;
 mod policy;
 mod references;
@@ -33,7 +34,8 @@ pub use dependencies::{
 };
 pub use execution::{ExecuteRequest, ExecuteResponse};
 pub use input::{RecordPosition, START_MEMO, StartMemo, TicketInput};
-pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, State, Times, Verdict};
+pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, RetryAt, State, Times, Verdict};
+pub use orders::{ORDER_UPDATE, Order, OrderAnswer, OrderRecord, Verb};
 pub use outcome::{
     Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, MissingEvidence, Outcome, code,
 };

@@ -4,6 +4,7 @@
 
 mod failures;
 mod ledger;
+mod orders;
 mod predecessors;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,13 @@ use ticket_schemas::Ticket;
 
 use crate::dependencies::{DependencyOutcome, DependencyState, Registered};
 use crate::execution::ExecuteResponse;
+use crate::orders::{Order, OrderRecord};
 use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
-use failures::{cancelled, deadline_passed, deadline_passed_waiting, history_full, misreference, refusal, timed_out};
+use failures::{
+    cancelled, deadline_passed, deadline_passed_paused, deadline_passed_waiting, history_full, misreference, refusal,
+    timed_out,
+};
 pub use ledger::{AttemptRecord, Ledger, Times};
 use predecessors::{Predecessors, Standing};
 
@@ -72,6 +77,17 @@ pub enum State {
         /// Its error code.
         code: String,
     },
+    /// The next attempt waits until somebody resumes the ticket. It holds nothing.
+    Paused {
+        /// Since when.
+        since_ms: i64,
+        /// When an enforced deadline ends the ticket.
+        until_ms: Option<i64>,
+        /// The attempt that waits.
+        attempt: u32,
+        /// The retry that it is, if the attempt before it failed.
+        retry: Option<RetryAt>,
+    },
     /// The outcome is known and is being published.
     Reporting {
         /// When the outcome was known.
@@ -84,6 +100,17 @@ pub enum State {
 impl State {
     /// Predecessors that a parked ticket names; there may be thousands.
     pub const MOST_NAMED: usize = 20;
+}
+
+/// A retry that a paused ticket would have waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryAt {
+    /// When the attempt before it failed, epoch milliseconds.
+    pub failed_at_ms: i64,
+    /// Not before this time, epoch milliseconds.
+    pub at_ms: i64,
+    /// The error code of the attempt before it.
+    pub code: String,
 }
 
 /// What happened.
@@ -112,6 +139,12 @@ pub enum Event {
     WaitOver,
     /// Somebody cancelled the workflow.
     CancelRequested(String),
+    /// An operator orders something.
+    Ordered(Order),
+    /// The attempt to be stopped had not been scheduled.
+    Unbegun,
+    /// The grace is over, and the executor has not confirmed that the work has stopped.
+    GraceOver,
     /// The result is published.
     Published,
 }
@@ -145,6 +178,11 @@ pub enum Command {
     Wait {
         /// Milliseconds from now.
         for_ms: u64,
+    },
+    /// Wait until somebody resumes the ticket, holding nothing.
+    Hold {
+        /// Until then, epoch milliseconds; `None`: for as long as it takes.
+        until_ms: Option<i64>,
     },
     /// Publish the verdict.
     Publish,
@@ -207,6 +245,15 @@ pub struct Machine {
     /// Bytes that one more attempt puts into the history, and those that attempts have put there.
     request_bytes: usize,
     history_bytes: usize,
+    /// No attempt begins while it is true.
+    paused: bool,
+    /// The last orders that changed something.
+    orders: Vec<OrderRecord>,
+    /// What the cancel order said.
+    preempted_by: Option<String>,
+    grace_ms: Option<u64>,
+    /// The time of the last event.
+    clock_ms: i64,
 }
 
 /// Most bytes that attempts may put into a history. The server ends a workflow at 50 MiB, and its ticket would then have
@@ -232,6 +279,11 @@ impl Machine {
             deadline_ms: sla.and_then(|sla| sla.deadline),
             request_bytes: encoded_bytes(ticket),
             history_bytes: 0,
+            paused: false,
+            orders: Vec::new(),
+            preempted_by: None,
+            grace_ms: None,
+            clock_ms: 0,
             policy: policy.clone(),
         }
     }
@@ -260,7 +312,7 @@ impl Machine {
         self.concluded
     }
 
-    /// `sla.deadline`, epoch milliseconds.
+    /// `sla.deadline`, or what an order has made of it, epoch milliseconds.
     #[must_use]
     pub fn deadline_ms(&self) -> Option<i64> {
         self.deadline_ms
@@ -319,9 +371,12 @@ impl Machine {
             Event::Answered(response) => Some(response.ended_at_ms),
             _ => None,
         };
+        self.clock_ms = self.clock_ms.max(now_ms);
         let command = self.transition(state, event, now_ms, jitter);
         if command == Command::Publish {
-            let recorded = recorded_at_ms.is_some();
+            // The time of an order of this very workflow task may still change.
+            let settled = self.orders.last().is_none_or(|last| last.at_ms < now_ms);
+            let recorded = recorded_at_ms.is_some() && settled;
             self.concluded = Some(Concluded { at_ms: recorded_at_ms.unwrap_or(now_ms), recorded });
         }
         command
@@ -401,23 +456,41 @@ impl Machine {
                     Outcome::Completed(completed) => self.conclude(now_ms, Verdict::Completed(completed)),
                     Outcome::Failed(failed) => {
                         let state = failed.external_state;
-                        let mut cancelled = cancelled(&reason, state);
-                        cancelled.report = failed.report;
+                        let mut cancelled = cancelled(&reason, self.preempted_by.as_deref(), state);
+                        let mut report = failed.report;
+                        report.metadata.append(&mut cancelled.report.metadata);
+                        cancelled.report = report;
                         cancelled.evidence = failed.evidence;
                         self.conclude(now_ms, Verdict::Cancelled(cancelled))
                     }
                 }
             }
-            (State::Stopping { attempt, since_ms, reason }, Event::Stopped | Event::TimedOut | Event::Broken(_)) => {
+            (
+                State::Stopping { attempt, since_ms, reason },
+                Event::Stopped | Event::TimedOut | Event::Broken(_) | Event::GraceOver,
+            ) => {
                 self.note(attempt, since_ms, now_ms, None, Some(code::CANCELLED));
                 self.cancel(now_ms, &reason, Some(ExternalState::Unknown))
             }
+            (State::Stopping { reason, .. }, Event::Unbegun) => self.cancel(now_ms, &reason, None),
 
             (State::RetryWait { attempt, since_ms, .. }, Event::WaitOver) => {
                 self.ledger.waited(since_ms, now_ms);
                 self.execute(now_ms, attempt + 1)
             }
-            (State::RetryWait { .. }, Event::CancelRequested(reason)) => self.cancel(now_ms, &reason, None),
+            (State::RetryWait { .. } | State::Paused { .. }, Event::CancelRequested(reason)) => {
+                self.cancel(now_ms, &reason, None)
+            }
+
+            (State::Paused { since_ms, attempt, retry, .. }, Event::WaitOver) => match self.enforced_deadline_ms() {
+                Some(deadline_ms) if deadline_ms <= now_ms => {
+                    let failed = deadline_passed_paused(deadline_ms, retry.as_ref());
+                    self.conclude(now_ms, Verdict::Failed(failed))
+                }
+                _ => self.hold(since_ms, attempt, retry),
+            },
+
+            (state, Event::Ordered(order)) => self.ordered(state, order, now_ms),
 
             (State::Reporting { .. }, Event::Published) => {
                 self.state = State::Closed;
@@ -465,23 +538,31 @@ impl Machine {
                 Command::Collect
             }
             Standing::Hopeless(failed) => self.conclude(now_ms, Verdict::Failed(failed)),
+            Standing::AskAgain | Standing::Waiting { .. }
+                if let Some(deadline_ms) = self.strict_deadline_ms()
+                    && deadline_ms <= now_ms =>
+            {
+                let (named, count) = self.waits_for(failures::NAMED);
+                self.conclude(now_ms, Verdict::Failed(deadline_passed_waiting(deadline_ms, &named, count)))
+            }
             Standing::AskAgain => self.register(since_ms),
             Standing::Waiting { until_ms } => {
-                let open = |limit| self.predecessors.as_ref().map(|predecessors| predecessors.open(limit));
-                let (waiting_for, count) = open(State::MOST_NAMED).unwrap_or_default();
-                let strict_ms = self.enforced_deadline_ms().filter(|_| self.policy.deadline == DeadlinePolicy::Strict);
-                if let Some(deadline_ms) = strict_ms
-                    && deadline_ms <= now_ms
-                {
-                    let (named, count) = open(failures::NAMED).unwrap_or_default();
-                    let failed = deadline_passed_waiting(deadline_ms, &named, count);
-                    return self.conclude(now_ms, Verdict::Failed(failed));
-                }
-                let until_ms = strict_ms.map_or(until_ms, |strict_ms| strict_ms.min(until_ms));
+                let (waiting_for, count) = self.waits_for(State::MOST_NAMED);
+                let until_ms = self.strict_deadline_ms().map_or(until_ms, |deadline_ms| deadline_ms.min(until_ms));
                 self.state = State::Parked { since_ms, until_ms, waiting_for, count };
                 Command::Park { until_ms }
             }
         }
+    }
+
+    /// The deadline that ends a wait for dependencies, too.
+    fn strict_deadline_ms(&self) -> Option<i64> {
+        self.enforced_deadline_ms().filter(|_| self.policy.deadline == DeadlinePolicy::Strict)
+    }
+
+    /// Some of the predecessors it waits for, and how many there are.
+    fn waits_for(&self, limit: usize) -> (Vec<String>, usize) {
+        self.predecessors.as_ref().map(|predecessors| predecessors.open(limit)).unwrap_or_default()
     }
 
     fn execute(&mut self, now_ms: i64, attempt: u32) -> Command {
@@ -491,6 +572,9 @@ impl Machine {
                 Ok(left_ms) if left_ms > 0 => timeout_ms = timeout_ms.min(left_ms),
                 _ => return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, None))),
             }
+        }
+        if self.paused {
+            return self.hold(now_ms, attempt, None);
         }
         self.state = State::Executing { attempt, since_ms: now_ms };
         Command::Execute { attempt, timeout_ms }
@@ -527,8 +611,7 @@ impl Machine {
         {
             return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, Some(failed))));
         }
-        self.state = State::RetryWait { attempt, since_ms: now_ms, until_ms, code: failed.code };
-        Command::Wait { for_ms }
+        self.wait_to_retry(now_ms, attempt + 1, RetryAt { failed_at_ms: now_ms, at_ms: until_ms, code: failed.code })
     }
 
     /// A time-out at the deadline is the deadline's doing.
@@ -542,7 +625,7 @@ impl Machine {
     }
 
     fn cancel(&mut self, now_ms: i64, reason: &str, state: Option<ExternalState>) -> Command {
-        self.conclude(now_ms, Verdict::Cancelled(cancelled(reason, state)))
+        self.conclude(now_ms, Verdict::Cancelled(cancelled(reason, self.preempted_by.as_deref(), state)))
     }
 
     fn conclude(&mut self, now_ms: i64, verdict: Verdict) -> Command {

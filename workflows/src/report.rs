@@ -111,7 +111,7 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
     set("workflow_run_id", json!(run_id));
     set("attempts", json!(ledger.attempts));
     set("attempt_count", json!(ledger.count));
-    for (key, value) in extra_keys(input, ledger.count, duration_ms) {
+    for (key, value) in extra_keys(input, machine, duration_ms) {
         set(&key, value);
     }
     let evidence = match verdict {
@@ -133,6 +133,9 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
     });
     let sla = sla(input, machine, dependencies.as_ref(), started_ms, ended_ms);
     set("sla", json!(sla));
+    if !machine.orders().is_empty() {
+        set("orders", json!(machine.orders()));
+    }
     if machine.deadline_ms().is_some_and(|deadline_ms| ended_ms > deadline_ms) {
         set("late", json!(true));
     }
@@ -153,7 +156,7 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
             timestamp: ended_ms,
             schema_version: 1,
         },
-        extra: extra_keys(input, ledger.count, duration_ms),
+        extra: extra_keys(input, machine, duration_ms),
         result_id,
         task_type: ticket.task_type.as_str().to_owned(),
         error_code: verdict.failure().map(|failed| failed.code.clone()),
@@ -185,16 +188,16 @@ fn sla(
 }
 
 /// The keys that readers of the JSON form look for; Avro readers find them in `result.metadata`.
-fn extra_keys(input: &TicketInput, attempts: u32, duration_ms: i64) -> BTreeMap<String, Value> {
+fn extra_keys(input: &TicketInput, machine: &Machine, duration_ms: i64) -> BTreeMap<String, Value> {
     let ticket = &input.ticket;
     let mut extra = BTreeMap::from([
         ("execution_time_ms".to_owned(), json!(duration_ms)),
-        ("retry_count".to_owned(), json!(attempts.saturating_sub(1))),
+        ("retry_count".to_owned(), json!(machine.ledger().count.saturating_sub(1))),
         ("plan_id".to_owned(), json!(ticket.plan_id)),
         ("intent_id".to_owned(), json!(ticket.intent_id)),
         ("task_type".to_owned(), json!(ticket.task_type)),
     ]);
-    if let Some(deadline) = ticket.sla.as_ref().and_then(|sla| sla.deadline) {
+    if let Some(deadline) = machine.deadline_ms() {
         extra.insert("sla_deadline".to_owned(), json!(deadline));
     }
     if let Some(correlation_id) = &ticket.correlation_id {

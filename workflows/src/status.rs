@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Ledger, Machine, State};
+use crate::orders::OrderRecord;
 use crate::waiting::Wait;
 
 /// What a ticket is doing, for people and tools.
@@ -14,7 +15,7 @@ pub struct TicketStatus {
     pub state: State,
     /// Attempts it may have in all.
     pub max_attempts: u32,
-    /// `sla.deadline`, epoch milliseconds.
+    /// `sla.deadline`, or what an order has made of it, epoch milliseconds.
     pub deadline_ms: Option<i64>,
     /// Attempts so far.
     pub ledger: Ledger,
@@ -23,6 +24,12 @@ pub struct TicketStatus {
     /// What it waits for; absent once it is closed, and from workers of versions that did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
+    /// Whether no further attempt begins until somebody resumes the ticket.
+    #[serde(default)]
+    pub paused: bool,
+    /// The last orders that changed something, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<OrderRecord>,
 }
 
 impl TicketStatus {
@@ -35,6 +42,8 @@ impl TicketStatus {
             ledger: machine.ledger().clone(),
             error_code: machine.verdict().and_then(|verdict| verdict.failure()).map(|failed| failed.code.clone()),
             wait: Wait::now(machine),
+            paused: machine.is_paused(),
+            orders: machine.orders().to_vec(),
         }
     }
 }

@@ -46,6 +46,11 @@ pub enum WaitingFor {
         /// Error code of the attempt that failed.
         error_code: String,
     },
+    /// Somebody who resumes it.
+    Resume {
+        /// The attempt that comes next.
+        attempt: u32,
+    },
     /// The publication of its result.
     Publication,
 }
@@ -105,6 +110,12 @@ impl Wait {
                 Some(*until_ms),
                 "the end of the back-off, or a cancel request",
             ),
+            State::Paused { since_ms, until_ms, attempt, .. } => (
+                WaitingFor::Resume { attempt: *attempt },
+                Some(*since_ms),
+                *until_ms,
+                "an order to resume it, or a cancel request",
+            ),
             State::Reporting { since_ms } => (
                 WaitingFor::Publication,
                 Some(*since_ms),
@@ -143,7 +154,8 @@ mod tests {
             Some(State::Stopping { .. }) => {
                 State::RetryWait { attempt: 2, since_ms: 6, until_ms: 60, code: "timeout".to_owned() }
             }
-            Some(State::RetryWait { .. }) => State::Reporting { since_ms: 7 },
+            Some(State::RetryWait { .. }) => State::Paused { since_ms: 8, until_ms: Some(80), attempt: 3, retry: None },
+            Some(State::Paused { .. }) => State::Reporting { since_ms: 7 },
             Some(State::Reporting { .. }) => State::Closed,
             Some(State::Closed) => return None,
         })
@@ -168,6 +180,7 @@ mod tests {
                 json!(6),
                 json!(60),
             ),
+            State::Paused { .. } => (json!({ "kind": "resume", "attempt": 3 }), json!(8), json!(80)),
             State::Reporting { .. } => (json!({ "kind": "publication" }), json!(7), json!(null)),
             State::Closed => (json!(null), json!(null), json!(null)),
         }
@@ -192,6 +205,6 @@ mod tests {
             }
             state = next(Some(&current));
         }
-        assert_eq!(seen, 9);
+        assert_eq!(seen, 10);
     }
 }

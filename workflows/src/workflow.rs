@@ -8,36 +8,28 @@
 )]
 
 mod ending;
+mod executing;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use temporalio_common::error::{ActivityExecutionError, ApplicationFailure, TimeoutType};
-use temporalio_common::{ActivityCloseTimeouts, RetryPolicy};
+use temporalio_common::error::ApplicationFailure;
+use temporalio_common::search_attributes::Timestamp;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    ActivityCancellationType, ActivityOptions, SyncWorkflowContext, WorkflowCancellationToken, WorkflowContext,
-    WorkflowContextView, WorkflowResult, WorkflowTermination, select,
+    SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination,
 };
 
-use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, Subscription};
 use crate::details::current_details;
-use crate::execution::ExecuteRequest;
 use crate::input::TicketInput;
 use crate::machine::{Command, Event, Machine, Verdict};
+use crate::orders::{Order, OrderAnswer};
 use crate::report::report;
 use crate::status::TicketStatus;
-use crate::visibility::ERROR_CODE;
+use crate::visibility::{DEADLINE, ERROR_CODE};
 
-/// What the server adds to an attempt's own time-out before it gives the attempt up. The executor ends its work by
-/// itself at the time-out and then needs time to stop it (10 s grace) and to answer.
-const STOP_MARGIN: Duration = Duration::from_secs(30);
-/// Ten years: longer time-outs than any ticket means, short enough for every clock involved.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// A worker that has been silent for this long is lost. Heartbeats go out every second.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// One ticket, from its record to its published result.
 #[workflow]
 pub struct TicketWorkflow {
@@ -45,6 +37,8 @@ pub struct TicketWorkflow {
     machine: Machine,
     /// What predecessors told and the machine has not heard yet.
     told: VecDeque<DependencyOutcome>,
+    /// What operators ordered and the machine has not heard yet.
+    orders: VecDeque<Order>,
     /// Workflows that want to know how the ticket ends and have not been told yet.
     subscribers: BTreeSet<String>,
 }
@@ -54,7 +48,7 @@ impl TicketWorkflow {
     #[init]
     pub fn new(_ctx: &WorkflowContextView, input: TicketInput) -> Self {
         let machine = Machine::new(&input.ticket, &input.policy);
-        Self { input, machine, told: VecDeque::new(), subscribers: BTreeSet::new() }
+        Self { input, machine, told: VecDeque::new(), orders: VecDeque::new(), subscribers: BTreeSet::new() }
     }
 
     /// Runs the ticket. A ticket that failed closes the workflow as *failed* with its stable code as failure type, a
@@ -69,31 +63,29 @@ impl TicketWorkflow {
         };
         let mut command = step_at(ctx, started_ms, first);
         loop {
-            let event = match command {
+            command = match heed(ctx, command) {
                 Command::Register { dependencies } => waiting::register(ctx, dependencies).await,
-                Command::Park { until_ms } => {
-                    command = waiting::park(ctx, until_ms).await;
-                    continue;
-                }
+                Command::Park { until_ms } => waiting::park(ctx, until_ms).await,
                 Command::Collect => waiting::collect(ctx).await,
-                Command::Execute { attempt, timeout_ms } => execute(ctx, attempt, timeout_ms).await,
-                Command::Wait { for_ms } => wait(ctx, Duration::from_millis(for_ms)).await,
+                Command::Execute { attempt, timeout_ms } => executing::execute(ctx, attempt, timeout_ms).await,
+                Command::Wait { for_ms } => waiting::wait_to_retry(ctx, for_ms).await,
+                Command::Hold { until_ms } => waiting::hold(ctx, until_ms).await,
                 Command::Publish => {
                     let report = ctx.state(|s| report(&s.input, &s.machine, ctx.run_id(), started_ms));
                     let recorded = ctx.state(|s| s.machine.concluded().is_some_and(|concluded| concluded.recorded));
-                    match report {
+                    let event = match report {
                         Some(report) => ending::end(ctx, report, recorded).await,
                         None => Event::Published,
-                    }
+                    };
+                    step(ctx, event)
                 }
                 Command::Close => break,
                 // `Stop` is carried out where the attempt runs, and no event above is ever out of place. A panic fails
                 // the workflow task, not the ticket: it stays open and visible until a worker knows better.
-                Command::Stop | Command::Ignore => {
+                command @ (Command::Stop | Command::Ignore) => {
                     unreachable!("the machine asked for {command:?} in {:?}", ctx.state(|s| s.machine.state().clone()))
                 }
             };
-            command = step(ctx, event);
         }
         close(ctx)
     }
@@ -110,11 +102,59 @@ impl TicketWorkflow {
         self.told.push_back(told);
     }
 
+    /// An order that makes no sense is refused before it becomes an event.
+    #[update_validator(order)]
+    fn validate_order(
+        &self,
+        _ctx: &WorkflowContextView,
+        order: &Order,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let ahead = self.ahead(self.machine.clock_ms());
+        ahead.refuses(ahead.clock_ms(), order).map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    /// An operator orders something. The answer says what follows; it follows once the run goes on.
+    #[update(name = "order")]
+    pub fn order(&mut self, ctx: &mut SyncWorkflowContext<Self>, order: Order) -> OrderAnswer {
+        let now = ctx.workflow_time().map_or(0, epoch_ms);
+        let answer = self.ahead(now).answer(now, &order);
+        if answer.done {
+            self.orders.push_back(order);
+        }
+        answer
+    }
+
     /// What the ticket is doing.
     #[query(name = "status")]
     pub fn status(&self, _ctx: &WorkflowContextView) -> TicketStatus {
         TicketStatus::of(self.input.ticket.ticket_id.as_str(), &self.machine)
     }
+}
+
+impl TicketWorkflow {
+    /// The machine as it will be once it has heard the orders given already.
+    fn ahead(&self, now_ms: i64) -> Machine {
+        let mut machine = self.machine.clone();
+        for order in &self.orders {
+            machine.apply(now_ms, Event::Ordered(order.clone()), || 0.0);
+        }
+        machine
+    }
+}
+
+/// Hears the orders given so far before a command is carried out: the command that holds after them. What is being
+/// published stays as it is, and a ticket that is released counts as ready first.
+fn heed(ctx: &WorkflowContext<TicketWorkflow>, mut command: Command) -> Command {
+    while !matches!(command, Command::Collect | Command::Publish | Command::Close)
+        && let Some(order) = ctx.state_mut(|s| s.orders.pop_front())
+    {
+        match step(ctx, Event::Ordered(order)) {
+            Command::Ignore => {}
+            Command::Stop => command = step(ctx, Event::Unbegun),
+            newer => command = newer,
+        }
+    }
+    command
 }
 
 /// Feeds one event to the machine and shows the new state.
@@ -123,75 +163,18 @@ fn step(ctx: &WorkflowContext<TicketWorkflow>, event: Event) -> Command {
 }
 
 fn step_at(ctx: &WorkflowContext<TicketWorkflow>, now: i64, event: Event) -> Command {
-    let (command, details) = ctx.state_mut(|s| {
+    let (command, details, deadline_ms) = ctx.state_mut(|s| {
+        let before = s.machine.deadline_ms();
         let command = s.machine.apply(now, event, || ctx.random::<f64>());
-        (command, current_details(&s.machine))
+        let deadline_ms = s.machine.deadline_ms().filter(|deadline_ms| before != Some(*deadline_ms));
+        (command, current_details(&s.machine), deadline_ms)
     });
     ctx.set_current_details(details);
+    if let Some(deadline_ms) = deadline_ms {
+        let nanos = i32::try_from(deadline_ms.rem_euclid(1000) * 1_000_000).unwrap_or_default();
+        ctx.upsert_search_attributes([DEADLINE.value_set(Timestamp::new(deadline_ms.div_euclid(1000), nanos))]);
+    }
     command
-}
-
-/// Runs one attempt to its end. A cancel request stops it and waits until it has stopped.
-async fn execute(ctx: &mut WorkflowContext<TicketWorkflow>, attempt: u32, timeout_ms: u64) -> Event {
-    let (request, deadline_ms) = ctx.state(|s| {
-        let deadline_ms = s.machine.enforced_deadline_ms();
-        (ExecuteRequest { ticket: s.input.ticket.clone(), attempt, timeout_ms, deadline_ms }, deadline_ms)
-    });
-    let start_to_close = Duration::from_millis(timeout_ms) + STOP_MARGIN;
-    let close_timeouts = match deadline_ms.and_then(|deadline_ms| u64::try_from(deadline_ms - now_ms(ctx)).ok()) {
-        Some(left_ms) => ActivityCloseTimeouts::ScheduleAndStartToClose {
-            schedule_to_close: Duration::from_millis(left_ms).min(LONGEST) + STOP_MARGIN,
-            start_to_close,
-        },
-        None => ActivityCloseTimeouts::StartToClose(start_to_close),
-    };
-    let stop = WorkflowCancellationToken::new();
-    let options = ActivityOptions::with_close_timeouts(close_timeouts)
-        .heartbeat_timeout(HEARTBEAT_TIMEOUT)
-        .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
-        .cancellation_token(stop.clone())
-        // Covers lost workers only, without limit: a crash or a roll-out never uses up `max_retries`.
-        .retry_policy(
-            RetryPolicy::builder()
-                .initial_interval(Duration::from_millis(200))
-                .backoff_coefficient(2.0)
-                .maximum_interval(Duration::from_secs(5))
-                .non_retryable_error_types(["TemporalTimeout:StartToClose"])
-                .build(),
-        )
-        .summary(format!("attempt {attempt}"))
-        .build();
-    let mut activity = ctx.execute_activity(TicketActivities::execute, request, options);
-    let reason = select! {
-        answer = activity => return answered(answer),
-        reason = ctx.cancelled() => reason,
-    };
-    step(ctx, cancel_event(reason));
-    stop.cancel();
-    answered(activity.await)
-}
-
-fn answered(answer: Result<crate::ExecuteResponse, ActivityExecutionError>) -> Event {
-    match answer {
-        Ok(response) => Event::Answered(Box::new(response)),
-        Err(ActivityExecutionError::Cancelled(_)) => Event::Stopped,
-        Err(error) => match error.as_timeout().map(|timeout| timeout.timeout_type()) {
-            Some(TimeoutType::StartToClose | TimeoutType::ScheduleToClose | TimeoutType::ScheduleToStart) => {
-                Event::TimedOut
-            }
-            _ => Event::Broken(format!("the executor activity broke: {error}")),
-        },
-    }
-}
-
-/// Waits, holding nothing; a cancel request ends the wait.
-async fn wait(ctx: &mut WorkflowContext<TicketWorkflow>, duration: Duration) -> Event {
-    ctx.timer(duration).await;
-    if ctx.cancellation_token().is_cancelled() {
-        cancel_event(ctx.cancellation_token().reason())
-    } else {
-        Event::WaitOver
-    }
 }
 
 fn cancel_event(reason: Option<String>) -> Event {

@@ -18,7 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::{Filters, Letters, letter_at, nothing, original, place, print};
-use crate::cli::{UsageError, complete, parse_tickets, settings};
+use crate::cli::{UsageError, complete, parse_tickets, settings, who};
 use crate::config::{KafkaConfig, LogFormat};
 use crate::dead_letters::{
     Body, DEFAULT_MAX_REDRIVES, Extent, Headers, Letter, Lineage, Place, RedriveError, Selection, edited, shown,
@@ -363,14 +363,6 @@ fn confirmed(count: usize, topic: &str) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
-}
-
-/// User and host, as far as the system knows them.
-fn who() -> String {
-    let uid = nix::unistd::getuid();
-    let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid-{uid}"), |user| user.name);
-    let host = nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned());
-    format!("{user}@{}", host.unwrap_or_else(|_| "unknown".to_owned()))
 }
 
 #[cfg(test)]

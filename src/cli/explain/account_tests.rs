@@ -20,6 +20,8 @@ fn nobody() -> Answer {
 
 fn answered(state: State) -> Answer {
     Answer::Status(Box::new(TicketStatus {
+        orders: Vec::new(),
+        paused: false,
         ticket_id: "t-1".to_owned(),
         wait: Wait::of(&state, 4, Some(T0 + 100_000)),
         state,

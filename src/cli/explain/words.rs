@@ -149,6 +149,7 @@ fn doing(waiting_for: &Value) -> String {
             let reason = Some(text("reason")).filter(|it| !it.is_empty()).map(|it| format!(" ({it})"));
             format!("was cancelled{} and its attempt is being stopped", reason.unwrap_or_default())
         }
+        "resume" => format!("is paused before attempt {}", number("attempt")),
         "retry" => match number("attempt") {
             0 => "waits for the time of its next attempt".to_owned(),
             attempt => format!(

@@ -5,6 +5,8 @@ use ticket_schemas::Ticket;
 use crate::outcome::{ExternalState, Failed, FailureClass, bounded, code};
 use crate::references::references;
 
+use super::RetryAt;
+
 /// Predecessors that a message names; there may be thousands.
 pub(super) const NAMED: usize = 5;
 
@@ -76,7 +78,7 @@ pub(super) fn dependencies_took_too_long(named: &[String], count: usize, waited_
     )
 }
 
-fn names(named: &[String], count: usize) -> String {
+pub(super) fn names(named: &[String], count: usize) -> String {
     match count.saturating_sub(named.len()) {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),
@@ -99,6 +101,17 @@ pub(super) fn deadline_passed_waiting(deadline_ms: i64, named: &[String], count:
             "sla.deadline {deadline_ms} (epoch ms) passed while the ticket waited for {}; publish it under a new ticket_id \
              with a later deadline",
             names(named, count)
+        ),
+    )
+}
+
+pub(super) fn deadline_passed_paused(deadline_ms: i64, retry: Option<&RetryAt>) -> Failed {
+    let last = retry.map(|retry| format!("; its last attempt ended with {}", retry.code)).unwrap_or_default();
+    Failed::permanent(
+        code::DEADLINE_EXCEEDED,
+        format!(
+            "sla.deadline {deadline_ms} (epoch ms) passed while the ticket was paused{last}; publish it under a new \
+             ticket_id with a later deadline"
         ),
     )
 }
@@ -135,10 +148,13 @@ pub(super) fn deadline_passed(deadline_ms: i64, last: Option<Failed>) -> Failed 
     failed
 }
 
-pub(super) fn cancelled(reason: &str, state: Option<ExternalState>) -> Failed {
+pub(super) fn cancelled(reason: &str, preempted_by: Option<&str>, state: Option<ExternalState>) -> Failed {
     let mut failed = Failed::permanent(code::CANCELLED, format!("the ticket was cancelled: {reason}"));
     failed.external_state = state;
     failed.report.metadata.insert("cancel_reason".to_owned(), bounded(reason.to_owned(), 512).into());
+    if let Some(ticket_id) = preempted_by {
+        failed.report.metadata.insert("preempted_by".to_owned(), ticket_id.into());
+    }
     failed
 }
 

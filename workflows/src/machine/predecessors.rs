@@ -1,6 +1,6 @@
 //! What a waiting ticket knows of the tickets it depends on: a value without I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ticket_schemas::Ticket;
 
@@ -29,6 +29,8 @@ pub(super) struct Predecessors {
     policy: DependencyPolicy,
     /// `None`: not asked about yet.
     states: BTreeMap<String, Option<DependencyState>>,
+    /// Those that an operator does not want to be waited for.
+    skipped: BTreeSet<String>,
     since_ms: i64,
     /// How often they were asked about, and when they answered last.
     asked: u32,
@@ -46,6 +48,7 @@ impl Predecessors {
             ticket_id: ticket.ticket_id.as_str().to_owned(),
             policy: policy.clone(),
             states,
+            skipped: BTreeSet::new(),
             since_ms: 0,
             asked: 0,
             asked_ms: 0,
@@ -85,7 +88,8 @@ impl Predecessors {
                 *known = Some(state);
             }
         }
-        if let Some(path) = registered.cycle {
+        let skipped = |path: &Vec<String>| path.get(1).is_some_and(|first| self.skipped.contains(first));
+        if let Some(path) = registered.cycle.filter(|path| !skipped(path)) {
             return Standing::Hopeless(failures::cycle(&path));
         }
         self.standing(now_ms)
@@ -98,6 +102,19 @@ impl Predecessors {
             && *state != Some(DependencyState::Completed)
         {
             *state = Some(told.outcome);
+        }
+    }
+
+    /// Whether a predecessor is not waited for any more; `None` when it is none.
+    pub(super) fn is_satisfied(&self, ticket_id: &str) -> Option<bool> {
+        self.states.get(ticket_id).map(|state| *state == Some(DependencyState::Completed))
+    }
+
+    /// A predecessor counts as completed from now on, whatever it tells.
+    pub(super) fn skip(&mut self, ticket_id: &str) {
+        if let Some(state) = self.states.get_mut(ticket_id) {
+            *state = Some(DependencyState::Completed);
+            self.skipped.insert(ticket_id.to_owned());
         }
     }
 

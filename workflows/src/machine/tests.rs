@@ -3,6 +3,8 @@
 use super::*;
 use crate::outcome::{Evidence, ExecutionReport};
 
+mod orders;
+
 const T0: i64 = 1_773_653_400_000;
 
 fn ticket(sla: &str, dependencies: &str) -> Ticket {

@@ -1,12 +1,15 @@
-//! How a ticket waits for those it depends on: one registration, then signals. No poll, and nothing is held meanwhile.
+//! How a ticket waits: for those it depends on (one registration, then signals), for a retry, for an operator. No poll,
+//! and nothing is held meanwhile.
 
 use std::time::Duration;
 
 use temporalio_common::RetryPolicy;
 use temporalio_workflow::{
-    ActivityOptions, LocalActivityOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext, select,
+    ActivityOptions, LocalActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken,
+    WorkflowContext, select,
 };
 
+use super::executing::LONGEST;
 use super::{TicketWorkflow, cancel_event, now_ms, step};
 use crate::declarations::TicketActivities;
 use crate::dependencies::{Found, Registration, Wanted};
@@ -34,8 +37,9 @@ pub(super) fn local() -> LocalActivityOptions {
         .build()
 }
 
-fn of_its_own(summary: &str) -> ActivityOptions {
+fn of_its_own(summary: &str, stop: WorkflowCancellationToken) -> ActivityOptions {
     ActivityOptions::with_start_to_close_timeout(TIMEOUT)
+        .cancellation_token(stop)
         .retry_policy(RetryPolicy::builder().maximum_interval(MAX_INTERVAL).build())
         .summary(summary.to_owned())
         .build()
@@ -48,7 +52,7 @@ fn cancelled(ctx: &WorkflowContext<TicketWorkflow>, otherwise: impl FnOnce() -> 
 }
 
 /// Asks about predecessors.
-pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -> Event {
+pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -> Command {
     let few = dependencies.len() <= FEW;
     let registration = ctx.state(|s| Registration {
         ticket_id: s.input.ticket.ticket_id.as_str().to_owned(),
@@ -64,35 +68,99 @@ pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependen
         && let Ok(registered) =
             ctx.execute_local_activity(TicketActivities::register, registration.clone(), local()).await
     {
-        return Event::Registered(registered);
+        return step(ctx, Event::Registered(registered));
     }
-    match ctx.execute_activity(TicketActivities::register, registration, of_its_own("dependencies")).await {
-        Ok(registered) => Event::Registered(registered),
-        // The server repeats it for ever, so only a cancel or a defect gets here.
-        Err(error) => cancelled(ctx, || Event::Broken(format!("the dependencies could not be looked up: {error}"))),
+    let stop = ctx.cancellation_token().child_token();
+    let options = of_its_own("dependencies", stop.clone());
+    let mut asking = ctx.execute_activity(TicketActivities::register, registration, options);
+    let given = |s: &TicketWorkflow| !s.orders.is_empty();
+    loop {
+        select! {
+            answer = asking => {
+                let event = match answer {
+                    Ok(registered) => Event::Registered(registered),
+                    // The server repeats it for ever, so only a cancel or a defect gets here.
+                    Err(error) => cancelled(ctx, || {
+                        Event::Broken(format!("the dependencies could not be looked up: {error}"))
+                    }),
+                };
+                return step(ctx, event);
+            }
+            _ = ctx.wait_condition_with_options(given, whatever_happens()) => if let Some(command) = heard(ctx) {
+                stop.cancel();
+                return command;
+            },
+        }
     }
 }
 
-/// Waits for predecessors to tell. The command is the first that does not go on with this wait: a timer is kept for as
-/// long as it means the same, however many tell meanwhile.
+/// A wait for orders that a cancelled workflow does not end: that is seen by what it cancels.
+fn whatever_happens() -> WaitConditionOptions {
+    WaitConditionOptions::builder().cancellation_token(WorkflowCancellationToken::new()).build()
+}
+
+/// Hears the next order. `None`: what the ticket does goes on.
+fn heard(ctx: &WorkflowContext<TicketWorkflow>) -> Option<Command> {
+    let order = ctx.state_mut(|s| s.orders.pop_front())?;
+    Some(step(ctx, Event::Ordered(order))).filter(|command| *command != Command::Ignore)
+}
+
+/// Waits for predecessors to tell.
 pub(super) async fn park(ctx: &mut WorkflowContext<TicketWorkflow>, until_ms: i64) -> Command {
+    let left = left(ctx, until_ms);
+    wait(ctx, Some(left), "looks again", &Command::Park { until_ms }).await
+}
+
+/// Waits for the time of a retry.
+pub(super) async fn wait_to_retry(ctx: &mut WorkflowContext<TicketWorkflow>, for_ms: u64) -> Command {
+    wait(ctx, Some(Duration::from_millis(for_ms)), "", &Command::Wait { for_ms }).await
+}
+
+/// Waits until somebody resumes the ticket, or its deadline ends it.
+pub(super) async fn hold(ctx: &mut WorkflowContext<TicketWorkflow>, until_ms: Option<i64>) -> Command {
+    let left = until_ms.map(|until_ms| left(ctx, until_ms).min(LONGEST));
+    wait(ctx, left, "deadline of the paused ticket", &Command::Hold { until_ms }).await
+}
+
+fn left(ctx: &WorkflowContext<TicketWorkflow>, until_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(until_ms - now_ms(ctx)).unwrap_or(0))
+}
+
+/// Waits until the time is over, or something comes. Answers with the first command that does not go on with this wait: a
+/// timer is kept for as long as it means the same, whatever comes meanwhile. What predecessors tell is for a parked ticket.
+async fn wait(
+    ctx: &mut WorkflowContext<TicketWorkflow>,
+    time: Option<Duration>,
+    summary: &str,
+    this: &Command,
+) -> Command {
+    let parked = matches!(this, Command::Park { .. });
     let stop = WorkflowCancellationToken::new();
-    let left_ms = u64::try_from(until_ms - now_ms(ctx)).unwrap_or(0);
-    let options = TimerOptions::builder(Duration::from_millis(left_ms)).cancellation_token(stop.clone());
-    let mut timer = ctx.timer(options.summary("looks again".to_owned()).build());
+    let mut timer = time.map(|time| {
+        let options = TimerOptions::builder(time).cancellation_token(stop.clone());
+        let summary = Some(summary.to_owned()).filter(|summary| !summary.is_empty());
+        ctx.timer(options.maybe_summary(summary).build())
+    });
     loop {
         let mut over = false;
-        let mut told = ctx.wait_condition(|s: &TicketWorkflow| !s.told.is_empty());
-        select! {
-            _ = told => {}
-            _ = timer => over = true,
+        let mut came =
+            ctx.wait_condition(move |s: &TicketWorkflow| !s.orders.is_empty() || (parked && !s.told.is_empty()));
+        match timer.as_mut() {
+            Some(mut timer) => select! {
+                _ = came => {}
+                _ = timer => over = true,
+            },
+            None => drop(came.await),
         }
-        let event = cancelled(ctx, || match ctx.state_mut(|s| s.told.pop_front()) {
-            Some(told) => Event::PredecessorEnded(told),
-            None => Event::WaitOver,
+        let event = cancelled(ctx, || {
+            let order = ctx.state_mut(|s| s.orders.pop_front()).map(Event::Ordered);
+            let told = || parked.then(|| ctx.state_mut(|s| s.told.pop_front()))?.map(Event::PredecessorEnded);
+            order.or_else(told).unwrap_or(Event::WaitOver)
         });
         match step(ctx, event) {
-            Command::Park { until_ms: again } if again == until_ms && !over => {}
+            Command::Ignore if over => return step(ctx, Event::WaitOver),
+            Command::Ignore => {}
+            again if again == *this && !over => {}
             command => {
                 if !over {
                     stop.cancel();
@@ -104,36 +172,50 @@ pub(super) async fn park(ctx: &mut WorkflowContext<TicketWorkflow>, until_ms: i6
 }
 
 /// Completes the ticket's parameters with outputs of those it depends on.
-pub(super) async fn collect(ctx: &mut WorkflowContext<TicketWorkflow>) -> Event {
+pub(super) async fn collect(ctx: &mut WorkflowContext<TicketWorkflow>) -> Command {
     // It counts as ready from now on.
     ctx.upsert_search_attributes([PHASE.value_set(TicketPhase::Ready.as_str().to_owned())]);
     let wanted = match ctx.state(|s| references(&s.input.ticket.parameters, &s.input.ticket.dependencies)) {
         Ok(wanted) => Wanted(wanted),
-        Err(error) => return Event::NotCollected(error.to_string()),
+        Err(error) => return step(ctx, Event::NotCollected(error.to_string())),
     };
     let found = match wanted.0.is_empty() {
-        true => Ok(Found::default()),
-        false => fetch(ctx, wanted).await,
+        true => Found::default(),
+        false => match fetch(ctx, wanted).await {
+            Ok(found) => found,
+            Err(command) => return command,
+        },
     };
-    let filled = match found {
-        Ok(found) => ctx.state(|s| fill(&s.input.ticket.parameters, &s.input.ticket.dependencies, &found.0)),
-        Err(event) => return event,
-    };
-    match filled {
+    let filled = ctx.state(|s| fill(&s.input.ticket.parameters, &s.input.ticket.dependencies, &found.0));
+    let event = match filled {
         Ok(parameters) => {
             ctx.state_mut(|s| s.input.ticket.parameters = parameters);
             Event::Collected
         }
         Err(error) => Event::NotCollected(error.to_string()),
-    }
+    };
+    step(ctx, event)
 }
 
-async fn fetch(ctx: &WorkflowContext<TicketWorkflow>, wanted: Wanted) -> Result<Found, Event> {
+/// The outputs, or what is to be done instead.
+async fn fetch(ctx: &WorkflowContext<TicketWorkflow>, wanted: Wanted) -> Result<Found, Command> {
     if let Ok(found) = ctx.execute_local_activity(TicketActivities::collect, wanted.clone(), local()).await {
         return Ok(found);
     }
-    // The server repeats it for ever, so only a cancel or a defect ends it with an error.
-    ctx.execute_activity(TicketActivities::collect, wanted, of_its_own("outputs"))
-        .await
-        .map_err(|error| cancelled(ctx, || Event::Broken(format!("the outputs could not be fetched: {error}"))))
+    let stop = ctx.cancellation_token().child_token();
+    let mut fetching = ctx.execute_activity(TicketActivities::collect, wanted, of_its_own("outputs", stop.clone()));
+    let given = |s: &TicketWorkflow| !s.orders.is_empty();
+    loop {
+        select! {
+            // The server repeats it for ever, so only a cancel or a defect ends it with an error.
+            answer = fetching => return answer.map_err(|error| {
+                let event = cancelled(ctx, || Event::Broken(format!("the outputs could not be fetched: {error}")));
+                step(ctx, event)
+            }),
+            _ = ctx.wait_condition_with_options(given, whatever_happens()) => if let Some(command) = heard(ctx) {
+                stop.cancel();
+                return Err(command);
+            },
+        }
+    }
 }
