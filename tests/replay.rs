@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use temporalio_client::WorkflowHistory;
 use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
-use ticket_workflows::TicketWorkflow;
+use ticket_workflows::{TicketWaiters, TicketWorkflow};
 
 fn recorded() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
@@ -28,7 +28,12 @@ fn history(name: &str) -> Value {
 
 /// `None`: it replays. Otherwise what the replayer says.
 async fn replay(history: &[u8]) -> Option<String> {
-    let options = WorkflowReplayerOptions::new().register_workflow::<TicketWorkflow>().expect("registered").build();
+    let options = WorkflowReplayerOptions::new()
+        .register_workflow::<TicketWorkflow>()
+        .expect("registered")
+        .register_workflow::<TicketWaiters>()
+        .expect("registered")
+        .build();
     let replayer = WorkflowReplayer::new(options).expect("replayer");
     let history = WorkflowHistory::from_json(history).expect("a history");
     replayer.replay_workflow(history).await.err().map(|error| error.to_string())
@@ -37,7 +42,7 @@ async fn replay(history: &[u8]) -> Option<String> {
 #[tokio::test]
 async fn every_recorded_history_replays() {
     let files = recorded();
-    assert!(files.len() >= 10, "histories are missing: {files:?}");
+    assert!(files.len() >= 20, "histories are missing: {files:?}");
     for file in files {
         let failure = replay(&std::fs::read(&file).expect("readable")).await;
         assert_eq!(failure, None, "{}", file.display());
