@@ -296,7 +296,8 @@ impl ResultSink for CountedSink {
             if report.dependencies.as_ref().is_some_and(|wait| !wait.satisfied) {
                 return Ok(());
             }
-            let age = Duration::from_millis(u64::try_from(report.duration_ms).unwrap_or_default());
+            let waited_ms = report.dependencies.as_ref().map_or(0, |wait| wait.waited_ms);
+            let age = Duration::from_millis(u64::try_from(report.duration_ms - waited_ms).unwrap_or_default());
             self.gate.finished(report.result.ticket_id.as_str(), age);
             Ok(())
         })

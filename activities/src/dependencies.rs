@@ -14,7 +14,7 @@ use ticket_workflows::{
     DependencyState, OUTCOME_SIGNAL, Registered, Registration, SUBSCRIBE_SIGNAL, Subscription, Tell, waiters_id,
     workflow_id,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::temporal::{Described, Server};
 
@@ -158,15 +158,26 @@ fn path(came_from: &BTreeMap<String, String>, ticket_id: &str, last: String) -> 
 /// Tells workflows how the ticket ended.
 pub(crate) async fn tell(ctx: &ActivityContext, tell: &Tell) -> Result<(), Status> {
     let (caller, outcome) = (&Caller::of(ctx), &tell.outcome);
-    stream::iter(tell.subscribers.clone())
+    // All of them, whatever becomes of one.
+    let failures: Vec<_> = stream::iter(tell.subscribers.clone())
         .map(async |subscriber| {
             let request_id = caller.request_id(&["tell", &outcome.ticket_id, &subscriber]);
-            // One that is closed does not wait any more.
-            caller.server.signal(&subscriber, OUTCOME_SIGNAL, outcome, request_id).await.map(drop)
+            match caller.server.signal(&subscriber, OUTCOME_SIGNAL, outcome, request_id).await {
+                // One that is closed does not wait any more.
+                Ok(_) => None,
+                // Not for being asked again: a name that is none, a workflow that takes no more signals.
+                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) => {
+                    tracing::warn!(subscriber, %status, "a dependent cannot be told; it looks for itself");
+                    None
+                }
+                Err(status) => Some(status),
+            }
         })
         .buffer_unordered(CONCURRENCY)
-        .try_collect()
-        .await
+        .filter_map(async |failure| failure)
+        .collect()
+        .await;
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// How one ticket stands.

@@ -117,18 +117,24 @@ impl Server {
         Ok(answer.into_inner().run_id)
     }
 
-    /// The newest events of the ticket's current run, newest first.
-    pub(crate) async fn newest_events(&self, ticket_id: &str, count: i32) -> Result<Vec<HistoryEvent>, Status> {
+    /// A page of the events of the ticket's current run, newest first, and the token of the next one, empty after the last.
+    pub(crate) async fn newest_events(
+        &self,
+        ticket_id: &str,
+        count: i32,
+        next_page_token: Vec<u8>,
+    ) -> Result<(Vec<HistoryEvent>, Vec<u8>), Status> {
         let request = GetWorkflowExecutionHistoryReverseRequest {
             namespace: self.client.namespace(),
             execution: Some(execution(workflow_id(ticket_id))),
             maximum_page_size: count,
-            ..GetWorkflowExecutionHistoryReverseRequest::default()
+            next_page_token,
         };
         let mut service = self.client.connection().workflow_service();
         let answer =
             border("temporal.outputs", service.get_workflow_execution_history_reverse(bounded(request))).await?;
-        Ok(answer.into_inner().history.map(|history| history.events).unwrap_or_default())
+        let page = answer.into_inner();
+        Ok((page.history.map(|history| history.events).unwrap_or_default(), page.next_page_token))
     }
 }
 

@@ -133,13 +133,49 @@ async fn a_predecessor_that_was_terminated_is_noticed_although_it_cannot_tell() 
     eventually("both are started", started).await;
     eventually("it waits", subscribed).await;
     let gone = format!("ticket-{}", world.ticket_id("gone"));
-    let terminated = std::process::Command::new(crate::world::cli())
-        .args(["workflow", "terminate", "--workflow-id", &gone, "--address", &world.temporal])
+    operator(&world, &["workflow", "terminate", "--workflow-id", &gone]);
+    assert_eq!(status(&world, "left").await, ("FAILED".to_owned(), json!("dependency_failed")));
+}
+
+/// Runs a command of the Temporal CLI whose answer is of no interest.
+fn operator(world: &World, arguments: &[&str]) {
+    let done = std::process::Command::new(crate::world::cli())
+        .args(arguments)
+        .args(["--address", &world.temporal])
         .env_clear()
         .status()
         .expect("CLI");
-    assert!(terminated.success());
-    assert_eq!(status(&world, "left").await, ("FAILED".to_owned(), json!("dependency_failed")));
+    assert!(done.success(), "{arguments:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_nobody_understands_and_a_cancelled_list_keep_nobody_from_going_on() {
+    let world = World::new().await;
+    let _worker = world.worker(&[("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "4")]).await;
+    world.publish(&dependent(&world, "waits", "true", &["later"])).await;
+    let (waits, list) =
+        (format!("ticket-{}", world.ticket_id("waits")), format!("waiters-{}", world.ticket_id("later")));
+    let listed = || {
+        let query = format!("WorkflowId = '{list}'");
+        (world.temporal_cli(&["workflow", "count", "--query", &query])["count"] == "1").then_some(())
+    };
+    eventually("it is on the list", listed).await;
+    for workflow in [&waits, &list] {
+        for (name, input) in
+            [("subscribe", "\"me\""), ("dependency_outcome", "{\"ticket_id\":7}"), ("unheard_of", "{}")]
+        {
+            operator(&world, &["workflow", "signal", "--workflow-id", workflow, "--name", name, "--input", input]);
+        }
+    }
+    operator(&world, &["workflow", "cancel", "--workflow-id", &list]);
+    let closed = || {
+        let described = world.temporal_cli(&["workflow", "describe", "--workflow-id", &list]);
+        (described["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_CANCELED").then_some(())
+    };
+    eventually("the list closes", closed).await;
+    world.publish(&world.ticket("later", "true")).await;
+    // It was not told: it looks again.
+    assert_eq!(status(&world, "waits").await, ("COMPLETED".to_owned(), Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,12 +239,7 @@ async fn a_waiting_ticket_survives_its_worker_and_can_be_cancelled() {
     eventually("both wait", || (waiting("waits") && waiting("unwanted")).then_some(())).await;
     worker.kill_9();
     let _worker = world.worker(&[]).await;
-    let cancelled = std::process::Command::new(crate::world::cli())
-        .args(["workflow", "cancel", "--workflow-id", &unwanted, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(cancelled.success());
+    operator(&world, &["workflow", "cancel", "--workflow-id", &unwanted]);
     assert_eq!(status(&world, "unwanted").await, ("FAILED".to_owned(), json!("cancelled")));
     world.publish(&world.ticket("later", "true")).await;
     assert_eq!(status(&world, "waits").await, ("COMPLETED".to_owned(), Value::Null));

@@ -3,13 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use temporalio_common::data_converters::RawValue;
 
 /// The name under which a ticket, or a waiting list, is told that somebody wants to know how it ends.
 pub const SUBSCRIBE_SIGNAL: &str = "subscribe";
 /// The name under which a waiting ticket, or a waiting list, is told how a predecessor ended.
 pub const OUTCOME_SIGNAL: &str = "dependency_outcome";
+
+/// What a signal says. Anybody can send one, also a version that says it in other words; one that is not understood must not
+/// keep the workflow from going on, as a handler's own decoding would.
+pub(crate) fn understood<T: DeserializeOwned>(signal: &RawValue) -> Option<T> {
+    serde_json::from_slice(&signal.payloads.first()?.data).ok()
+}
 
 /// How a predecessor stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,9 +85,14 @@ pub struct Tell {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted(pub BTreeMap<String, BTreeSet<String>>);
 
-/// Those that exist: predecessor to key to value.
+/// Those that exist.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Found(pub BTreeMap<String, BTreeMap<String, Value>>);
+pub struct Found {
+    /// Predecessor to key to value.
+    pub outputs: BTreeMap<String, BTreeMap<String, Value>>,
+    /// They are more than parameters may hold; `outputs` has some of them.
+    pub too_large: bool,
+}
 
 /// The workflow id of a ticket's waiting list: `waiters-<ticket_id>`. No ticket has a workflow id of this form.
 #[must_use]

@@ -6,226 +6,21 @@ mod failures;
 mod ledger;
 mod orders;
 mod predecessors;
+mod vocabulary;
+mod waiting;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use ticket_schemas::Ticket;
 
-use crate::dependencies::{DependencyOutcome, DependencyState, Registered};
+use crate::dependencies::DependencyState;
 use crate::execution::ExecuteResponse;
-use crate::orders::{Order, OrderRecord};
-use crate::outcome::{Completed, ExternalState, Failed, FailureClass, Outcome, code};
+use crate::orders::OrderRecord;
+use crate::outcome::{ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
-use failures::{
-    cancelled, deadline_passed, deadline_passed_paused, deadline_passed_waiting, history_full, misreference, refusal,
-    timed_out,
-};
+use failures::{cancelled, deadline_passed, deadline_passed_paused, history_full, misreference, refusal, timed_out};
 pub use ledger::{AttemptRecord, Ledger, Times};
-use predecessors::{Predecessors, Standing};
-
-/// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum State {
-    /// Started, nothing decided yet.
-    Received,
-    /// The tickets it depends on are being asked how they stand.
-    Registering {
-        /// When the wait for dependencies began.
-        since_ms: i64,
-    },
-    /// It waits for tickets it depends on and holds nothing.
-    Parked {
-        /// When the wait for dependencies began.
-        since_ms: i64,
-        /// When to look again if none of them tells, or the wait ends.
-        until_ms: i64,
-        /// Some of those it waits for.
-        waiting_for: Vec<String>,
-        /// How many there are.
-        count: usize,
-    },
-    /// All it depends on have completed; outputs that its parameters refer to are being fetched.
-    Collecting {
-        /// Since when.
-        since_ms: i64,
-    },
-    /// An attempt is scheduled or runs.
-    Executing {
-        /// Attempt number, from 1.
-        attempt: u32,
-        /// When it was scheduled.
-        since_ms: i64,
-    },
-    /// An attempt is being stopped because the ticket was cancelled.
-    Stopping {
-        /// The attempt being stopped.
-        attempt: u32,
-        /// When the stop was asked for.
-        since_ms: i64,
-        /// Why.
-        reason: String,
-    },
-    /// A failed attempt will be repeated.
-    RetryWait {
-        /// The attempt that failed.
-        attempt: u32,
-        /// When it failed.
-        since_ms: i64,
-        /// When the next one starts.
-        until_ms: i64,
-        /// Its error code.
-        code: String,
-    },
-    /// The next attempt waits until somebody resumes the ticket. It holds nothing.
-    Paused {
-        /// Since when.
-        since_ms: i64,
-        /// When an enforced deadline ends the ticket.
-        until_ms: Option<i64>,
-        /// The attempt that waits.
-        attempt: u32,
-        /// The retry that it is, if the attempt before it failed.
-        retry: Option<RetryAt>,
-    },
-    /// The outcome is known and is being published.
-    Reporting {
-        /// When the outcome was known.
-        since_ms: i64,
-    },
-    /// Published.
-    Closed,
-}
-
-impl State {
-    /// Predecessors that a parked ticket names; there may be thousands.
-    pub const MOST_NAMED: usize = 20;
-}
-
-/// A retry that a paused ticket would have waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryAt {
-    /// When the attempt before it failed, epoch milliseconds.
-    pub failed_at_ms: i64,
-    /// Not before this time, epoch milliseconds.
-    pub at_ms: i64,
-    /// The error code of the attempt before it.
-    pub code: String,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The workflow runs for the first time.
-    Admitted,
-    /// The registration answered.
-    Registered(Registered),
-    /// A predecessor told how it ended.
-    PredecessorEnded(DependencyOutcome),
-    /// The ticket's parameters are complete.
-    Collected,
-    /// They cannot be completed, and why.
-    NotCollected(String),
-    /// The executor answered.
-    Answered(Box<ExecuteResponse>),
-    /// The server ended the attempt: it outlived its time-out without an answer.
-    TimedOut,
-    /// The attempt ended because it was told to stop, without an answer.
-    Stopped,
-    /// The activity broke in a way that no retry mends (a panic, an unreadable answer).
-    Broken(String),
-    /// The wait for a retry is over.
-    WaitOver,
-    /// Somebody cancelled the workflow.
-    CancelRequested(String),
-    /// An operator orders something.
-    Ordered(Order),
-    /// The attempt to be stopped had not been scheduled.
-    Unbegun,
-    /// The grace is over, and the executor has not confirmed that the work has stopped.
-    GraceOver,
-    /// The result is published.
-    Published,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Command {
-    /// Start this attempt.
-    Execute {
-        /// Attempt number, from 1.
-        attempt: u32,
-        /// Time it may run, in milliseconds.
-        timeout_ms: u64,
-    },
-    /// Ask about these predecessors, and see to it that they tell.
-    Register {
-        /// Ticket ids.
-        dependencies: Vec<String>,
-    },
-    /// Wait for predecessors to tell, holding nothing.
-    Park {
-        /// Until then, epoch milliseconds.
-        until_ms: i64,
-    },
-    /// Fetch the outputs that the parameters refer to, and fill them in.
-    Collect,
-    /// Stop the running attempt and wait until it has ended.
-    Stop,
-    /// Wait, holding nothing.
-    Wait {
-        /// Milliseconds from now.
-        for_ms: u64,
-    },
-    /// Wait until somebody resumes the ticket, holding nothing.
-    Hold {
-        /// Until then, epoch milliseconds; `None`: for as long as it takes.
-        until_ms: Option<i64>,
-    },
-    /// Publish the verdict.
-    Publish,
-    /// Close the workflow.
-    Close,
-    /// Nothing: the event changed nothing.
-    Ignore,
-}
-
-/// How the ticket ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verdict", content = "detail", rename_all = "snake_case")]
-pub enum Verdict {
-    /// Done, with evidence.
-    Completed(Completed),
-    /// Not done.
-    Failed(Failed),
-    /// Not done, because somebody cancelled it.
-    Cancelled(Failed),
-}
-
-impl Verdict {
-    /// The failure of a ticket that did not complete.
-    #[must_use]
-    pub fn failure(&self) -> Option<&Failed> {
-        match self {
-            Self::Completed(_) => None,
-            Self::Failed(failed) | Self::Cancelled(failed) => Some(failed),
-        }
-    }
-}
-
-/// When a ticket ended.
-///
-/// A workflow task that is lost runs again at another time. A time that stands in the history already is the same then,
-/// any other is not: a result made of it must go through the history itself before it is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Concluded {
-    /// Epoch milliseconds.
-    pub at_ms: i64,
-    /// Whether the history holds this time already.
-    pub recorded: bool,
-}
+use predecessors::Predecessors;
+pub use vocabulary::{Command, Concluded, Event, RetryAt, State, Verdict};
 
 /// The machine: state, limits, ledger and, in the end, the verdict.
 #[derive(Debug, Clone, PartialEq)]
@@ -407,7 +202,13 @@ impl Machine {
                 self.look(since_ms, now_ms)
             }
             (State::Parked { since_ms, .. }, Event::WaitOver) => self.look(since_ms, now_ms),
-            (State::Collecting { .. }, Event::Collected) => self.execute(now_ms, 1),
+            (State::Collecting { .. }, Event::Collected { filled_bytes }) => {
+                if let Some(bytes) = filled_bytes {
+                    self.request_bytes = bytes;
+                    self.history_bytes += bytes;
+                }
+                self.execute(now_ms, 1)
+            }
             (State::Registering { .. } | State::Collecting { .. }, Event::Broken(message)) => {
                 self.conclude(now_ms, Verdict::Failed(Failed::permanent(code::INTERNAL, message)))
             }
@@ -421,18 +222,19 @@ impl Machine {
 
             (State::Executing { attempt, since_ms }, Event::Answered(response)) => {
                 self.note(attempt, since_ms, now_ms, Some(&response), None);
+                let ended_ms = response.ended_at_ms;
                 match response.outcome {
                     Outcome::Completed(completed) => self.conclude(now_ms, Verdict::Completed(completed)),
                     Outcome::Failed(failed) => {
                         self.history_bytes += encoded_bytes(&failed);
-                        self.failed_attempt(now_ms, attempt, failed, jitter)
+                        self.failed_attempt(now_ms, ended_ms, attempt, failed, jitter)
                     }
                 }
             }
             (State::Executing { attempt, since_ms }, Event::TimedOut) => {
                 let failed = timed_out(attempt, self.attempt_timeout_ms);
                 self.note(attempt, since_ms, now_ms, None, Some(&failed.code));
-                self.failed_attempt(now_ms, attempt, failed, jitter)
+                self.failed_attempt(now_ms, now_ms, attempt, failed, jitter)
             }
             (State::Executing { attempt, since_ms }, Event::Broken(message)) => {
                 let failed = Failed::permanent(code::INTERNAL, message);
@@ -473,6 +275,8 @@ impl Machine {
                 self.cancel(now_ms, &reason, Some(ExternalState::Unknown))
             }
             (State::Stopping { reason, .. }, Event::Unbegun) => self.cancel(now_ms, &reason, None),
+            (State::Executing { attempt, .. }, Event::Unbegun) if self.paused => self.hold(now_ms, attempt, None),
+            (State::Executing { attempt, .. }, Event::Unbegun) => self.execute(now_ms, attempt),
 
             (State::RetryWait { attempt, since_ms, .. }, Event::WaitOver) => {
                 self.ledger.waited(since_ms, now_ms);
@@ -500,71 +304,6 @@ impl Machine {
         }
     }
 
-    fn begin_waiting(&mut self, now_ms: i64) -> Command {
-        if let Some(deadline_ms) = self.enforced_deadline_ms()
-            && deadline_ms <= now_ms
-        {
-            return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, None)));
-        }
-        match self.predecessors.as_mut().and_then(|predecessors| predecessors.begin(now_ms)) {
-            Some(failed) => self.conclude(now_ms, Verdict::Failed(failed)),
-            None => self.register(now_ms),
-        }
-    }
-
-    fn register(&mut self, since_ms: i64) -> Command {
-        self.state = State::Registering { since_ms };
-        Command::Register { dependencies: self.predecessors.as_ref().map(Predecessors::to_ask).unwrap_or_default() }
-    }
-
-    fn told(&mut self, told: DependencyOutcome) {
-        if let Some(predecessors) = &mut self.predecessors {
-            predecessors.told(told);
-        }
-    }
-
-    /// What is to be done for a parked ticket now.
-    fn look(&mut self, since_ms: i64, now_ms: i64) -> Command {
-        let Some(predecessors) = &self.predecessors else { return Command::Ignore };
-        let standing = predecessors.standing(now_ms);
-        self.follow(standing, since_ms, now_ms)
-    }
-
-    fn follow(&mut self, standing: Standing, since_ms: i64, now_ms: i64) -> Command {
-        match standing {
-            Standing::Satisfied => {
-                self.released_ms = Some(now_ms);
-                self.state = State::Collecting { since_ms: now_ms };
-                Command::Collect
-            }
-            Standing::Hopeless(failed) => self.conclude(now_ms, Verdict::Failed(failed)),
-            Standing::AskAgain | Standing::Waiting { .. }
-                if let Some(deadline_ms) = self.strict_deadline_ms()
-                    && deadline_ms <= now_ms =>
-            {
-                let (named, count) = self.waits_for(failures::NAMED);
-                self.conclude(now_ms, Verdict::Failed(deadline_passed_waiting(deadline_ms, &named, count)))
-            }
-            Standing::AskAgain => self.register(since_ms),
-            Standing::Waiting { until_ms } => {
-                let (waiting_for, count) = self.waits_for(State::MOST_NAMED);
-                let until_ms = self.strict_deadline_ms().map_or(until_ms, |deadline_ms| deadline_ms.min(until_ms));
-                self.state = State::Parked { since_ms, until_ms, waiting_for, count };
-                Command::Park { until_ms }
-            }
-        }
-    }
-
-    /// The deadline that ends a wait for dependencies, too.
-    fn strict_deadline_ms(&self) -> Option<i64> {
-        self.enforced_deadline_ms().filter(|_| self.policy.deadline == DeadlinePolicy::Strict)
-    }
-
-    /// Some of the predecessors it waits for, and how many there are.
-    fn waits_for(&self, limit: usize) -> (Vec<String>, usize) {
-        self.predecessors.as_ref().map(|predecessors| predecessors.open(limit)).unwrap_or_default()
-    }
-
     fn execute(&mut self, now_ms: i64, attempt: u32) -> Command {
         let mut timeout_ms = self.attempt_timeout_ms;
         if let Some(deadline_ms) = self.enforced_deadline_ms() {
@@ -580,9 +319,12 @@ impl Machine {
         Command::Execute { attempt, timeout_ms }
     }
 
+    /// An attempt that ended at `ended_ms` failed. Whether that is the ticket's end depends on times of the history alone: a
+    /// workflow task that is lost decides the same again.
     fn failed_attempt(
         &mut self,
         now_ms: i64,
+        ended_ms: i64,
         attempt: u32,
         mut failed: Failed,
         jitter: impl FnOnce() -> f64,
@@ -602,12 +344,12 @@ impl Machine {
                     Failed::MAX_MESSAGE,
                 );
             }
-            return self.conclude(now_ms, Verdict::Failed(self.late(now_ms, failed)));
+            return self.conclude(now_ms, Verdict::Failed(self.late(ended_ms, failed)));
         }
         let for_ms = self.policy.backoff_ms(attempt, jitter(), after_ms);
         let until_ms = now_ms.saturating_add_unsigned(for_ms);
         if let Some(deadline_ms) = self.enforced_deadline_ms()
-            && until_ms >= deadline_ms
+            && ended_ms.saturating_add_unsigned(for_ms) >= deadline_ms
         {
             return self.conclude(now_ms, Verdict::Failed(deadline_passed(deadline_ms, Some(failed))));
         }
@@ -615,9 +357,9 @@ impl Machine {
     }
 
     /// A time-out at the deadline is the deadline's doing.
-    fn late(&self, now_ms: i64, failed: Failed) -> Failed {
+    fn late(&self, ended_ms: i64, failed: Failed) -> Failed {
         match self.enforced_deadline_ms() {
-            Some(deadline_ms) if failed.code == code::TIMEOUT && now_ms >= deadline_ms => {
+            Some(deadline_ms) if failed.code == code::TIMEOUT && ended_ms >= deadline_ms => {
                 deadline_passed(deadline_ms, Some(failed))
             }
             _ => failed,
@@ -659,7 +401,7 @@ impl Machine {
 }
 
 /// Size of a value as it stands in a history.
-fn encoded_bytes(value: &impl Serialize) -> usize {
+pub(crate) fn encoded_bytes(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
 }
 

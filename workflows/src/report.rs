@@ -136,7 +136,9 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
     if !machine.orders().is_empty() {
         set("orders", json!(machine.orders()));
     }
-    if machine.deadline_ms().is_some_and(|deadline_ms| ended_ms > deadline_ms) {
+    // The deadline in force, and with a policy that ends nothing the ticket's own.
+    let deadline_ms = machine.enforced_deadline_ms().or(machine.deadline_ms());
+    if deadline_ms.is_some_and(|deadline_ms| ended_ms > deadline_ms) {
         set("late", json!(true));
     }
 

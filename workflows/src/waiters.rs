@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use temporalio_common::RetryPolicy;
+use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
     ActivityOptions, ContinueAsNewOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
-    select,
+    WorkflowTermination, select,
 };
 
 use crate::declarations::TicketActivities;
-use crate::dependencies::{DependencyOutcome, DependencyState, Subscription, Tell};
+use crate::dependencies::{DependencyOutcome, DependencyState, Subscription, Tell, understood};
 
 /// Workflow type as it stands in histories. Changing it orphans every open list.
 pub const WAITERS_TYPE: &str = "TicketWaiters";
@@ -30,6 +31,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 /// A workflow takes 10,000 signals; after so many the list goes on as a new run.
 const SIGNALS_OF_A_RUN: usize = 4_000;
+/// Looks of a run; each is a few events.
+const LOOKS_OF_A_RUN: usize = 200;
+/// Longest time between two looks, in milliseconds. It doubles while the ticket is open.
+const MAX_LOOK_AFTER_MS: u64 = 3_600_000;
+/// Waiters told by one activity.
+const TOLD_AT_ONCE: usize = 500;
 
 /// Input of `TicketWaiters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,18 +68,25 @@ impl TicketWaiters {
     /// Waits for the outcome, tells it, and closes.
     #[run(name = "TicketWaiters")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<()> {
+        let mut looks = 0;
         loop {
-            let look_after = Duration::from_millis(ctx.state(|s| s.input.look_after_ms.max(1_000)));
+            let look_after = ctx.state(|s| s.input.look_after_ms.clamp(1_000, MAX_LOOK_AFTER_MS));
             let before = ctx.state(|s| s.signals);
-            let mut heard = false;
-            select! {
-                _ = ctx.wait_condition(|s: &Self| s.outcome.is_some() || s.signals >= SIGNALS_OF_A_RUN) => heard = true,
-                _ = ctx.timer(look_after) => {}
-            }
+            let heard = select! {
+                heard = ctx.wait_condition(|s: &Self| s.outcome.is_some() || s.signals >= SIGNALS_OF_A_RUN) => {
+                    // A cancelled list tells nobody; those that wait look for themselves.
+                    if heard.is_err() {
+                        return Err(WorkflowTermination::cancelled_with_details("the waiting list was cancelled"));
+                    }
+                    true
+                }
+                _ = ctx.timer(Duration::from_millis(look_after)) => false,
+            };
             if !heard {
+                looks += 1;
                 let ticket_id = ctx.state(|s| s.input.ticket_id.clone());
                 match ctx.execute_activity(TicketActivities::look, ticket_id, options("look")).await? {
-                    DependencyState::Open => {}
+                    DependencyState::Open => ctx.state_mut(|s| s.input.look_after_ms = look_after.saturating_mul(2)),
                     // Those that wait have given up, or look for themselves.
                     DependencyState::Unknown if ctx.state(|s| s.signals == before) => return Ok(()),
                     DependencyState::Unknown => {}
@@ -82,7 +96,7 @@ impl TicketWaiters {
             if ctx.state(|s| s.outcome.is_some()) {
                 break;
             }
-            if ctx.state(|s| s.signals >= SIGNALS_OF_A_RUN) {
+            if looks >= LOOKS_OF_A_RUN || ctx.state(|s| s.signals >= SIGNALS_OF_A_RUN) {
                 let input = ctx.state(|s| s.input.clone());
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
             }
@@ -95,16 +109,17 @@ impl TicketWaiters {
 
     /// Somebody waits.
     #[signal(name = "subscribe")]
-    pub fn subscribe(&mut self, _ctx: &mut SyncWorkflowContext<Self>, subscription: Subscription) {
+    pub fn subscribe(&mut self, _ctx: &mut SyncWorkflowContext<Self>, signal: RawValue) {
         self.signals += 1;
-        self.input.waiters.insert(subscription.workflow_id);
+        self.input.waiters.extend(understood::<Subscription>(&signal).map(|subscription| subscription.workflow_id));
     }
 
     /// The ticket ended.
     #[signal(name = "dependency_outcome")]
-    pub fn dependency_outcome(&mut self, _ctx: &mut SyncWorkflowContext<Self>, told: DependencyOutcome) {
+    pub fn dependency_outcome(&mut self, _ctx: &mut SyncWorkflowContext<Self>, signal: RawValue) {
         self.signals += 1;
-        if told.ticket_id == self.input.ticket_id {
+        let told = understood::<DependencyOutcome>(&signal).filter(|told| told.ticket_id == self.input.ticket_id);
+        if let Some(told) = told {
             self.outcome = Some(told.outcome);
         }
     }
@@ -112,8 +127,10 @@ impl TicketWaiters {
 
 impl TicketWaiters {
     fn take_untold(&mut self) -> Option<Tell> {
-        let subscribers = std::mem::take(&mut self.input.waiters);
         let outcome = self.outcome.clone()?;
+        let later = self.input.waiters.iter().nth(TOLD_AT_ONCE).cloned();
+        let later = later.map(|first| self.input.waiters.split_off(&first)).unwrap_or_default();
+        let subscribers = std::mem::replace(&mut self.input.waiters, later);
         let ticket_id = self.input.ticket_id.clone();
         (!subscribers.is_empty()).then_some(Tell { outcome: DependencyOutcome { ticket_id, outcome }, subscribers })
     }

@@ -11,9 +11,10 @@ mod ending;
 mod executing;
 mod waiting;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use temporalio_common::data_converters::RawValue;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_common::search_attributes::Timestamp;
 use temporalio_macros::{workflow, workflow_methods};
@@ -21,11 +22,12 @@ use temporalio_workflow::{
     SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination,
 };
 
-use crate::dependencies::{DependencyOutcome, Subscription};
+use crate::dependencies::{DependencyOutcome, Subscription, understood};
 use crate::details::current_details;
 use crate::input::TicketInput;
 use crate::machine::{Command, Event, Machine, Verdict};
 use crate::orders::{Order, OrderAnswer};
+use crate::references::fill;
 use crate::report::report;
 use crate::status::TicketStatus;
 use crate::visibility::{DEADLINE, ERROR_CODE};
@@ -48,6 +50,14 @@ impl TicketWorkflow {
     #[init]
     pub fn new(_ctx: &WorkflowContextView, input: TicketInput) -> Self {
         let machine = Machine::new(&input.ticket, &input.policy);
+        let mut input = input;
+        // Without dependencies there is nothing to wait for, but escaped references stand for their text all the same.
+        if input.policy.dependencies.is_some()
+            && input.ticket.dependencies.is_empty()
+            && let Ok(parameters) = fill(&input.ticket.parameters, &input.ticket.dependencies, &BTreeMap::new())
+        {
+            input.ticket.parameters = parameters;
+        }
         Self { input, machine, told: VecDeque::new(), orders: VecDeque::new(), subscribers: BTreeSet::new() }
     }
 
@@ -92,14 +102,16 @@ impl TicketWorkflow {
 
     /// Somebody wants to know how the ticket ends.
     #[signal(name = "subscribe")]
-    pub fn subscribe(&mut self, _ctx: &mut SyncWorkflowContext<Self>, subscription: Subscription) {
-        self.subscribers.insert(subscription.workflow_id);
+    pub fn subscribe(&mut self, _ctx: &mut SyncWorkflowContext<Self>, signal: RawValue) {
+        if let Some(subscription) = understood::<Subscription>(&signal) {
+            self.subscribers.insert(subscription.workflow_id);
+        }
     }
 
     /// A ticket that this one depends on ended.
     #[signal(name = "dependency_outcome")]
-    pub fn dependency_outcome(&mut self, _ctx: &mut SyncWorkflowContext<Self>, told: DependencyOutcome) {
-        self.told.push_back(told);
+    pub fn dependency_outcome(&mut self, _ctx: &mut SyncWorkflowContext<Self>, signal: RawValue) {
+        self.told.extend(understood::<DependencyOutcome>(&signal));
     }
 
     /// An order that makes no sense is refused before it becomes an event.
@@ -145,14 +157,20 @@ impl TicketWorkflow {
 /// Hears the orders given so far before a command is carried out: the command that holds after them. What is being
 /// published stays as it is, and a ticket that is released counts as ready first.
 fn heed(ctx: &WorkflowContext<TicketWorkflow>, mut command: Command) -> Command {
+    let mut heard = false;
     while !matches!(command, Command::Collect | Command::Publish | Command::Close)
         && let Some(order) = ctx.state_mut(|s| s.orders.pop_front())
     {
+        heard = true;
         match step(ctx, Event::Ordered(order)) {
             Command::Ignore => {}
             Command::Stop => command = step(ctx, Event::Unbegun),
             newer => command = newer,
         }
+    }
+    // An attempt that has not begun begins as the orders want it: later, or with more time.
+    if heard && matches!(command, Command::Execute { .. }) {
+        command = step(ctx, Event::Unbegun);
     }
     command
 }

@@ -1,7 +1,8 @@
 //! Every row of the transition table, as (state, event) → (command, state).
 
 use super::*;
-use crate::outcome::{Evidence, ExecutionReport};
+use crate::dependencies::{DependencyOutcome, Registered};
+use crate::outcome::{Completed, Evidence, ExecutionReport};
 
 mod orders;
 
@@ -232,6 +233,21 @@ fn a_result_is_made_of_times_that_the_history_holds_or_goes_through_the_history_
 }
 
 #[test]
+fn how_a_failed_attempt_ends_its_ticket_does_not_depend_on_when_the_workflow_hears_of_it() {
+    let sla = format!(r#"{{"deadline":{},"timeout_ms":1000,"max_retries":0}}"#, T0 + 1_000);
+    let heard_at = |after_ms: i64| {
+        let mut machine = machine(&sla);
+        run(&mut machine, [(0, Event::Admitted), (after_ms, timed_out_answer())]);
+        machine.verdict().and_then(Verdict::failure).map(|failed| failed.code.clone())
+    };
+    assert_eq!(heard_at(999), heard_at(1_001), "the executor had answered before the deadline");
+}
+
+fn timed_out_answer() -> Event {
+    response(Outcome::Failed(Failed::new(code::TIMEOUT, RETRY, "too slow")))
+}
+
+#[test]
 fn attempts_never_fill_the_history_until_the_server_ends_the_workflow() {
     let mut large = ticket(r#"{"timeout_ms":1000,"max_retries":1000}"#, "[]");
     large.parameters.insert("data".to_owned(), "x".repeat(1_000_000).into());
@@ -285,7 +301,7 @@ mod dependencies {
                 (0, Event::Admitted),
                 (5, registered(&[("a", Open), ("b", Completed)])),
                 (9_000, told("a", Completed)),
-                (9_001, Event::Collected),
+                (9_001, Event::Collected { filled_bytes: None }),
                 (9_005, completed()),
                 (9_006, Event::Published),
             ],
@@ -457,6 +473,21 @@ mod dependencies {
             "{commands:?}"
         );
         assert_eq!((&commands[4], code_of(&machine)), (&Command::Publish, Some(code::CANCELLED)));
+    }
+
+    #[test]
+    fn outputs_that_were_filled_in_count_in_the_history() {
+        let mut machine =
+            waiting_machine(r#"{"timeout_ms":1000,"max_retries":1000}"#, r#"["a"]"#, TicketPolicy::default());
+        let filled = Event::Collected { filled_bytes: Some(1_000_000) };
+        run(&mut machine, [(0, Event::Admitted), (5, registered(&[("a", Completed)])), (6, filled)]);
+        let mut attempts = 0;
+        while machine.verdict().is_none() {
+            attempts += 1;
+            assert!(attempts < 50, "50 MiB are full");
+            run(&mut machine, [(attempts, failed(RETRY)), (attempts, Event::WaitOver)]);
+        }
+        assert!(attempts > 20, "{attempts}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use temporalio_common::RetryPolicy;
 use temporalio_workflow::{
-    ActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, select,
+    ActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, join, select,
 };
 
 use super::TicketWorkflow;
@@ -22,8 +22,9 @@ const REPORT_MAX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Publishes the result and tells those that depend on the ticket: first within the workflow task, then, whatever a peer
 /// kept from being done, as activities of their own that are tried until they succeed. A result whose time is not
-/// `recorded` in the history yet goes the second way at once: the activity's input records it, so that copies have equal
-/// bytes even when a workflow task is lost. A cancel request reaches none of it.
+/// `recorded` in the history yet goes the second way at once, and so does what dependents are told: the activities' inputs
+/// record both, so that copies are equal, and nobody hears of an outcome that a lost workflow task takes back. A cancel
+/// request reaches none of it.
 pub(super) async fn end(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) -> Event {
     if ctx.state(|s| s.input.policy.dependencies.is_none()) {
         // A ticket that an earlier version started: its history knows no `finish`.
@@ -43,26 +44,23 @@ pub(super) async fn end(ctx: &mut WorkflowContext<TicketWorkflow>, report: Repor
 async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) {
     // The waiting list of the ticket may not exist: then nobody waits.
     let list = ctx.state(|s| waiters_id(s.input.ticket.ticket_id.as_str()));
-    let tell = subscribers(ctx, Some(list));
-    let done = match tell {
-        Some(tell) if recorded => {
-            let finish = Finish { report: report.clone(), tell: tell.clone() };
-            let done = ctx.execute_local_activity(TicketActivities::finish, finish, local()).await;
-            let done = done.unwrap_or_default();
-            if !done.told {
-                tell_until_told(ctx, tell).await;
-            }
-            done
-        }
-        Some(tell) => {
-            tell_all(ctx, tell).await;
-            Finished::default()
-        }
-        None => Finished::default(),
-    };
-    if !done.published {
-        publish(ctx, report).await;
+    let Some(tell) = subscribers(ctx, Some(list)) else { return publish(ctx, report).await };
+    let mut done = Finished::default();
+    if recorded {
+        let finish = Finish { report: report.clone(), tell: tell.clone() };
+        done = ctx.execute_local_activity(TicketActivities::finish, finish, local()).await.unwrap_or_default();
     }
+    let telling = async {
+        if !done.told {
+            tell_until_told(ctx, tell).await;
+        }
+    };
+    let publishing = async {
+        if !done.published {
+            publish(ctx, report).await;
+        }
+    };
+    join!(telling, publishing);
 }
 
 /// Whoever is to be told, and is then not any more.

@@ -12,13 +12,15 @@ use temporalio_workflow::{
 use super::executing::LONGEST;
 use super::{TicketWorkflow, cancel_event, now_ms, step};
 use crate::declarations::TicketActivities;
-use crate::dependencies::{Found, Registration, Wanted};
-use crate::machine::{Command, Event};
-use crate::references::{fill, references};
+use crate::dependencies::{Found, Registered, Registration, Wanted};
+use crate::machine::{Command, Event, encoded_bytes};
+use crate::references::{ReferenceError, fill, references};
 use crate::visibility::{PHASE, TicketPhase};
 
 /// Up to so many predecessors are asked about within the workflow task.
 const FEW: usize = 32;
+/// Up to so many are asked about by one activity.
+const MANY: usize = 200;
 /// How long that, or fetching outputs, may take there before it becomes an activity of its own.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one try of such an activity may take.
@@ -51,8 +53,27 @@ fn cancelled(ctx: &WorkflowContext<TicketWorkflow>, otherwise: impl FnOnce() -> 
     if token.is_cancelled() { cancel_event(token.reason()) } else { otherwise() }
 }
 
-/// Asks about predecessors.
+/// Asks about predecessors, some at a time: what was answered is not asked again when something breaks.
 pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -> Command {
+    let mut registered = Registered::default();
+    for some in dependencies.chunks(MANY) {
+        match ask(ctx, some.to_vec()).await {
+            Ok(answer) => {
+                registered.states.extend(answer.states);
+                registered.cycle = registered.cycle.or(answer.cycle);
+            }
+            Err(command) => return command,
+        }
+    }
+    // What they have told meanwhile is newer than what was answered.
+    while let Some(told) = ctx.state_mut(|s| s.told.pop_front()) {
+        step(ctx, Event::PredecessorEnded(told));
+    }
+    step(ctx, Event::Registered(registered))
+}
+
+/// The answer about these, or what is to be done instead of waiting for it.
+async fn ask(ctx: &WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -> Result<Registered, Command> {
     let few = dependencies.len() <= FEW;
     let registration = ctx.state(|s| Registration {
         ticket_id: s.input.ticket.ticket_id.as_str().to_owned(),
@@ -68,7 +89,7 @@ pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependen
         && let Ok(registered) =
             ctx.execute_local_activity(TicketActivities::register, registration.clone(), local()).await
     {
-        return step(ctx, Event::Registered(registered));
+        return Ok(registered);
     }
     let stop = ctx.cancellation_token().child_token();
     let options = of_its_own("dependencies", stop.clone());
@@ -76,19 +97,14 @@ pub(super) async fn register(ctx: &mut WorkflowContext<TicketWorkflow>, dependen
     let given = |s: &TicketWorkflow| !s.orders.is_empty();
     loop {
         select! {
-            answer = asking => {
-                let event = match answer {
-                    Ok(registered) => Event::Registered(registered),
-                    // The server repeats it for ever, so only a cancel or a defect gets here.
-                    Err(error) => cancelled(ctx, || {
-                        Event::Broken(format!("the dependencies could not be looked up: {error}"))
-                    }),
-                };
-                return step(ctx, event);
-            }
+            // The server repeats it for ever, so only a cancel or a defect ends it with an error.
+            answer = asking => return answer.map_err(|error| {
+                let broken = || Event::Broken(format!("the dependencies could not be looked up: {error}"));
+                step(ctx, cancelled(ctx, broken))
+            }),
             _ = ctx.wait_condition_with_options(given, whatever_happens()) => if let Some(command) = heard(ctx) {
                 stop.cancel();
-                return command;
+                return Err(command);
             },
         }
     }
@@ -179,18 +195,25 @@ pub(super) async fn collect(ctx: &mut WorkflowContext<TicketWorkflow>) -> Comman
         Ok(wanted) => Wanted(wanted),
         Err(error) => return step(ctx, Event::NotCollected(error.to_string())),
     };
-    let found = match wanted.0.is_empty() {
+    let nothing_wanted = wanted.0.is_empty();
+    let found = match nothing_wanted {
         true => Found::default(),
         false => match fetch(ctx, wanted).await {
             Ok(found) => found,
             Err(command) => return command,
         },
     };
-    let filled = ctx.state(|s| fill(&s.input.ticket.parameters, &s.input.ticket.dependencies, &found.0));
+    let filled = match found.too_large {
+        true => Err(ReferenceError::too_large()),
+        false => ctx.state(|s| fill(&s.input.ticket.parameters, &s.input.ticket.dependencies, &found.outputs)),
+    };
     let event = match filled {
         Ok(parameters) => {
-            ctx.state_mut(|s| s.input.ticket.parameters = parameters);
-            Event::Collected
+            let bytes = ctx.state_mut(|s| {
+                s.input.ticket.parameters = parameters;
+                encoded_bytes(&s.input.ticket)
+            });
+            Event::Collected { filled_bytes: (!nothing_wanted).then_some(bytes) }
         }
         Err(error) => Event::NotCollected(error.to_string()),
     };

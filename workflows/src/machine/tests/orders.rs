@@ -1,7 +1,7 @@
 //! Every verb in every state.
 
 use super::*;
-use crate::orders::Verb;
+use crate::orders::{Order, Verb};
 
 const DEADLINE: i64 = T0 + 600_000;
 
@@ -220,7 +220,7 @@ fn a_ticket_that_is_paused_while_it_waits_for_others_hears_them_and_does_not_beg
             (20, ordered(Verb::Pause)),
             (30, told("a", DependencyState::Completed)),
             (40, told("b", DependencyState::Completed)),
-            (50, Event::Collected),
+            (50, Event::Collected { filled_bytes: None }),
             (60, ordered(Verb::Resume)),
         ],
     );
@@ -319,4 +319,18 @@ fn a_result_that_an_order_of_the_same_task_is_part_of_goes_through_the_history_f
         run(&mut machine, [(0, Event::Admitted), (order_at, ordered(Verb::Pause)), (500, completed())]);
         assert_eq!(machine.concluded().map(|concluded| concluded.recorded), Some(recorded));
     }
+}
+
+#[test]
+fn orders_that_come_before_the_first_attempt_begins_hold_for_it() {
+    let mut machine = machine(FOREVER);
+    let commands = run(&mut machine, [(0, Event::Admitted), (0, ordered(Verb::Pause)), (0, Event::Unbegun)]);
+    assert_eq!(commands[1..], [Command::Ignore, Command::Hold { until_ms: None }]);
+    assert!(matches!(machine.state(), State::Paused { attempt: 1, .. }));
+
+    let mut extended = Machine::new(&ticket(&sla(), "[]"), &TicketPolicy::default());
+    let commands =
+        run(&mut extended, [(599_500, Event::Admitted), (599_500, ordered(extend(60_000))), (599_500, Event::Unbegun)]);
+    assert_eq!(commands[0], Command::Execute { attempt: 1, timeout_ms: 500 });
+    assert_eq!(commands[2], Command::Execute { attempt: 1, timeout_ms: 1_500 });
 }
