@@ -6,10 +6,11 @@ use serde_json::Value;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 use temporalio_sdk::activities::ActivityContext;
+use ticket_workflows::payload::decoded;
 use ticket_workflows::{ExecuteResponse, Found, MAX_FILLED_BYTES, Outcome, Wanted, pick};
 use tonic::Status;
 
-use crate::temporal::{Server, decoded};
+use crate::temporal::Server;
 
 /// Events of one page, and pages, from the end of a completed ticket's history on, among which the answer of its last attempt
 /// is: after it come one workflow task, its markers, and retried reports and subscriptions.

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use temporalio_client::{Client, NamespacedClient as _};
-use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution, WorkflowType};
+use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution, WorkflowType};
 use temporalio_common::protos::temporal::api::enums::v1::{WorkflowExecutionStatus, WorkflowIdReusePolicy};
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
@@ -15,6 +14,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, GetWorkflowExecutionHistoryReverseRequest,
     SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
 };
+use ticket_workflows::payload::{decoded, encoded};
 use ticket_workflows::{
     DependencyState, ERROR_CODE, PHASE, START_MEMO, SUBSCRIBE_SIGNAL, StartMemo, Subscription, TicketPhase,
     WAITERS_TYPE, WaitersInput, code, waiters_id, workflow_id,
@@ -149,9 +149,8 @@ fn bounded<T>(message: T) -> Request<T> {
 }
 
 fn payloads(value: &impl Serialize) -> Result<Payloads, Status> {
-    let data = serde_json::to_vec(value).map_err(|error| Status::internal(error.to_string()))?;
-    let metadata = [("encoding".to_owned(), b"json/plain".to_vec())].into();
-    Ok(Payloads { payloads: vec![Payload { metadata, data, ..Payload::default() }] })
+    let payload = encoded(value).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Payloads { payloads: vec![payload] })
 }
 
 fn described(info: &WorkflowExecutionInfo) -> Described {
@@ -179,9 +178,4 @@ fn described(info: &WorkflowExecutionInfo) -> Described {
         events: info.history_length,
         waits_for: if waits { memo().unwrap_or_default().dependencies } else { Vec::new() },
     }
-}
-
-/// The value of a JSON payload.
-pub(crate) fn decoded<T: DeserializeOwned>(payload: &Payload) -> Option<T> {
-    serde_json::from_slice(&payload.data).ok()
 }

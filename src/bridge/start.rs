@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use temporalio_client::{Client, NamespacedClient as _, RetryOptions, request_extensions::RetryConfigForCall};
 use temporalio_common::protos::temporal::api::common::v1::{Memo, Payload, Payloads, WorkflowExecution, WorkflowType};
 use temporalio_common::protos::temporal::api::enums::v1::{
@@ -20,6 +19,7 @@ use temporalio_common::protos::utilities::decode_status_detail;
 use temporalio_common::search_attributes::{SearchAttributes, Timestamp};
 use ticket_activities::{border, now_ms, requested_provider};
 use ticket_schemas::{Ticket, WorkDigest};
+use ticket_workflows::payload::{decoded, encoded};
 use ticket_workflows::{
     DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, START_MEMO, StartMemo, TASK_TYPE, TICKET_ID, TicketInput,
     TicketPhase, TicketPolicy, WORKFLOW_TYPE, workflow_id,
@@ -111,7 +111,7 @@ impl Starter {
             policy: self.policy.clone(),
             trace: of_ticket(provenance.trace.clone(), ticket),
         };
-        let input = json_payload(&input).map_err(|error| format!("the ticket cannot be encoded: {error}"))?;
+        let input = encoded(&input).map_err(|error| format!("the ticket cannot be encoded: {error}"))?;
         // A workflow that cannot read its input has no outcome, ever.
         serde_json::from_slice::<TicketInput>(&input.data)
             .map_err(|error| format!("the ticket cannot be read back as workflow input: {error}"))?;
@@ -163,10 +163,10 @@ impl Starter {
             request_id: memo.request_id.clone(),
             workflow_id_reuse_policy: WorkflowIdReusePolicy::RejectDuplicate.into(),
             workflow_id_conflict_policy: WorkflowIdConflictPolicy::Fail.into(),
-            memo: json_payload(memo).ok().map(|memo| Memo { fields: [(START_MEMO.to_owned(), memo)].into() }),
+            memo: encoded(memo).ok().map(|memo| Memo { fields: [(START_MEMO.to_owned(), memo)].into() }),
             search_attributes: Some(search_attributes(ticket).into_proto()),
             priority: Some(priority::of(ticket, self.fairness)),
-            user_metadata: json_payload(&summary(ticket))
+            user_metadata: encoded(&summary(ticket))
                 .ok()
                 .map(|summary| UserMetadata { summary: Some(summary), details: None }),
             ..StartWorkflowExecutionRequest::default()
@@ -234,7 +234,7 @@ pub(crate) fn is_redrive(info: &WorkflowExecutionInfo) -> bool {
 }
 
 fn memo(info: &WorkflowExecutionInfo) -> Option<StartMemo> {
-    serde_json::from_slice(&info.memo.as_ref()?.fields.get(START_MEMO)?.data).ok()
+    decoded(info.memo.as_ref()?.fields.get(START_MEMO)?)
 }
 
 fn existing(info: WorkflowExecutionInfo, first: String) -> Existing {
@@ -253,14 +253,6 @@ fn existing(info: WorkflowExecutionInfo, first: String) -> Existing {
         request_id,
         earlier,
     }
-}
-
-fn json_payload<T: Serialize>(value: &T) -> serde_json::Result<Payload> {
-    Ok(Payload {
-        metadata: [("encoding".to_owned(), b"json/plain".to_vec())].into(),
-        data: serde_json::to_vec(value)?,
-        ..Payload::default()
-    })
 }
 
 /// A ticket with dependencies starts parked. Its workflow makes it ready when those it depends on have completed.

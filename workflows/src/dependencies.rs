@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use temporalio_common::data_converters::RawValue;
 
+use crate::payload::decoded;
+
 /// The name under which a ticket, or a waiting list, is told that somebody wants to know how it ends.
 pub const SUBSCRIBE_SIGNAL: &str = "subscribe";
 /// The name under which a waiting ticket, or a waiting list, is told how a predecessor ended.
@@ -16,7 +18,7 @@ pub const OUTCOME_SIGNAL: &str = "dependency_outcome";
 /// What a signal says. Anybody can send one, also a version that says it in other words; one that is not understood must not
 /// keep the workflow from going on, as a handler's own decoding would.
 pub(crate) fn understood<T: DeserializeOwned>(signal: &RawValue) -> Option<T> {
-    serde_json::from_slice(&signal.payloads.first()?.data).ok()
+    decoded(signal.payloads.first()?)
 }
 
 /// How a predecessor stands.

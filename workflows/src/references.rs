@@ -50,6 +50,19 @@ pub fn references(
     Ok(found)
 }
 
+/// Whether any text holds a reference, escaped or not: nothing else changes when parameters are filled.
+pub(crate) fn mentioned(parameters: &BTreeMap<String, Value>) -> bool {
+    fn within(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains(OPEN),
+            Value::Array(items) => items.iter().any(within),
+            Value::Object(entries) => entries.values().any(within),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    parameters.values().any(within)
+}
+
 /// The value that `key` leads to in a predecessor's output; `None` when there is none.
 ///
 /// A key that the output has as it stands wins. Else dots separate the names of nested objects and the indices of

@@ -12,23 +12,21 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use temporalio_common::RetryPolicy;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    ActivityOptions, ContinueAsNewOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
+    ContinueAsNewOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
     WorkflowTermination, select,
 };
 
 use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, DependencyState, Subscription, Tell, understood};
+use crate::repeated::until_done;
 
 /// Workflow type as it stands in histories. Changing it orphans every open list.
 pub const WAITERS_TYPE: &str = "TicketWaiters";
 /// How long one try of telling, or of looking, may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest pause between two tries.
-const MAX_INTERVAL: Duration = Duration::from_secs(10);
 /// A workflow takes 10,000 signals; after so many the list goes on as a new run.
 const SIGNALS_OF_A_RUN: usize = 4_000;
 /// Looks of a run; each is a few events.
@@ -85,7 +83,8 @@ impl TicketWaiters {
             if !heard {
                 looks += 1;
                 let ticket_id = ctx.state(|s| s.input.ticket_id.clone());
-                match ctx.execute_activity(TicketActivities::look, ticket_id, options("look")).await? {
+                match ctx.execute_activity(TicketActivities::look, ticket_id, until_done("look", TIMEOUT, None)).await?
+                {
                     DependencyState::Open => ctx.state_mut(|s| s.input.look_after_ms = look_after.saturating_mul(2)),
                     // Those that wait have given up, or look for themselves.
                     DependencyState::Unknown if ctx.state(|s| s.signals == before) => return Ok(()),
@@ -102,7 +101,7 @@ impl TicketWaiters {
             }
         }
         while let Some(tell) = ctx.state_mut(Self::take_untold) {
-            ctx.execute_activity(TicketActivities::tell, tell, options("tell")).await?;
+            ctx.execute_activity(TicketActivities::tell, tell, until_done("tell", TIMEOUT, None)).await?;
         }
         Ok(())
     }
@@ -134,11 +133,4 @@ impl TicketWaiters {
         let ticket_id = self.input.ticket_id.clone();
         (!subscribers.is_empty()).then_some(Tell { outcome: DependencyOutcome { ticket_id, outcome }, subscribers })
     }
-}
-
-fn options(summary: &str) -> ActivityOptions {
-    ActivityOptions::with_start_to_close_timeout(TIMEOUT)
-        .retry_policy(RetryPolicy::builder().maximum_interval(MAX_INTERVAL).build())
-        .summary(summary.to_owned())
-        .build()
 }

@@ -27,7 +27,7 @@ use crate::details::current_details;
 use crate::input::TicketInput;
 use crate::machine::{Command, Event, Machine, Verdict};
 use crate::orders::{Order, OrderAnswer};
-use crate::references::fill;
+use crate::references::{fill, mentioned};
 use crate::report::report;
 use crate::status::TicketStatus;
 use crate::visibility::{DEADLINE, ERROR_CODE};
@@ -54,6 +54,7 @@ impl TicketWorkflow {
         // Without dependencies there is nothing to wait for, but escaped references stand for their text all the same.
         if input.policy.dependencies.is_some()
             && input.ticket.dependencies.is_empty()
+            && mentioned(&input.ticket.parameters)
             && let Ok(parameters) = fill(&input.ticket.parameters, &input.ticket.dependencies, &BTreeMap::new())
         {
             input.ticket.parameters = parameters;

@@ -3,9 +3,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::de::DeserializeOwned;
 use temporalio_client::{Client, NamespacedClient as _};
-use temporalio_common::protos::temporal::api::common::v1::{Payload, WorkflowExecution};
+use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::enums::v1::{PendingActivityState, WorkflowExecutionStatus};
 use temporalio_common::protos::temporal::api::failure::v1::Failure;
 use temporalio_common::protos::temporal::api::failure::v1::failure::FailureInfo;
@@ -17,6 +16,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, GetWorkflowExecutionHistoryReverseRequest,
     QueryWorkflowRequest,
 };
+use ticket_workflows::payload::decoded;
 use ticket_workflows::{
     DEADLINE, ERROR_CODE, PHASE, PROVIDER, START_MEMO, StartMemo, TASK_TYPE, TicketStatus, workflow_id,
 };
@@ -262,10 +262,6 @@ fn failure_type(failure: &Failure) -> Option<String> {
 
 fn attribute(info: &WorkflowExecutionInfo, name: &str) -> Option<String> {
     decoded(info.search_attributes.as_ref()?.indexed_fields.get(name)?)
-}
-
-fn decoded<T: DeserializeOwned>(payload: &Payload) -> Option<T> {
-    serde_json::from_slice(&payload.data).ok()
 }
 
 fn epoch_ms<T: TryInto<SystemTime>>(time: Option<T>) -> Option<i64> {

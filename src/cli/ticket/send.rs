@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use temporalio_client::{Client, NamespacedClient as _};
-use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::enums::v1::{
     UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
 };
@@ -13,6 +13,7 @@ use temporalio_common::protos::temporal::api::update::v1::{Input, Meta, Request 
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
 };
+use ticket_workflows::payload::encoded;
 use ticket_workflows::{ORDER_UPDATE, Order, OrderAnswer, workflow_id};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Status};
@@ -74,15 +75,16 @@ pub(super) async fn send(
 }
 
 fn request(client: &Client, ticket_id: &str, order: &Order) -> anyhow::Result<UpdateWorkflowExecutionRequest> {
-    let metadata = [("encoding".to_owned(), b"json/plain".to_vec())].into();
-    let payload = Payload { metadata, data: serde_json::to_vec(order)?, ..Payload::default() };
     let meta = Meta {
         // One for all tries of this command: the ticket hears it once.
         update_id: Uuid::new_v4().to_string(),
         identity: client.identity(),
     };
-    let input =
-        Input { name: ORDER_UPDATE.to_owned(), args: Some(Payloads { payloads: vec![payload] }), ..Input::default() };
+    let input = Input {
+        name: ORDER_UPDATE.to_owned(),
+        args: Some(Payloads { payloads: vec![encoded(order)?] }),
+        ..Input::default()
+    };
     Ok(UpdateWorkflowExecutionRequest {
         namespace: client.namespace(),
         workflow_execution: Some(execution(ticket_id)),

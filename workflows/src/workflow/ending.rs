@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use temporalio_common::RetryPolicy;
 use temporalio_workflow::{
     ActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, join, select,
 };
@@ -13,12 +12,11 @@ use super::waiting::local;
 use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, Tell, waiters_id};
 use crate::machine::Event;
+use crate::repeated::{MAX_INTERVAL, until_done};
 use crate::report::{Finish, Finished, Report};
 
 /// How long one try of the report activity may take.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest pause between two tries of the report activity. It is tried for ever: reporting cannot be lost.
-const REPORT_MAX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Publishes the result and tells those that depend on the ticket: first within the workflow task, then, whatever a peer
 /// kept from being done, as activities of their own that are tried until they succeed. A result whose time is not
@@ -82,18 +80,15 @@ async fn tell_all(ctx: &WorkflowContext<TicketWorkflow>, tell: Tell) {
     }
 }
 
+/// A cancel of the workflow does not end it.
 fn for_ever(summary: &str) -> ActivityOptions {
-    ActivityOptions::with_start_to_close_timeout(REPORT_TIMEOUT)
-        .cancellation_token(WorkflowCancellationToken::new())
-        .retry_policy(RetryPolicy::builder().maximum_interval(REPORT_MAX_INTERVAL).build())
-        .summary(summary.to_owned())
-        .build()
+    until_done(summary, REPORT_TIMEOUT, WorkflowCancellationToken::new())
 }
 
 /// The server retries for ever, so only a defect (a panic, a broken answer) ends such an activity with an error. What is
 /// owed is still owed.
 async fn pause(ctx: &WorkflowContext<TicketWorkflow>) {
-    let pause = TimerOptions::builder(REPORT_MAX_INTERVAL).cancellation_token(WorkflowCancellationToken::new()).build();
+    let pause = TimerOptions::builder(MAX_INTERVAL).cancellation_token(WorkflowCancellationToken::new()).build();
     ctx.timer(pause).await;
 }
 

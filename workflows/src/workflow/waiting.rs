@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use temporalio_common::RetryPolicy;
+use temporalio_common::data_converters::TemporalDeserializable;
+use temporalio_common::{ActivityDefinition, RetryPolicy};
 use temporalio_workflow::{
-    ActivityOptions, LocalActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken,
-    WorkflowContext, select,
+    LocalActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, select,
 };
 
 use super::executing::LONGEST;
@@ -15,6 +15,7 @@ use crate::declarations::TicketActivities;
 use crate::dependencies::{Found, Registered, Registration, Wanted};
 use crate::machine::{Command, Event, encoded_bytes};
 use crate::references::{ReferenceError, fill, references};
+use crate::repeated::until_done;
 use crate::visibility::{PHASE, TicketPhase};
 
 /// Up to so many predecessors are asked about within the workflow task.
@@ -25,8 +26,6 @@ const MANY: usize = 200;
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one try of such an activity may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest pause between two tries. They are repeated until the server answers or the ticket is cancelled.
-const MAX_INTERVAL: Duration = Duration::from_secs(10);
 /// A waiting list looks for its ticket after so many times the patience of those who wait.
 const LOOK_AFTER: u64 = 2;
 
@@ -36,14 +35,6 @@ pub(super) fn local() -> LocalActivityOptions {
         .schedule_to_close_timeout(LOCAL_TIMEOUT)
         .retry_policy(RetryPolicy::builder().maximum_attempts(1).build())
         .cancellation_token(WorkflowCancellationToken::new())
-        .build()
-}
-
-fn of_its_own(summary: &str, stop: WorkflowCancellationToken) -> ActivityOptions {
-    ActivityOptions::with_start_to_close_timeout(TIMEOUT)
-        .cancellation_token(stop)
-        .retry_policy(RetryPolicy::builder().maximum_interval(MAX_INTERVAL).build())
-        .summary(summary.to_owned())
         .build()
 }
 
@@ -91,15 +82,30 @@ async fn ask(ctx: &WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -
     {
         return Ok(registered);
     }
+    of_its_own(ctx, TicketActivities::register, registration, "dependencies", "looked up").await
+}
+
+/// An activity that is repeated until the server answers, or until the ticket is cancelled: its answer, or what is to be
+/// done instead. Orders are heard meanwhile.
+async fn of_its_own<A>(
+    ctx: &WorkflowContext<TicketWorkflow>,
+    activity: A,
+    input: A::Input,
+    what: &str,
+    done: &str,
+) -> Result<A::Output, Command>
+where
+    A: ActivityDefinition,
+    A::Output: TemporalDeserializable,
+{
     let stop = ctx.cancellation_token().child_token();
-    let options = of_its_own("dependencies", stop.clone());
-    let mut asking = ctx.execute_activity(TicketActivities::register, registration, options);
+    let mut asking = ctx.execute_activity(activity, input, until_done(what, TIMEOUT, stop.clone()));
     let given = |s: &TicketWorkflow| !s.orders.is_empty();
     loop {
         select! {
-            // The server repeats it for ever, so only a cancel or a defect ends it with an error.
+            // Only a cancel or a defect ends it with an error.
             answer = asking => return answer.map_err(|error| {
-                let broken = || Event::Broken(format!("the dependencies could not be looked up: {error}"));
+                let broken = || Event::Broken(format!("the {what} could not be {done}: {error}"));
                 step(ctx, cancelled(ctx, broken))
             }),
             _ = ctx.wait_condition_with_options(given, whatever_happens()) => if let Some(command) = heard(ctx) {
@@ -225,20 +231,5 @@ async fn fetch(ctx: &WorkflowContext<TicketWorkflow>, wanted: Wanted) -> Result<
     if let Ok(found) = ctx.execute_local_activity(TicketActivities::collect, wanted.clone(), local()).await {
         return Ok(found);
     }
-    let stop = ctx.cancellation_token().child_token();
-    let mut fetching = ctx.execute_activity(TicketActivities::collect, wanted, of_its_own("outputs", stop.clone()));
-    let given = |s: &TicketWorkflow| !s.orders.is_empty();
-    loop {
-        select! {
-            // The server repeats it for ever, so only a cancel or a defect ends it with an error.
-            answer = fetching => return answer.map_err(|error| {
-                let event = cancelled(ctx, || Event::Broken(format!("the outputs could not be fetched: {error}")));
-                step(ctx, event)
-            }),
-            _ = ctx.wait_condition_with_options(given, whatever_happens()) => if let Some(command) = heard(ctx) {
-                stop.cancel();
-                return Err(command);
-            },
-        }
-    }
+    of_its_own(ctx, TicketActivities::collect, wanted, "outputs", "fetched").await
 }
