@@ -236,8 +236,9 @@ async fn bridge_starts(
         async |number| {
             let topic = format!("bench.starts.{number}");
             stack.create_topic(&topic, PARTITIONS)?;
-            load.publish(&topic, &load.records(FIRST_STARTS + STARTS)?).await?;
-            // Every record is there before the bridge comes.
+            // Every record is there before the bridge comes, and as many again: no partition is at its end while another
+            // one is measured.
+            load.publish(&topic, &load.records(2 * (FIRST_STARTS + STARTS))?).await?;
             let fetch_wait = if stack.kafka_is_embedded() { "100" } else { "500" };
             let config = stack.config(&[
                 ("KAFKA_TICKETS_TOPIC", &topic),
