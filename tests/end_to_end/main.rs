@@ -17,6 +17,7 @@ mod priority;
 mod raw_produce;
 mod rejections;
 mod results;
+mod scale;
 mod shutdown;
 mod start_protocol;
 mod startup;

@@ -1,0 +1,131 @@
+//! Many dependents at once. Small by default; `PAIRS=1000`, `PARKED=10000` and `READY=1000` are the whole of it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::world::{PATIENCE, Worker, World, eventually};
+
+/// A size that whoever runs the test may change.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long it may take")]
+pub(crate) fn size(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Waits until the worker has published so many results.
+async fn results(worker: &Worker, goal: usize, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    let completed = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
+    while worker.metric(completed).await < goal as f64 {
+        assert!(Instant::now() < deadline, "{goal} tickets did not complete within {patience:?}: {}", worker.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dependents_published_before_their_predecessors_cost_no_slot_and_little_time() {
+    let pairs = size("PAIRS", 40);
+    let world = World::new().await;
+    let patience = PATIENCE + Duration::from_millis(500) * u32::try_from(2 * pairs).expect("few");
+    let places = [("MAX_CONCURRENT_TASKS", "1"), ("MAX_CONCURRENT_TICKETS", "10")];
+
+    let worker = world.worker(&places).await;
+    worker.wait_ready().await;
+    let alone: Vec<_> = (0..2 * pairs).map(|n| world.ticket(&format!("alone-{n}"), "true")).collect();
+    let begun = Instant::now();
+    world.publish_all(&alone).await;
+    results(&worker, 2 * pairs, patience).await;
+    let without = begun.elapsed();
+
+    let dependents = (0..pairs).map(|n| {
+        let mut ticket = world.ticket(&format!("d{n}"), "true");
+        ticket["dependencies"] = json!([world.ticket_id(&format!("p{n}"))]);
+        ticket
+    });
+    let all: Vec<_> = dependents.chain((0..pairs).map(|n| world.ticket(&format!("p{n}"), "true"))).collect();
+    let begun = Instant::now();
+    world.publish_all(&all).await;
+    results(&worker, 4 * pairs, patience).await;
+    let with = begun.elapsed();
+
+    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    println!(
+        "{pairs} dependents, then their predecessors: {with:.2?}; as many without dependencies: {without:.2?}; ratio {ratio:.2}"
+    );
+    // A small run is dominated by what happens once. The aim is 1.2; a thousand waiting lists cost the server more.
+    assert!(pairs < 1000 || ratio <= 2.5, "{ratio:.2} times the time without dependencies");
+    let looked_at = (0..pairs).step_by((pairs / 20).max(1));
+    for n in looked_at {
+        let history = world.history(&format!("d{n}"));
+        let count = |kind: &str| history.iter().filter(|event| event["eventType"] == kind).count();
+        // One registration, one report, no poll. On a busy machine each is an activity of its own beside a marker.
+        let markers = count("EVENT_TYPE_MARKER_RECORDED");
+        let scheduled = count("EVENT_TYPE_ACTIVITY_TASK_SCHEDULED");
+        assert!(markers <= 3 && (1..=4).contains(&scheduled), "d{n}: {markers} markers, {scheduled} activities");
+        assert_eq!(count("EVENT_TYPE_TIMER_FIRED"), 0, "d{n} looked again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_tickets_hold_nothing_and_a_ticket_after_them_starts_at_once() {
+    let parked = size("PARKED", 200);
+    let world = World::new().await;
+    let worker = world
+        .worker(&[
+            ("MAX_CONCURRENT_TASKS", "4"),
+            ("MAX_CONCURRENT_TICKETS", "10"),
+            ("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "86400"),
+        ])
+        .await;
+    worker.wait_ready().await;
+    // What is in the cache anyway is no matter of parked tickets: it is filled before.
+    let filling: Vec<_> = (0..220).map(|n| world.ticket(&format!("fill-{n}"), "true")).collect();
+    world.publish_all(&filling).await;
+    results(&worker, filling.len(), PATIENCE).await;
+    let before = worker.resident_mib();
+
+    let begun = Instant::now();
+    let tickets: Vec<_> = (0..parked)
+        .map(|n| {
+            let mut ticket = world.ticket(&format!("d{n}"), "true");
+            ticket["dependencies"] = json!([world.ticket_id("never")]);
+            ticket
+        })
+        .collect();
+    world.publish_all(&tickets).await;
+    let patience = PATIENCE + Duration::from_millis(200) * u32::try_from(parked).expect("few");
+    let deadline = Instant::now() + patience;
+    let mut memory = before;
+    let started = r#"worker_agent_records_total{disposition="started"}"#;
+    while worker.metric(started).await < (parked + filling.len()) as f64 {
+        assert!(Instant::now() < deadline, "{parked} tickets did not start: {}", worker.log());
+        memory = memory.max(worker.resident_mib());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = begun.elapsed();
+    let last = format!("ticket-{}", world.ticket_id(&format!("d{}", parked - 1)));
+    eventually("no activity of the last one is under way", || {
+        let described = world.temporal_cli(&["workflow", "describe", "--workflow-id", &last]);
+        described["pendingActivities"].as_array().is_none_or(Vec::is_empty).then_some(())
+    })
+    .await;
+
+    let published = Instant::now();
+    let probe = world.ticket("probe", "true");
+    world.publish(&probe).await;
+    world.result("probe").await;
+    let result_after = published.elapsed();
+    memory = memory.max(worker.resident_mib());
+    let slots = worker.metric("worker_agent_active_tasks").await;
+    println!(
+        "{parked} parked tickets in {took:.1?}: resident {before:.1} MiB before, {memory:.1} MiB at most; {slots} slots \
+         taken; a ticket after them had its result after {result_after:.2?}"
+    );
+    assert!(slots.abs() < 0.1, "{slots} slots are taken by tickets that wait");
+    assert!(memory - before <= 50.0, "{before:.1} MiB before, {memory:.1} MiB with {parked} parked tickets");
+    let history = world.history("probe");
+    let started = history[0]["eventTime"].as_str().expect("a time");
+    let started = chrono::DateTime::parse_from_rfc3339(started).expect("a time").timestamp_millis();
+    let waited = started - probe["created_at"].as_i64().expect("a time");
+    assert!(waited <= 1000, "the probe started after {waited} ms");
+}
