@@ -193,7 +193,7 @@ mod tests {
         let medium = settle(200.0, 1.0).limit();
         let fast = settle(10_000.0, 1.0).limit();
         assert!((2..=4).contains(&slow), "{slow}");
-        assert!((11..=16).contains(&medium), "{medium}");
+        assert!((9..=12).contains(&medium), "{medium}");
         assert_eq!(fast, MAX_WINDOW as usize);
         assert_eq!(
             settle(10_000.0, 500.0).limit(),
