@@ -17,12 +17,8 @@ pub(crate) fn size(name: &str, usual: usize) -> usize {
 
 /// Waits until the worker has published so many results.
 async fn results(worker: &Worker, goal: usize, patience: Duration) {
-    let deadline = Instant::now() + patience;
     let completed = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
-    while worker.metric(completed).await < goal as f64 {
-        assert!(Instant::now() < deadline, "{goal} tickets did not complete within {patience:?}: {}", worker.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    worker.reaches_within(completed, goal as f64, patience).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

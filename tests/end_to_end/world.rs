@@ -464,7 +464,12 @@ impl Worker {
 
     /// Waits until a metric has reached `least`.
     pub(crate) async fn reaches(&self, series: &str, least: f64) {
-        let deadline = Instant::now() + PATIENCE;
+        self.reaches_within(series, least, PATIENCE).await;
+    }
+
+    /// Waits so long until a metric has reached `least`.
+    pub(crate) async fn reaches_within(&self, series: &str, least: f64, patience: Duration) {
+        let deadline = Instant::now() + patience;
         while self.metric(series).await < least {
             assert!(Instant::now() < deadline, "{series} does not reach {least}: {}", self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,13 +1,24 @@
 //! What happens to tickets over hours and days, in milliseconds: the server skips the time in which nothing runs.
+#![cfg(feature = "dev-stack")]
 
 mod world;
 
 use std::time::Duration;
 
 use ticket_workflows::Verb;
-use world::{HOUR, world};
+use world::{HOUR, Scenario, world};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Ticket `b` is parked, and stays so until something else than its predecessor ends that.
+fn b_waits_for_what_never_comes() -> Scenario {
+    world()
+        .setting("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "864000")
+        .ticket("a")
+        .never_comes()
+        .ticket("b")
+        .depends_on("a")
+}
 
 #[tokio::test]
 async fn a_dependent_waits_four_hours_for_its_predecessor() {
@@ -69,16 +80,7 @@ async fn a_retry_that_would_come_after_the_deadline_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_parked_ticket_fails_within_a_second_of_a_strict_deadline_and_never_early() {
-    let ended = world()
-        .setting("DEADLINE_POLICY", "strict")
-        .setting("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "864000")
-        .ticket("a")
-        .never_comes()
-        .ticket("b")
-        .depends_on("a")
-        .deadline_in(48 * HOUR)
-        .run()
-        .await;
+    let ended = b_waits_for_what_never_comes().deadline_in(48 * HOUR).setting("DEADLINE_POLICY", "strict").run().await;
     ended.failed("b", "deadline_exceeded");
     // It was created a little before its workflow started.
     let parked = ended.parked("b") + SECOND / 4;
@@ -124,12 +126,7 @@ async fn a_ticket_paused_for_a_weekend_goes_on_after_it() {
 
 #[tokio::test]
 async fn a_parked_ticket_is_cancelled_after_a_day() {
-    let ended = world()
-        .setting("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "864000")
-        .ticket("a")
-        .never_comes()
-        .ticket("b")
-        .depends_on("a")
+    let ended = b_waits_for_what_never_comes()
         .order(24 * HOUR, "b", Verb::Cancel { preempted_by: None, grace_ms: None })
         .run()
         .await;
@@ -140,12 +137,7 @@ async fn a_parked_ticket_is_cancelled_after_a_day() {
 
 #[tokio::test]
 async fn a_dependency_is_skipped_after_a_day() {
-    let ended = world()
-        .setting("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "864000")
-        .ticket("a")
-        .never_comes()
-        .ticket("b")
-        .depends_on("a")
+    let ended = b_waits_for_what_never_comes()
         .order(24 * HOUR, "b", Verb::SkipDependency { ticket_id: "a".to_owned() })
         .run()
         .await;

@@ -33,6 +33,7 @@ use tonic::Request;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{Provenance, Starter};
 use worker_agents::config::{Config, MapSource, Origin};
+use worker_agents::dev::temporal::free_port;
 use worker_agents::temporal;
 
 /// Real time that a scenario may take. Machines are slow.
@@ -316,7 +317,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/temporal-test-server/bin/temporal-test-server");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("port").port();
+        let port = free_port().expect("port");
         let child = Command::new(&binary).arg(port.to_string()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|error| panic!("{}: {error}; run `make setup`", binary.display()));
         Self { child, port }
