@@ -124,8 +124,8 @@ async fn register_one(
 /// How a ticket stands that Temporal does not know: another worker, or another service, may have run it. What the ticket
 /// service cannot say now counts as open, since nobody can say that the ticket is unheard of.
 async fn elsewhere(service: Option<&dyn TicketService>, ticket_id: &str) -> DependencyState {
-    let Some(service) = service else { return DependencyState::Unknown };
-    match service.status(ticket_id, ELSEWHERE).await {
+    let Some(tickets) = service else { return DependencyState::Unknown };
+    match tickets.status(ticket_id, ELSEWHERE).await {
         Ok(None) => DependencyState::Unknown,
         Ok(Some(TicketStatus::Completed)) => DependencyState::Completed,
         Ok(Some(status @ (TicketStatus::Failed | TicketStatus::Compensating | TicketStatus::Compensated))) => {

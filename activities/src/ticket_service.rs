@@ -108,8 +108,8 @@ pub(crate) async fn settle(
     update: &StatusUpdate,
     within: Duration,
 ) -> Result<StatusEnd, TicketServiceError> {
-    let Some(service) = service else { return Ok(StatusEnd::NoService) };
-    match service.set_status(update, within).await {
+    let Some(tickets) = service else { return Ok(StatusEnd::NoService) };
+    match tickets.set_status(update, within).await {
         Ok(()) => Ok(StatusEnd::Noted),
         Err(TicketServiceError::Refused { reason }) => Ok(StatusEnd::Refused { reason }),
         Err(TicketServiceError::UnknownTicket { .. }) if owed_for_ms(update) >= update.unknown_after_ms => {
@@ -169,10 +169,10 @@ impl Drop for Running {
     }
 }
 
-async fn send_until_sent(service: Arc<dyn TicketService>, update: StatusUpdate, over: CancellationToken) {
+async fn send_until_sent(tickets: Arc<dyn TicketService>, update: StatusUpdate, over: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match settle(Some(service.as_ref()), &update, TRY).await {
+        match settle(Some(tickets.as_ref()), &update, TRY).await {
             Ok(StatusEnd::Noted) => return,
             Ok(end) => {
                 tracing::warn!(ticket_id = update.ticket_id, ?end, "the ticket service was not told RUNNING");

@@ -1,4 +1,4 @@
-//! What the service's answers mean, against one that is scripted.
+//! What the scripted's answers mean, against one that is scripted.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -88,33 +88,33 @@ async fn inc_36_an_unknown_ticket_is_tried_again_until_it_is_unknown_for_too_lon
 
 #[tokio::test(start_paused = true)]
 async fn inc_36_running_is_sent_again_when_the_service_does_not_know_the_ticket_yet() {
-    let service = Scripted::new([unknown(), away(), unknown()]);
-    let running = Running::send(Arc::clone(&service) as Arc<dyn TicketService>, "t".to_owned(), 600_000);
+    let scripted = Scripted::new([unknown(), away(), unknown()]);
+    let running = Running::send(Arc::clone(&scripted) as Arc<dyn TicketService>, "t".to_owned(), 600_000);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(service.told(), 4);
+    assert_eq!(scripted.told(), 4);
     running.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_running_call_begins_or_goes_on_after_the_end_of_the_work() {
     // A try is pending: it does not begin.
-    let service = Scripted::new([unknown(), unknown()]);
-    let running = Running::send(Arc::clone(&service) as Arc<dyn TicketService>, "t".to_owned(), 600_000);
+    let scripted = Scripted::new([unknown(), unknown()]);
+    let running = Running::send(Arc::clone(&scripted) as Arc<dyn TicketService>, "t".to_owned(), 600_000);
     tokio::time::sleep(Duration::from_millis(100)).await;
     running.end().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(service.told(), 1);
+    assert_eq!(scripted.told(), 1);
 
     // A short call that is under way ends first, a long one is dropped and delays nothing further.
     for (takes, told) in [(Duration::from_millis(400), 1), (Duration::from_secs(30), 0)] {
-        let service = Arc::new(Scripted { takes, ..Scripted::default() });
-        let running = Running::send(Arc::clone(&service) as Arc<dyn TicketService>, "t".to_owned(), 600_000);
+        let scripted = Arc::new(Scripted { takes, ..Scripted::default() });
+        let running = Running::send(Arc::clone(&scripted) as Arc<dyn TicketService>, "t".to_owned(), 600_000);
         tokio::time::sleep(Duration::from_millis(10)).await;
         let before = tokio::time::Instant::now();
         running.end().await;
         assert!(before.elapsed() <= LAST_CALL + Duration::from_millis(10), "{:?}", before.elapsed());
-        assert_eq!(service.told(), told);
+        assert_eq!(scripted.told(), told);
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(service.told(), told);
+        assert_eq!(scripted.told(), told);
     }
 }
