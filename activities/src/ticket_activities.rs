@@ -12,15 +12,16 @@ use std::sync::Arc;
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_workflows::{
-    DependencyState, ExecuteRequest, ExecuteResponse, Finish, Finished, Found, Registered, Registration, Report, Tell,
-    Wanted,
+    DependencyState, ExecuteRequest, ExecuteResponse, Finish, Finished, Found, Registered, Registration, Report,
+    Settlement, Tell, Undoing, Wanted,
 };
 use tracing::Instrument as _;
 
+use crate::compensation;
 use crate::dependencies;
 use crate::drain::Drain;
 use crate::outputs;
-use crate::ports::{Observer, PublishError, ResultSink};
+use crate::ports::{CompensationService, Observer, PublishError, ResultSink, TicketSink};
 use crate::registry::ExecutorRegistry;
 
 /// What the activities are made of.
@@ -29,6 +30,10 @@ pub struct ActivityParts {
     pub registry: ExecutorRegistry,
     /// Where results go.
     pub results: Arc<dyn ResultSink>,
+    /// Where tickets go that undo failed ones.
+    pub tickets: Arc<dyn TicketSink>,
+    /// The ticket service, as far as compensations go; `None`: it is told nothing of them.
+    pub compensations: Option<Arc<dyn CompensationService>>,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
     /// The process-wide drain flag.
@@ -118,6 +123,18 @@ impl Activities {
     #[activity(name = "collect", definition = ticket_workflows::CollectOutputs)]
     pub async fn collect(self: Arc<Self>, ctx: ActivityContext, wanted: Wanted) -> Result<Found, ActivityError> {
         Ok(outputs::collect(&ctx, &wanted).await?)
+    }
+
+    /// Creates the ticket that undoes a failed one.
+    #[activity(name = "compensate", definition = ticket_workflows::CreateCompensation)]
+    pub async fn compensate(self: Arc<Self>, _ctx: ActivityContext, undoing: Undoing) -> Result<(), ActivityError> {
+        Ok(compensation::create(self.0.tickets.as_ref(), self.0.compensations.as_deref(), &undoing).await?)
+    }
+
+    /// Tells what became of a compensation.
+    #[activity(name = "settle", definition = ticket_workflows::SettleCompensation)]
+    pub async fn settle(self: Arc<Self>, _ctx: ActivityContext, settlement: Settlement) -> Result<(), ActivityError> {
+        Ok(compensation::settle(self.0.compensations.as_deref(), &settlement).await?)
     }
 }
 

@@ -34,6 +34,17 @@ pub struct TicketPolicy {
     /// How the ticket waits for others. `None`: it was started by a version that did not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependencies: Option<DependencyPolicy>,
+    /// How a failed ticket is undone. `None`: it is not, by setting, or because a version that did not do so started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<CompensationPolicy>,
+}
+
+/// How a failed ticket is undone, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompensationPolicy {
+    /// `DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS`: after this time without a workflow for the compensation ticket it is published
+    /// once more.
+    pub appear_timeout_ms: u64,
 }
 
 /// How a ticket waits for those it depends on, in milliseconds.
@@ -68,6 +79,7 @@ impl Default for TicketPolicy {
             backoff_max_ms: 60_000,
             deadline: DeadlinePolicy::Enforce,
             dependencies: Some(DependencyPolicy::default()),
+            compensation: None,
         }
     }
 }

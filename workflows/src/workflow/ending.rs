@@ -62,7 +62,7 @@ async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recor
 }
 
 /// Whoever is to be told, and is then not any more.
-fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<String>) -> Option<Tell> {
+pub(super) fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<String>) -> Option<Tell> {
     let subscribers: BTreeSet<_> =
         ctx.state_mut(|s| std::mem::take(&mut s.subscribers)).into_iter().chain(list).collect();
     if subscribers.is_empty() {
@@ -74,7 +74,7 @@ fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<String>) -> O
     })
 }
 
-async fn tell_all(ctx: &WorkflowContext<TicketWorkflow>, tell: Tell) {
+pub(super) async fn tell_all(ctx: &WorkflowContext<TicketWorkflow>, tell: Tell) {
     if ctx.execute_local_activity(TicketActivities::tell, tell.clone(), local()).await.is_err() {
         tell_until_told(ctx, tell).await;
     }
@@ -87,7 +87,7 @@ fn for_ever(summary: &str) -> ActivityOptions {
 
 /// The server retries for ever, so only a defect (a panic, a broken answer) ends such an activity with an error. What is
 /// owed is still owed.
-async fn pause(ctx: &WorkflowContext<TicketWorkflow>) {
+pub(super) async fn pause(ctx: &WorkflowContext<TicketWorkflow>) {
     let pause = TimerOptions::builder(MAX_INTERVAL).cancellation_token(WorkflowCancellationToken::new()).build();
     ctx.timer(pause).await;
 }
