@@ -9,12 +9,12 @@ use crate::ports::{CompensationError, CompensationMark, CompensationService, Tic
 /// service cannot be had, or when what it created did not appear. A copy is harmless: id and digest are the same.
 pub(crate) async fn create(
     tickets: &dyn TicketSink,
-    service: Option<&dyn CompensationService>,
+    ticket_service: Option<&dyn CompensationService>,
     undoing: &Undoing,
 ) -> Result<(), CompensationError> {
     let ticket = &undoing.ticket;
-    let created = match service {
-        Some(service) if !undoing.again => match service.create(ticket).await {
+    let created = match ticket_service {
+        Some(ticket_service) if !undoing.again => match ticket_service.create(ticket).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(ticket_id = %ticket.ticket_id, %error, "the compensation ticket is published without the ticket service");
@@ -26,10 +26,10 @@ pub(crate) async fn create(
     if !created {
         tickets.publish(ticket, &undoing.trace).await?;
     }
-    match service {
-        Some(service) => {
+    match ticket_service {
+        Some(ticket_service) => {
             let mark = CompensationMark::Compensating { ticket_id: ticket.ticket_id.as_str() };
-            service.mark(&undoing.original, mark).await
+            ticket_service.mark(&undoing.original, mark).await
         }
         None => Ok(()),
     }
@@ -37,16 +37,16 @@ pub(crate) async fn create(
 
 /// Tells the ticket service what became of it.
 pub(crate) async fn settle(
-    service: Option<&dyn CompensationService>,
+    ticket_service: Option<&dyn CompensationService>,
     settlement: &Settlement,
 ) -> Result<(), CompensationError> {
-    let Some(service) = service else { return Ok(()) };
+    let Some(ticket_service) = ticket_service else { return Ok(()) };
     let error_message = settlement.error_message.as_str();
     let mark = match settlement.compensated {
         true => CompensationMark::Compensated { error_message },
         false => CompensationMark::Failed { error_message },
     };
-    service.mark(&settlement.original, mark).await
+    ticket_service.mark(&settlement.original, mark).await
 }
 
 #[cfg(test)]
