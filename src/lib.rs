@@ -6,6 +6,7 @@
 
 pub mod bridge;
 pub mod cli;
+pub mod compensation;
 pub mod config;
 pub mod dead_letters;
 #[cfg(feature = "dev-stack")]

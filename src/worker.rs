@@ -19,6 +19,7 @@ use ticket_workflows::Report;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
+use crate::compensation::KafkaTicketSink;
 use crate::config::Config;
 use crate::dead_letters::Alerting;
 use crate::health::Health;
@@ -47,6 +48,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct WorkerOptions {
     /// Registers the no-op runtime: development stack and benches only.
     pub noop_runtime: bool,
+    /// Registers the rehearsed undo, which works in this folder: tests only.
+    #[cfg(feature = "dev-stack")]
+    pub rehearsed_undo: Option<PathBuf>,
 }
 
 /// A worker that runs.
@@ -139,6 +143,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         }),
         ticket_service: ticket_service(&config, &metrics)?,
         report_stuck_after: config.ticket_service.stuck_after,
+        tickets: Arc::new(KafkaTicketSink::new(producer.clone(), &config.kafka, registry.clone())),
         observer: Arc::clone(&metrics) as Arc<dyn Observer>,
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
@@ -249,6 +254,11 @@ fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
     }
     if options.noop_runtime {
         registry = registry.register(TaskType::Execute, "noop", Noop);
+    }
+    #[cfg(feature = "dev-stack")]
+    if let Some(folder) = &options.rehearsed_undo {
+        let undo = ticket_activities::execute::RehearsedUndo::new(folder.clone());
+        registry = registry.register(TaskType::Compensate, "rollback_execution", undo);
     }
     registry.default_provider(TaskType::Execute, &config.local.default_runtime)
 }

@@ -20,6 +20,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("kafka.dead_letter", "src/bridge/dlq.rs"),
     ("kafka.alert", "src/dead_letters/alerting.rs"),
     ("kafka.result", "src/results/delivery.rs"),
+    ("kafka.compensation", "src/compensation.rs"),
     ("kafka.flush", "src/worker.rs"),
     ("registry.ask", "src/registry.rs"),
     ("registry.register", "src/registry.rs"),

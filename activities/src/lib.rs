@@ -7,6 +7,7 @@
 mod attempt;
 mod border;
 mod clock;
+mod compensation;
 mod dependencies;
 mod drain;
 pub mod execute;
@@ -27,7 +28,7 @@ pub use border::{border, border_call};
 pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
-pub use ports::{AttemptEnd, Observer, PublishError, ResultSink};
+pub use ports::{AttemptEnd, CompensationError, Observer, PublishError, ResultSink, TicketSink};
 pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;
 pub use ticket_activities::{Activities, ActivityParts};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate};
+use ticket_schemas::Ticket;
+use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate, TraceContext};
 
 /// Where results go.
 pub trait ResultSink: Send + Sync + 'static {
@@ -21,6 +22,27 @@ pub struct PublishError {
     /// Its ticket.
     pub ticket_id: String,
     /// What the broker or the encoder said.
+    pub cause: String,
+}
+
+/// Where tickets go that undo failed ones: to the topic that this worker takes tickets from.
+pub trait TicketSink: Send + Sync + 'static {
+    /// Publishes the ticket and returns once the broker has acknowledged it. May be called again for the same ticket: it has
+    /// one id and one digest, and runs once.
+    fn publish<'a>(
+        &'a self,
+        ticket: &'a Ticket,
+        trace: &'a TraceContext,
+    ) -> BoxFuture<'a, Result<(), CompensationError>>;
+}
+
+/// A ticket that undoes another one could not be published now.
+#[derive(Debug, thiserror::Error)]
+#[error("compensation ticket {ticket_id} was not published: {cause}; it is tried again")]
+pub struct CompensationError {
+    /// The ticket that undoes.
+    pub ticket_id: String,
+    /// What the broker, the registry or the encoder said.
     pub cause: String,
 }
 

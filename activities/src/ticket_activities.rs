@@ -14,15 +14,16 @@ use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_workflows::{
     DependencyState, ExecuteRequest, ExecuteResponse, Finish, Finished, Found, Owed, Registered, Registration, Report,
-    StatusEnd, StatusUpdate, Tell, Wanted,
+    StatusEnd, StatusUpdate, Tell, Undoing, Wanted,
 };
 use tracing::Instrument as _;
 
 use crate::clock::now_ms;
+use crate::compensation;
 use crate::dependencies;
 use crate::drain::Drain;
 use crate::outputs;
-use crate::ports::{Observer, PublishError, ResultSink};
+use crate::ports::{Observer, PublishError, ResultSink, TicketSink};
 use crate::registry::ExecutorRegistry;
 use crate::ticket_service::{TicketService, TicketServiceError, settle};
 
@@ -41,6 +42,8 @@ pub struct ActivityParts {
     pub ticket_service: Option<Arc<dyn TicketService>>,
     /// `REPORT_STUCK_AFTER_SECONDS`.
     pub report_stuck_after: Duration,
+    /// Where tickets go that undo failed ones.
+    pub tickets: Arc<dyn TicketSink>,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
     /// The process-wide drain flag.
@@ -150,6 +153,12 @@ impl Activities {
     #[activity(name = "collect", definition = ticket_workflows::CollectOutputs)]
     pub async fn collect(self: Arc<Self>, ctx: ActivityContext, wanted: Wanted) -> Result<Found, ActivityError> {
         Ok(outputs::collect(&ctx, &wanted).await?)
+    }
+
+    /// Creates the ticket that undoes a failed one.
+    #[activity(name = "compensate", definition = ticket_workflows::CreateCompensation)]
+    pub async fn compensate(self: Arc<Self>, _ctx: ActivityContext, undoing: Undoing) -> Result<(), ActivityError> {
+        Ok(compensation::create(self.0.tickets.as_ref(), self.0.ticket_service.as_deref(), &undoing).await?)
     }
 }
 

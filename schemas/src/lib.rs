@@ -37,6 +37,7 @@
 
 mod avro_datum;
 mod compatibility;
+mod compensation;
 mod digest;
 mod dlq;
 mod dlq_headers;
@@ -59,6 +60,10 @@ mod writer_schema;
 
 pub use avro_datum::MAX_AVRO_ALLOCATION_BYTES;
 pub use compatibility::Readable;
+pub use compensation::{
+    COMPENSATION_DEADLINE_MS, COMPENSATION_REASON, COMPENSATION_RETRIES, COMPENSATION_TIMEOUT_MS, compensation_action,
+    compensation_id, compensation_of,
+};
 pub use digest::{InvalidWorkDigest, WorkDigest};
 pub use dlq::{
     DlqEnvelope, DlqHeader, DlqSource, MAX_DLQ_COMPACT_BYTES, MAX_DLQ_ERROR_BYTES, MAX_DLQ_ORIGINAL_BYTES,

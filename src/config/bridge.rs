@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ticket_workflows::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
+use ticket_workflows::{CompensationPolicy, DeadlinePolicy, DependencyPolicy, TicketPolicy};
 
 use super::reader::Reader;
 use crate::bridge::Fairness;
@@ -27,6 +27,7 @@ pub struct BridgeConfig {
 impl BridgeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let dependencies = dependencies(reader);
         let config = Self {
             max_concurrent_tickets: reader.number(
                 "MAX_CONCURRENT_TICKETS",
@@ -74,7 +75,14 @@ impl BridgeConfig {
                          does) or mark (a late result is only marked); added by this product",
                     )
                     .unwrap_or_default(),
-                dependencies: Some(dependencies(reader)),
+                compensation: reader
+                    .boolean(
+                        "COMPENSATION_ENABLED",
+                        false,
+                        "whether what a failed ticket did is undone by a COMPENSATE ticket; added by this product",
+                    )
+                    .then_some(CompensationPolicy { appear_timeout_ms: dependencies.unknown_timeout_ms }),
+                dependencies: Some(dependencies),
                 // Read with the ticket service.
                 reporting: None,
             },

@@ -62,6 +62,12 @@ impl TicketStandIn {
         lock(&self.updates).iter().filter(|(id, _)| id == ticket_id).map(|(_, body)| body.clone()).collect()
     }
 
+    /// The ticket, if the service knows it: as it was created, with its present status.
+    #[must_use]
+    pub fn ticket(&self, ticket_id: &str) -> Option<Value> {
+        lock(&self.tickets).get(ticket_id).cloned()
+    }
+
     /// Serves the API until `stop`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod backpressure;
 mod bad_input;
+mod compensation;
 mod cost;
 mod dependencies;
 mod dlq;

@@ -8,7 +8,7 @@ use worker_agents::dev::tickets::TicketStandIn;
 use crate::world::{World, eventually};
 
 /// A ticket service of this test and its address; it ends with the guard.
-async fn ticket_service() -> (TicketStandIn, String, tokio_util::sync::DropGuard) {
+pub(crate) async fn ticket_service() -> (TicketStandIn, String, tokio_util::sync::DropGuard) {
     let (service, stop) = (TicketStandIn::new(), CancellationToken::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
     let url = format!("http://{}", listener.local_addr().expect("address"));

@@ -1,6 +1,10 @@
 //! What happens to tickets over hours and days, in milliseconds: the server skips the time in which nothing runs.
 #![cfg(feature = "dev-stack")]
 
+mod rows;
+mod scripted;
+#[path = "../support/table.rs"]
+mod table;
 mod world;
 
 use std::time::Duration;

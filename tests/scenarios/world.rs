@@ -5,30 +5,29 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use temporalio_client::{Client, NamespacedClient as _};
 use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::enums::v1::UpdateWorkflowExecutionLifecycleStage;
-use temporalio_common::protos::temporal::api::testservice::v1::{SleepRequest, UnlockTimeSkippingRequest};
-use temporalio_common::protos::temporal::api::update::v1::outcome::Value as Answer;
-use temporalio_common::protos::temporal::api::update::v1::{Input, Meta, Request as UpdateRequest, WaitPolicy};
-use temporalio_common::protos::temporal::api::workflowservice::v1::UpdateWorkflowExecutionRequest;
-use ticket_activities::{
-    Activities, ActivityParts, AttemptEnd, Drain, Executor, ExecutorRegistry, Job, Observer, PublishError, Recognition,
-    ResultSink,
+use temporalio_common::protos::temporal::api::enums::v1::{
+    UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
 };
+use temporalio_common::protos::temporal::api::testservice::v1::{SleepRequest, UnlockTimeSkippingRequest};
+use temporalio_common::protos::temporal::api::update::v1::outcome::Value as Taken;
+use temporalio_common::protos::temporal::api::update::v1::{Input, Meta, Request as UpdateRequest, WaitPolicy};
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
+};
+use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, TicketSink};
 use ticket_schemas::{ExecutionStatus, TaskType, decode_json_ticket};
 use ticket_workflows::payload::encoded;
 use ticket_workflows::{
-    Completed, Evidence, ExecutionReport, Failed, FailureClass, ORDER_UPDATE, Order, Outcome, RecordPosition, Report,
-    TraceContext, Verb, workflow_id,
+    Failed, FailureClass, ORDER_UPDATE, Order, RecordPosition, Report, TraceContext, Verb, workflow_id,
 };
-use tokio::sync::Notify;
 use tonic::Request;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{Provenance, Starter};
@@ -36,25 +35,33 @@ use worker_agents::config::{Config, MapSource, Origin};
 use worker_agents::dev::temporal::free_port;
 use worker_agents::temporal;
 
+use crate::scripted::{Answer, Kept, Nobody, Script, Scripted, Topic, undo_of};
+
 /// Real time that a scenario may take. Machines are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Until an order that nobody takes yet has reached the server.
+const ON_ITS_WAY: Duration = Duration::from_millis(300);
 /// An hour.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A scenario without tickets.
 pub(crate) fn world() -> Scenario {
-    Scenario { settings: Vec::new(), steps: Vec::new() }
+    Scenario { settings: Vec::new(), steps: Vec::new(), worker_comes_last: false }
 }
 
 /// What happens, in order.
 pub(crate) struct Scenario {
     settings: Vec<(&'static str, &'static str)>,
     steps: Vec<Step>,
+    worker_comes_last: bool,
 }
 
 enum Step {
     Record(Planned),
     Order { after: Duration, name: &'static str, verb: Verb },
+    Cancel { after: Duration, name: &'static str },
+    Undo { after: Duration, name: &'static str },
+    Results { after: Duration, away: bool },
 }
 
 #[derive(Default)]
@@ -64,7 +71,12 @@ struct Planned {
     dependencies: Vec<&'static str>,
     deadline: Option<Duration>,
     max_retries: u32,
-    answers: VecDeque<Outcome>,
+    answers: VecDeque<Answer>,
+    undo_answers: VecDeque<Answer>,
+    undos_lost: u32,
+    undos_refused: bool,
+    attempt_timeout: Option<Duration>,
+    parameter: Option<&'static str>,
     unheard: bool,
 }
 
@@ -102,14 +114,74 @@ impl Scenario {
     /// The next attempt fails and is worth no other.
     pub(crate) fn fails_with(self, code: &str) -> Self {
         let failed = Failed::permanent(code, "as the scenario says");
-        self.with(|ticket| ticket.answers.push_back(failed.into()))
+        self.with(|ticket| ticket.answers.push_back(Answer::Ends(failed.into())))
     }
 
     /// The next attempt fails; another one is worth while, after `wait` when the provider said so.
     pub(crate) fn stumbles(self, code: &str, wait: Option<Duration>) -> Self {
         let after_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let failed = Failed::new(code, FailureClass::Retry { after_ms }, "as the scenario says");
-        self.with(|ticket| ticket.answers.push_back(failed.into()))
+        self.with(|ticket| ticket.answers.push_back(Answer::Ends(failed.into())))
+    }
+
+    /// The next attempt goes on until it is told to stop.
+    pub(crate) fn hangs(self) -> Self {
+        self.with(|ticket| ticket.answers.push_back(Answer::Hangs))
+    }
+
+    /// The next attempt takes so long, in real time, and completes even when it is told to stop.
+    pub(crate) fn takes(self, time: Duration) -> Self {
+        self.with(|ticket| ticket.answers.push_back(Answer::Takes(time, None)))
+    }
+
+    /// The next attempt takes so long, in real time, even when it is told to stop, and then fails. Another one would be
+    /// worth while.
+    pub(crate) fn takes_and_stumbles(self, time: Duration, code: &str) -> Self {
+        let failed = Failed::new(code, FailureClass::Retry { after_ms: None }, "as the scenario says");
+        self.with(|ticket| ticket.answers.push_back(Answer::Takes(time, Some(failed.into()))))
+    }
+
+    /// `sla.timeout_ms`.
+    pub(crate) fn attempt_timeout(self, time: Duration) -> Self {
+        self.with(|ticket| ticket.attempt_timeout = Some(time))
+    }
+
+    /// The value of a parameter, which may refer to an output of another ticket.
+    pub(crate) fn parameter(self, value: &'static str) -> Self {
+        self.with(|ticket| ticket.parameter = Some(value))
+    }
+
+    /// The next ticket that undoes it fails.
+    pub(crate) fn undo_fails_with(self, code: &str) -> Self {
+        let failed = Failed::permanent(code, "as the scenario says");
+        self.with(|ticket| ticket.undo_answers.push_back(Answer::Ends(failed.into())))
+    }
+
+    /// The next ticket that undoes it takes so long, in real time.
+    pub(crate) fn undo_takes(self, time: Duration) -> Self {
+        self.with(|ticket| ticket.undo_answers.push_back(Answer::Takes(time, None)))
+    }
+
+    /// So many records of tickets that undo it are lost.
+    pub(crate) fn undos_lost(self, count: u32) -> Self {
+        self.with(|ticket| ticket.undos_lost = count)
+    }
+
+    /// Tickets that undo it cannot be published.
+    pub(crate) fn undos_refused(self) -> Self {
+        self.with(|ticket| ticket.undos_refused = true)
+    }
+
+    /// The last lost record of a ticket that undoes this one appears after all, so long after the step before.
+    pub(crate) fn undo_comes(mut self, after: Duration, name: &'static str) -> Self {
+        self.steps.push(Step::Undo { after, name });
+        self
+    }
+
+    /// No worker is there until all this has happened.
+    pub(crate) fn worker_comes_last(mut self) -> Self {
+        self.worker_comes_last = true;
+        self
     }
 
     /// It is named, and no record of it ever comes.
@@ -120,6 +192,24 @@ impl Scenario {
     /// An operator orders something of a ticket, so long after the step before.
     pub(crate) fn order(mut self, after: Duration, name: &'static str, verb: Verb) -> Self {
         self.steps.push(Step::Order { after, name, verb });
+        self
+    }
+
+    /// Somebody cancels the workflow, so long after the step before.
+    pub(crate) fn cancel(mut self, after: Duration, name: &'static str) -> Self {
+        self.steps.push(Step::Cancel { after, name });
+        self
+    }
+
+    /// Results cannot be published any more, so long after the step before.
+    pub(crate) fn results_away(mut self, after: Duration) -> Self {
+        self.steps.push(Step::Results { after, away: true });
+        self
+    }
+
+    /// They can again, so long after the step before.
+    pub(crate) fn results_back(mut self, after: Duration) -> Self {
+        self.steps.push(Step::Results { after, away: false });
         self
     }
 
@@ -134,7 +224,7 @@ impl Scenario {
     fn tickets(&self) -> impl Iterator<Item = &Planned> {
         self.steps.iter().filter_map(|step| match step {
             Step::Record(ticket) => Some(ticket),
-            Step::Order { .. } => None,
+            _ => None,
         })
     }
 
@@ -146,10 +236,26 @@ impl Scenario {
         temporal::create_search_attributes(&client, &ticket_workflows::search_attributes()).await.expect("created");
 
         let kept = Kept::default();
-        let answers = self.tickets().map(|ticket| (ticket.name.to_owned(), ticket.answers.clone())).collect();
+        let scripted = Scripted::new(self.script());
+        let starter = Arc::new(Starter::new(
+            client.clone(),
+            config.temporal.task_queue.clone(),
+            config.identity.agent_id.clone(),
+            config.bridge.policy.clone(),
+        ));
+        let lost = self.tickets().map(|ticket| (ticket.name.to_owned(), ticket.undos_lost)).collect();
+        let refused = self.tickets().filter(|ticket| ticket.undos_refused).map(|ticket| ticket.name.to_owned());
+        let topic = Arc::new(Topic::new(Arc::clone(&starter), lost, refused.collect()));
         let activities = Activities::new(ActivityParts {
-            registry: ExecutorRegistry::new().register(TaskType::Execute, "local", Scripted(Mutex::new(answers))),
+            registry: ExecutorRegistry::new().register(TaskType::Execute, "local", scripted.clone()).register(
+                TaskType::Compensate,
+                "rollback_execution",
+                scripted,
+            ),
             results: Arc::new(kept.clone()),
+            ticket_service: None,
+            report_stuck_after: config.ticket_service.stuck_after,
+            tickets: Arc::clone(&topic) as Arc<dyn TicketSink>,
             observer: Arc::new(Nobody),
             drain: Drain::default(),
             agent_id: "scenario".to_owned(),
@@ -157,28 +263,43 @@ impl Scenario {
         let runtime = temporal::runtime(None).expect("runtime");
         let mut worker = temporal::worker(&runtime, &client, &config, &activities).expect("worker");
         let shutdown = worker.shutdown_handle();
+        let peers = Peers { client, starter, topic, kept };
+        let mut worker_comes = pin!(self.tell(&peers));
+        if self.worker_comes_last {
+            worker_comes.as_mut().await;
+        }
         let story = async {
-            let told = tokio::time::timeout(PATIENCE, self.tell(&client, &config, &kept)).await;
+            let told = async {
+                if !self.worker_comes_last {
+                    worker_comes.await;
+                }
+                self.end(&peers).await
+            };
+            let told = tokio::time::timeout(PATIENCE, told).await;
             shutdown();
-            told.unwrap_or_else(|_| panic!("only these tickets ended: {:?}", kept.names()))
+            told.unwrap_or_else(|_| panic!("only these tickets ended: {:?}", peers.kept.names()))
         };
         let (ran, ended) = tokio::join!(worker.run(), story);
         ran.expect("the worker runs");
         ended
     }
 
-    async fn tell(&self, client: &Client, config: &Config, kept: &Kept) -> Ended {
-        let starter = Starter::new(
-            client.clone(),
-            config.temporal.task_queue.clone(),
-            config.identity.agent_id.clone(),
-            config.bridge.policy.clone(),
-        );
-        let mut clock = client.connection().test_service();
+    fn script(&self) -> Script {
+        let own = self.tickets().map(|ticket| (ticket.name.to_owned(), ticket.answers.clone()));
+        let undos = self.tickets().map(|ticket| (undo_of(ticket.name), ticket.undo_answers.clone()));
+        own.chain(undos).collect()
+    }
+
+    /// Step by step.
+    async fn tell(&self, peers: &Peers) {
+        let mut clock = peers.client.connection().test_service();
         for (offset, step) in self.steps.iter().enumerate() {
             let after = match step {
                 Step::Record(ticket) => ticket.after,
-                Step::Order { after, .. } => *after,
+                Step::Order { after, .. }
+                | Step::Cancel { after, .. }
+                | Step::Undo { after, .. }
+                | Step::Results { after, .. } => *after,
             };
             if !after.is_zero() {
                 let sleep = Request::new(SleepRequest { duration: after.try_into().ok() });
@@ -188,15 +309,74 @@ impl Scenario {
             let now = SystemTime::try_from(now).expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("now");
             match step {
                 Step::Record(ticket) if ticket.unheard => {}
-                Step::Record(ticket) => ticket.start(&starter, offset, now).await,
-                Step::Order { name, verb, .. } => order(client, name, verb.clone()).await,
+                Step::Record(ticket) => ticket.start(&peers.starter, offset, now).await,
+                // A worker has to take it: it is on its way when the first one comes.
+                Step::Order { name, verb, .. } if self.worker_comes_last => {
+                    let (client, name, verb) = (peers.client.clone(), *name, verb.clone());
+                    tokio::spawn(async move { order(&client, name, verb).await });
+                    tokio::time::sleep(ON_ITS_WAY).await;
+                }
+                Step::Order { name, verb, .. } => order(&peers.client, name, verb.clone()).await,
+                Step::Cancel { name, .. } => cancel(&peers.client, name).await,
+                Step::Undo { name, .. } => peers.topic.find(name).await,
+                Step::Results { away, .. } => peers.kept.set_away(*away),
             }
         }
+    }
+
+    /// To the last result and the end of the last ticket.
+    async fn end(&self, peers: &Peers) -> Ended {
+        let mut clock = peers.client.connection().test_service();
         clock.unlock_time_skipping(Request::new(UnlockTimeSkippingRequest {})).await.expect("unlocked");
         let real = Instant::now();
-        kept.wait_for(self.tickets().filter(|ticket| !ticket.unheard).count()).await;
-        Ended { reports: kept.take(), real: real.elapsed() }
+        let heard = || self.tickets().filter(|ticket| !ticket.unheard);
+        peers.kept.wait_for(heard().map(|ticket| ticket.name)).await;
+        let real = real.elapsed();
+        for ticket in heard() {
+            closed(&peers.client, ticket.name).await;
+        }
+        Ended { reports: peers.kept.take(), real }
     }
+}
+
+/// What a scenario talks to.
+struct Peers {
+    client: Client,
+    starter: Arc<Starter>,
+    topic: Arc<Topic>,
+    kept: Kept,
+}
+
+/// Waits until the ticket's workflow is closed.
+async fn closed(client: &Client, name: &str) {
+    loop {
+        let request = DescribeWorkflowExecutionRequest {
+            namespace: client.namespace(),
+            execution: Some(WorkflowExecution { workflow_id: workflow_id(name), run_id: String::new() }),
+        };
+        let run = client.connection().workflow_service().describe_workflow_execution(Request::new(request)).await;
+        let run = run.expect("a description").into_inner().workflow_execution_info.expect("a run");
+        if run.status() != WorkflowExecutionStatus::Running {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Cancels the workflow of a ticket.
+async fn cancel(client: &Client, name: &str) {
+    let request = RequestCancelWorkflowExecutionRequest {
+        namespace: client.namespace(),
+        workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id(name), run_id: String::new() }),
+        reason: "the scenario says so".to_owned(),
+        ..RequestCancelWorkflowExecutionRequest::default()
+    };
+    client
+        .connection()
+        .workflow_service()
+        .request_cancel_workflow_execution(Request::new(request))
+        .await
+        .expect("taken");
 }
 
 /// Gives an order, which is taken.
@@ -220,7 +400,7 @@ async fn order(client: &Client, name: &str, verb: Verb) {
     };
     let answer = client.connection().workflow_service().update_workflow_execution(Request::new(request)).await;
     match answer.expect("an answer").into_inner().outcome.and_then(|outcome| outcome.value) {
-        Some(Answer::Success(_)) => {}
+        Some(Taken::Success(_)) => {}
         other => panic!("the order to {name} was not taken: {other:?}"),
     }
 }
@@ -238,14 +418,15 @@ impl Planned {
 
     fn json(&self, now: Duration) -> Value {
         let ms = |time: Duration| i64::try_from(time.as_millis()).expect("a time");
-        let mut sla = json!({ "timeout_ms": 60_000, "max_retries": self.max_retries });
+        let timeout = self.attempt_timeout.unwrap_or(Duration::from_secs(60));
+        let mut sla = json!({ "timeout_ms": ms(timeout), "max_retries": self.max_retries });
         // A deadline of its own, far away: the default one is no matter of most scenarios.
         sla["deadline"] = json!(ms(now + self.deadline.unwrap_or(10_000 * HOUR)));
         json!({
             "ticket_id": self.name, "plan_id": "plan", "intent_id": "intent", "decision_id": "decision",
             "task_id": self.name, "task_type": "EXECUTE", "description": self.name, "status": "PENDING",
             "dependencies": self.dependencies, "priority": "NORMAL", "risk_band": "low",
-            "security_level": "INTERNAL", "sla": sla, "parameters": { "command": "true" }, "created_at": ms(now),
+            "security_level": "INTERNAL", "sla": sla, "parameters": { "command": "true", "given": self.parameter }, "created_at": ms(now),
         })
     }
 }
@@ -345,69 +526,4 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Answers each ticket's attempts as its scenario says, and completes them when it says nothing more.
-struct Scripted(Mutex<BTreeMap<String, VecDeque<Outcome>>>);
-
-impl Executor for Scripted {
-    type Params = Value;
-
-    const RECOGNITION: Recognition = Recognition::ClientToken;
-
-    async fn execute(&self, _params: Value, job: Job) -> Outcome {
-        let mut answers = self.0.lock().expect("no panic");
-        if let Some(answer) = answers.get_mut(job.ticket.ticket_id.as_str()).and_then(VecDeque::pop_front) {
-            return answer;
-        }
-        let evidence = Evidence::new("a scenario", "done").expect("evidence");
-        let mut report = ExecutionReport::default();
-        report.output.insert("made_by".to_owned(), json!(job.ticket.ticket_id));
-        Outcome::Completed(Completed { evidence, report })
-    }
-}
-
-/// Results, by ticket.
-#[derive(Clone, Default)]
-struct Kept(Arc<(Mutex<BTreeMap<String, Report>>, Notify)>);
-
-impl Kept {
-    async fn wait_for(&self, count: usize) {
-        loop {
-            let changed = self.0.1.notified();
-            if self.0.0.lock().expect("no panic").len() >= count {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.0.lock().expect("no panic").keys().cloned().collect()
-    }
-
-    fn take(&self) -> BTreeMap<String, Report> {
-        std::mem::take(&mut self.0.0.lock().expect("no panic"))
-    }
-}
-
-impl ResultSink for Kept {
-    fn publish<'a>(&'a self, report: &'a Report) -> BoxFuture<'a, Result<(), PublishError>> {
-        Box::pin(async move {
-            let ticket_id = report.result.ticket_id.as_str().to_owned();
-            let earlier = self.0.0.lock().expect("no panic").insert(ticket_id.clone(), report.clone());
-            // Copies are equal; two different results are what must never happen.
-            assert!(earlier.is_none_or(|earlier| earlier == *report), "{ticket_id} has two results");
-            self.0.1.notify_one();
-            Ok(())
-        })
-    }
-}
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn attempt_started(&self, _: &str, _: &'static str, _: u32) {}
-    fn attempt_ended(&self, _: &AttemptEnd<'_>) {}
-    fn ticket_reported(&self, _: &Report) {}
 }

@@ -11,6 +11,7 @@
 
 use temporalio_macros::activity_definitions;
 
+use crate::compensation::Undoing;
 use crate::dependencies::{DependencyState, Found, Registered, Registration, Tell, Wanted};
 use crate::execution::{ExecuteRequest, ExecuteResponse};
 use crate::report::{Finish, Finished, Report};
@@ -70,9 +71,15 @@ impl TicketActivities {
     pub fn collect(wanted: Wanted) -> Found {
         unimplemented!()
     }
+
+    /// Creates the ticket that undoes a failed one. To create it twice is to create it once.
+    #[activity(name = "compensate")]
+    pub fn compensate(undoing: Undoing) {
+        unimplemented!()
+    }
 }
 
 pub use ticket_activities::{
-    Collect as CollectOutputs, Execute as ExecuteTask, Finish as FinishTicket, Look as LookAtTicket,
-    Register as RegisterDependencies, Report as PublishReport, SetStatus, Tell as TellDependents,
+    Collect as CollectOutputs, Compensate as CreateCompensation, Execute as ExecuteTask, Finish as FinishTicket,
+    Look as LookAtTicket, Register as RegisterDependencies, Report as PublishReport, SetStatus, Tell as TellDependents,
 };

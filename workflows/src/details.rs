@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::machine::{Machine, State, Verdict};
+use crate::machine::{CompensationState, Machine, State, Verdict};
 use crate::waiting::Wait;
 
 /// Renders the details. Ticket content is quoted as code and bounded; it cannot break out of the Markdown.
@@ -45,6 +45,26 @@ pub(crate) fn current_details(machine: &Machine) -> String {
             let owed = owed.iter().map(|peer| format!("`{}`", peer.as_str())).collect::<Vec<_>>().join(", ");
             format!("**Report stuck** since {}; still owed: {owed}. It goes on being tried.", utc(*since_ms))
         }
+        State::CreatingCompensation { since_ms, attempt, ticket_id } => format!(
+            "**Compensating**, try {attempt}: ticket {} is being created since {}.",
+            quoted(ticket_id),
+            utc(*since_ms)
+        ),
+        State::Compensating { since_ms, until_ms, attempt, ticket_id } => format!(
+            "**Compensating**, try {attempt}: ticket {} undoes it since {}. It tells when it ends; this one looks again at {}.",
+            quoted(ticket_id),
+            utc(*since_ms),
+            utc(*until_ms)
+        ),
+        State::CompensationFailed { since_ms, attempt, ticket_id, code } => format!(
+            "**Compensation failed**: ticket {} (try {attempt}) ended with {} at {}.",
+            quoted(ticket_id),
+            quoted(code),
+            utc(*since_ms)
+        ),
+        State::SettlingCompensation { since_ms } => {
+            format!("**Telling** what became of its compensation since {}.", utc(*since_ms))
+        }
         State::Closed => "**Closed**; the result is published.".to_owned(),
     };
     if let Some(wait) = Wait::now(machine) {
@@ -58,6 +78,15 @@ pub(crate) fn current_details(machine: &Machine) -> String {
             let _ = write!(text, "\n\nFailed with `{}`: {}", failed.code, quoted(&failed.message));
         }
         None => {}
+    }
+    match machine.compensation().map(|it| (&it.state, quoted(&it.ticket_id))) {
+        Some((CompensationState::Completed, id)) => {
+            let _ = write!(text, "\n\n**Compensated**: ticket {id} has undone what it did.");
+        }
+        Some((CompensationState::Skipped, id)) => {
+            let _ = write!(text, "\n\n**Not compensated**: ticket {id} was skipped; what it did stays as it is.");
+        }
+        _ => {}
     }
     if machine.is_paused() && !matches!(machine.state(), State::Paused { .. }) {
         text.push_str("\n\n**Paused**: no other attempt begins until it is resumed.");

@@ -6,6 +6,7 @@
 //!
 //! Every change here is replayed against the histories of all released versions.
 
+mod compensation;
 mod declarations;
 mod dependencies;
 mod details;
@@ -27,9 +28,10 @@ mod waiters;
 mod waiting;
 mod workflow;
 
+pub use compensation::Undoing;
 pub use declarations::{
-    CollectOutputs, ExecuteTask, FinishTicket, LookAtTicket, PublishReport, RegisterDependencies, SetStatus,
-    TellDependents, TicketActivities,
+    CollectOutputs, CreateCompensation, ExecuteTask, FinishTicket, LookAtTicket, PublishReport, RegisterDependencies,
+    SetStatus, TellDependents, TicketActivities,
 };
 pub use dependencies::{
     DependencyOutcome, DependencyState, Found, OUTCOME_SIGNAL, Registered, Registration, SUBSCRIBE_SIGNAL,
@@ -37,12 +39,15 @@ pub use dependencies::{
 };
 pub use execution::{ExecuteRequest, ExecuteResponse};
 pub use input::{RecordPosition, START_MEMO, StartMemo, TicketInput};
-pub use machine::{AttemptRecord, Command, Concluded, Event, Ledger, Machine, RetryAt, State, Times, Verdict};
+pub use machine::{
+    AttemptRecord, Command, Compensation, CompensationState, Concluded, Event, Ledger, Machine, RetryAt, Row, State,
+    Times, Verdict,
+};
 pub use orders::{ORDER_UPDATE, Order, OrderAnswer, OrderRecord, Verb};
 pub use outcome::{
     Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, MissingEvidence, Outcome, code,
 };
-pub use policy::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
+pub use policy::{CompensationPolicy, DeadlinePolicy, DependencyPolicy, TicketPolicy};
 pub use references::{MAX_FILLED_BYTES, MAX_FILLED_DEPTH, Problem, ReferenceError, fill, pick, references};
 pub use report::{DependencyWait, Finish, Finished, Report, SlaLedger, result_id};
 pub use status::TicketStatus;

@@ -2,10 +2,12 @@
 //!
 //! Invariant: a ticket is terminal exactly once; from [`State::Reporting`] on, the verdict no longer changes.
 
+mod compensation;
 mod failures;
 mod ledger;
 mod orders;
 mod predecessors;
+mod rows;
 mod vocabulary;
 mod waiting;
 
@@ -17,9 +19,12 @@ use crate::execution::ExecuteResponse;
 use crate::orders::OrderRecord;
 use crate::outcome::{ExternalState, Failed, FailureClass, Outcome, code};
 use crate::policy::{DeadlinePolicy, TicketPolicy};
+use compensation::Undo;
+pub use compensation::{Compensation, CompensationState};
 use failures::{cancelled, deadline_passed, deadline_passed_paused, history_full, misreference, refusal, timed_out};
 pub use ledger::{AttemptRecord, Ledger, Times};
 use predecessors::Predecessors;
+pub use rows::Row;
 pub use vocabulary::{Command, Concluded, Event, RetryAt, State, Verdict};
 
 /// The machine: state, limits, ledger and, in the end, the verdict.
@@ -35,6 +40,10 @@ pub struct Machine {
     max_attempts: u32,
     deadline_ms: Option<i64>,
     predecessors: Option<Predecessors>,
+    /// What undoes the ticket; `None`: nothing is to be undone.
+    undo: Option<Undo>,
+    /// What became of that so far.
+    compensation: Option<Compensation>,
     /// When the wait for dependencies ended well.
     released_ms: Option<i64>,
     /// Bytes that one more attempt puts into the history, and those that attempts have put there.
@@ -68,6 +77,8 @@ impl Machine {
             concluded: None,
             refusal: if policy.dependencies.is_some() { misreference(ticket) } else { refusal(ticket) },
             predecessors: policy.dependencies.as_ref().and_then(|policy| Predecessors::of(ticket, policy)),
+            undo: Undo::of(ticket, policy),
+            compensation: None,
             released_ms: None,
             attempt_timeout_ms: policy.attempt_timeout_ms(sla.and_then(|sla| sla.timeout_ms)),
             max_attempts: retries.unwrap_or(policy.default_max_retries).saturating_add(1),
@@ -301,10 +312,20 @@ impl Machine {
                 Command::Ignore
             }
 
-            (State::Reporting { .. } | State::ReportStuck { .. }, Event::Published) => {
-                self.state = State::Closed;
-                Command::Close
-            }
+            (State::Reporting { .. } | State::ReportStuck { .. }, Event::Published) => match self.compensate(now_ms) {
+                Some(command) => command,
+                None => {
+                    self.state = State::Closed;
+                    Command::Close
+                }
+            },
+            (
+                state @ (State::CreatingCompensation { .. }
+                | State::Compensating { .. }
+                | State::CompensationFailed { .. }
+                | State::SettlingCompensation { .. }),
+                event,
+            ) => self.compensating(state, event, now_ms),
             _ => Command::Ignore,
         }
     }
@@ -401,6 +422,7 @@ impl Machine {
             worker: response.map(|response| response.agent_id.clone()),
             lost_workers: response.map_or(0, |response| response.lost_workers),
         };
+        self.acted(&record.end);
         self.ledger.record(record, since_ms);
     }
 }

@@ -39,6 +39,10 @@ pub enum Verb {
         /// The ticket that is not waited for any more.
         ticket_id: String,
     },
+    /// Try a compensation that failed once more, with a ticket of its own.
+    ResumeCompensation,
+    /// Leave what the failed ticket did as it is, and close the ticket.
+    SkipCompensation,
 }
 
 impl Verb {
@@ -55,6 +59,8 @@ impl Verb {
             Self::RetryNow => "retry",
             Self::ExtendDeadline { .. } => "extend-deadline",
             Self::SkipDependency { .. } => "skip-dependency",
+            Self::ResumeCompensation => "compensation resume",
+            Self::SkipCompensation => "compensation skip",
         }
     }
 }
@@ -148,6 +154,8 @@ mod tests {
                 r#"{"verb":"skip_dependency","ticket_id":"x","by":"a","why":"b"}"#,
                 Verb::SkipDependency { ticket_id: "x".to_owned() },
             ),
+            (r#"{"verb":"resume_compensation","by":"a","why":"b"}"#, Verb::ResumeCompensation),
+            (r#"{"verb":"skip_compensation","by":"a","why":"b"}"#, Verb::SkipCompensation),
         ] {
             assert_eq!(serde_json::from_str::<Order>(text).expect("an order").verb, verb);
         }

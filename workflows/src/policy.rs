@@ -39,6 +39,17 @@ pub struct TicketPolicy {
     /// How its reports are owed. `None`: it was started by a version that told Kafka alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reporting: Option<ReportingPolicy>,
+    /// How a failed ticket is undone. `None`: it is not, by setting, or because a version that did not do so started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<CompensationPolicy>,
+}
+
+/// How a failed ticket is undone, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompensationPolicy {
+    /// `DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS`: after this time without a workflow for the compensation ticket it is published
+    /// once more.
+    pub appear_timeout_ms: u64,
 }
 
 /// How a ticket waits for those it depends on, in milliseconds.
@@ -74,6 +85,7 @@ impl Default for TicketPolicy {
             deadline: DeadlinePolicy::Enforce,
             dependencies: Some(DependencyPolicy::default()),
             reporting: None,
+            compensation: None,
         }
     }
 }

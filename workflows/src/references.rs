@@ -50,6 +50,16 @@ pub fn references(
     Ok(found)
 }
 
+/// Makes every text of the value stand for itself: what looks like a reference in it refers to nothing.
+pub(crate) fn escaped(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains(OPEN) => *text = text.replace(OPEN, &format!("${OPEN}")),
+        Value::Array(items) => items.iter_mut().for_each(escaped),
+        Value::Object(entries) => entries.values_mut().for_each(escaped),
+        _ => {}
+    }
+}
+
 /// Whether any text holds a reference, escaped or not: nothing else changes when parameters are filled.
 pub(crate) fn mentioned(parameters: &BTreeMap<String, Value>) -> bool {
     fn within(value: &Value) -> bool {

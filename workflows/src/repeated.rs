@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use temporalio_common::RetryPolicy;
-use temporalio_workflow::{ActivityOptions, WorkflowCancellationToken};
+use temporalio_workflow::{ActivityCancellationType, ActivityOptions, WorkflowCancellationToken};
 
 /// Longest pause between two tries.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(10);
@@ -17,16 +17,16 @@ pub(crate) fn until_done(
     timeout: Duration,
     stop: impl Into<Option<WorkflowCancellationToken>>,
 ) -> ActivityOptions {
-    repeated(summary, timeout, stop, MAX_INTERVAL)
+    repeated(summary, timeout, stop, MAX_INTERVAL, ActivityCancellationType::TryCancel)
 }
 
-/// As [`until_done`], with pauses up to a minute.
+/// As [`until_done`], with pauses up to a minute; what is under way when `stop` comes is waited for.
 pub(crate) fn until_done_slowly(
     summary: &str,
     timeout: Duration,
     stop: impl Into<Option<WorkflowCancellationToken>>,
 ) -> ActivityOptions {
-    repeated(summary, timeout, stop, SLOW_INTERVAL)
+    repeated(summary, timeout, stop, SLOW_INTERVAL, ActivityCancellationType::WaitCancellationCompleted)
 }
 
 fn repeated(
@@ -34,9 +34,11 @@ fn repeated(
     timeout: Duration,
     stop: impl Into<Option<WorkflowCancellationToken>>,
     interval: Duration,
+    when_stopped: ActivityCancellationType,
 ) -> ActivityOptions {
     ActivityOptions::with_start_to_close_timeout(timeout)
         .maybe_cancellation_token(stop.into())
+        .cancellation_type(when_stopped)
         .retry_policy(RetryPolicy::builder().maximum_interval(interval).build())
         .summary(summary.to_owned())
         .build()

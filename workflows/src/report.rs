@@ -152,6 +152,9 @@ pub(crate) fn report(input: &TicketInput, machine: &Machine, run_id: &str, start
             set("external_state", json!(state.as_str()));
         }
     }
+    if let Some((ticket_id, action)) = machine.undone_by() {
+        set("compensation", json!({ "ticket_id": ticket_id, "action": action }));
+    }
     let dependencies = machine.depends().then(|| DependencyWait {
         satisfied: machine.released_ms().is_some(),
         waited_ms: (machine.released_ms().unwrap_or(ended_ms) - started_ms).max(0),

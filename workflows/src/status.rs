@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Ledger, Machine, State};
+use crate::machine::{Compensation, Ledger, Machine, State};
 use crate::orders::OrderRecord;
 use crate::waiting::Wait;
 
@@ -30,6 +30,9 @@ pub struct TicketStatus {
     /// The last orders that changed something, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<OrderRecord>,
+    /// What became of undoing what the failed ticket did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<Compensation>,
 }
 
 impl TicketStatus {
@@ -44,6 +47,7 @@ impl TicketStatus {
             wait: Wait::now(machine),
             paused: machine.is_paused(),
             orders: machine.orders().to_vec(),
+            compensation: machine.compensation().cloned(),
         }
     }
 }

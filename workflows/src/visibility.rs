@@ -20,7 +20,7 @@ pub const PHASE: SearchAttributeKey<String> = SearchAttributeKey::keyword("Ticke
 /// The stable error code of a failed ticket; absent otherwise.
 pub const ERROR_CODE: SearchAttributeKey<String> = SearchAttributeKey::keyword("TicketErrorCode");
 
-/// Whether a ticket counts against `MAX_CONCURRENT_TICKETS`.
+/// Whether a ticket counts against `MAX_CONCURRENT_TICKETS` (only ready ones do), and what became of its compensation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TicketPhase {
@@ -30,6 +30,14 @@ pub enum TicketPhase {
     Parked,
     /// Its result is out; only the ticket service has not heard of it yet.
     Reported,
+    /// It has failed, and what it did is being undone by another ticket.
+    Compensating,
+    /// That one has failed, and an operator is to say what happens.
+    CompensationFailed,
+    /// What it did has been undone.
+    Compensated,
+    /// An operator wants it to stay as it is.
+    CompensationSkipped,
 }
 
 impl TicketPhase {
@@ -40,6 +48,10 @@ impl TicketPhase {
             Self::Ready => "ready",
             Self::Parked => "parked",
             Self::Reported => "reported",
+            Self::Compensating => "compensating",
+            Self::CompensationFailed => "compensation_failed",
+            Self::Compensated => "compensated",
+            Self::CompensationSkipped => "compensation_skipped",
         }
     }
 }

@@ -61,6 +61,31 @@ pub enum WaitingFor {
         /// To whom it was owed when that was noticed.
         owed: BTreeSet<Owed>,
     },
+    /// The creation of the ticket that undoes it.
+    CompensationCreation {
+        /// That ticket.
+        ticket_id: String,
+        /// Which try this is, from 1.
+        attempt: u32,
+    },
+    /// The ticket that undoes it.
+    Compensation {
+        /// That ticket.
+        ticket_id: String,
+        /// Which try this is, from 1.
+        attempt: u32,
+    },
+    /// Somebody who says what becomes of a compensation that failed.
+    CompensationOrder {
+        /// The ticket that failed.
+        ticket_id: String,
+        /// Which try it was, from 1.
+        attempt: u32,
+        /// Its error code.
+        error_code: String,
+    },
+    /// The publication of what became of its compensation.
+    CompensationSettlement,
 }
 
 /// One wait of a ticket. Times are epoch milliseconds.
@@ -137,6 +162,34 @@ impl Wait {
                 None,
                 "the peer's answer, for which it is tried for ever; look at the peer and at the workers' logs",
             ),
+            State::CreatingCompensation { since_ms, attempt, ticket_id } => (
+                WaitingFor::CompensationCreation { ticket_id: ticket_id.clone(), attempt: *attempt },
+                Some(*since_ms),
+                None,
+                "the acknowledgement of the compensation ticket, which is tried for ever, or an order to skip it",
+            ),
+            State::Compensating { since_ms, until_ms, attempt, ticket_id } => (
+                WaitingFor::Compensation { ticket_id: ticket_id.clone(), attempt: *attempt },
+                Some(*since_ms),
+                Some(*until_ms),
+                "the end of the compensation ticket, or an order to skip it",
+            ),
+            State::CompensationFailed { since_ms, attempt, ticket_id, code } => (
+                WaitingFor::CompensationOrder {
+                    ticket_id: ticket_id.clone(),
+                    attempt: *attempt,
+                    error_code: code.clone(),
+                },
+                Some(*since_ms),
+                None,
+                "an order to resume the compensation or to skip it",
+            ),
+            State::SettlingCompensation { since_ms } => (
+                WaitingFor::CompensationSettlement,
+                Some(*since_ms),
+                None,
+                "the ticket service's answer about the ticket's status, which is asked for for ever",
+            ),
             State::Closed => return None,
         };
         Some(Self { waiting_for, since_ms, until_ms, unblocked_by: unblocked_by.to_owned() })
@@ -173,7 +226,20 @@ mod tests {
             Some(State::Reporting { .. }) => {
                 State::ReportStuck { since_ms: 9, owed: BTreeSet::from([Owed::TicketService]) }
             }
-            Some(State::ReportStuck { .. }) => State::Closed,
+            Some(State::ReportStuck { .. }) => {
+                State::CreatingCompensation { since_ms: 9, attempt: 1, ticket_id: "c1".to_owned() }
+            }
+            Some(State::CreatingCompensation { .. }) => {
+                State::Compensating { since_ms: 10, until_ms: 100, attempt: 1, ticket_id: "c1".to_owned() }
+            }
+            Some(State::Compensating { .. }) => State::CompensationFailed {
+                since_ms: 11,
+                attempt: 2,
+                ticket_id: "c2".to_owned(),
+                code: "timeout".to_owned(),
+            },
+            Some(State::CompensationFailed { .. }) => State::SettlingCompensation { since_ms: 12 },
+            Some(State::SettlingCompensation { .. }) => State::Closed,
             Some(State::Closed) => return None,
         })
     }
@@ -202,6 +268,20 @@ mod tests {
             State::ReportStuck { .. } => {
                 (json!({ "kind": "stuck_report", "owed": ["ticket_service"] }), json!(9), json!(null))
             }
+            State::CreatingCompensation { .. } => {
+                (json!({ "kind": "compensation_creation", "ticket_id": "c1", "attempt": 1 }), json!(9), json!(null))
+            }
+            State::Compensating { .. } => {
+                (json!({ "kind": "compensation", "ticket_id": "c1", "attempt": 1 }), json!(10), json!(100))
+            }
+            State::CompensationFailed { .. } => (
+                json!({ "kind": "compensation_order", "ticket_id": "c2", "attempt": 2, "error_code": "timeout" }),
+                json!(11),
+                json!(null),
+            ),
+            State::SettlingCompensation { .. } => {
+                (json!({ "kind": "compensation_settlement" }), json!(12), json!(null))
+            }
             State::Closed => (json!(null), json!(null), json!(null)),
         }
     }
@@ -225,6 +305,6 @@ mod tests {
             }
             state = next(Some(&current));
         }
-        assert_eq!(seen, 11);
+        assert_eq!(seen, 15);
     }
 }

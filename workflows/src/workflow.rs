@@ -7,6 +7,7 @@
     reason = "the macro expands to undocumented public marker types"
 )]
 
+mod compensating;
 mod ending;
 mod executing;
 mod waiting;
@@ -25,13 +26,14 @@ use temporalio_workflow::{
 use crate::dependencies::{DependencyOutcome, Subscription, understood};
 use crate::details::current_details;
 use crate::input::TicketInput;
-use crate::machine::{Command, Event, Machine, Verdict};
+use crate::machine::{Command, Compensation, CompensationState, Event, Machine, Row, Verdict};
 use crate::orders::{Order, OrderAnswer};
+use crate::outcome::{Failed, bounded};
 use crate::references::{fill, mentioned};
 use crate::report::report;
 use crate::status::TicketStatus;
-use crate::ticket_service::Owed;
-use crate::visibility::{DEADLINE, ERROR_CODE};
+use crate::ticket_service::{Owed, StatusUpdate};
+use crate::visibility::{DEADLINE, ERROR_CODE, PHASE};
 
 /// One ticket, from its record to its published result.
 #[workflow]
@@ -46,13 +48,15 @@ pub struct TicketWorkflow {
     subscribers: BTreeSet<String>,
     /// To whom reports are owed once the ticket has ended.
     owed: BTreeSet<Owed>,
+    /// The newest status that the ticket service has not taken, of a ticket that is being undone.
+    unnoted: Option<StatusUpdate>,
 }
 
 #[workflow_methods]
 impl TicketWorkflow {
     #[init]
-    pub fn new(_ctx: &WorkflowContextView, input: TicketInput) -> Self {
-        let machine = Machine::new(&input.ticket, &input.policy);
+    pub fn new(ctx: &WorkflowContextView, input: TicketInput) -> Self {
+        let machine = Machine::new(&input.ticket, &input.policy).of_run(ctx.run_id());
         let mut input = input;
         // Without dependencies there is nothing to wait for, but escaped references stand for their text all the same.
         if input.policy.dependencies.is_some()
@@ -63,7 +67,7 @@ impl TicketWorkflow {
             input.ticket.parameters = parameters;
         }
         let (told, orders) = (VecDeque::new(), VecDeque::new());
-        Self { input, machine, told, orders, subscribers: BTreeSet::new(), owed: BTreeSet::new() }
+        Self { input, machine, told, orders, subscribers: BTreeSet::new(), owed: BTreeSet::new(), unnoted: None }
     }
 
     /// Runs the ticket. A ticket that failed closes the workflow as *failed* with its stable code as failure type, a
@@ -94,10 +98,12 @@ impl TicketWorkflow {
                     };
                     step(ctx, event)
                 }
+                Command::Compensate { attempt, again } => compensating::undo(ctx, attempt, again).await,
                 Command::Close => break,
-                // `Stop` is carried out where the attempt runs, and no event above is ever out of place. A panic fails
-                // the workflow task, not the ticket: it stays open and visible until a worker knows better.
-                command @ (Command::Stop | Command::Ignore) => {
+                // `Stop` is carried out where the attempt runs, what follows the creation of an undo within it, and no
+                // event above is ever out of place. A panic fails the workflow task, not the ticket: it stays open and
+                // visible until a worker knows better.
+                command => {
                     unreachable!("the machine asked for {command:?} in {:?}", ctx.state(|s| s.machine.state().clone()))
                 }
             };
@@ -186,16 +192,23 @@ fn step(ctx: &WorkflowContext<TicketWorkflow>, event: Event) -> Command {
 }
 
 fn step_at(ctx: &WorkflowContext<TicketWorkflow>, now: i64, event: Event) -> Command {
-    let (command, details, deadline_ms) = ctx.state_mut(|s| {
-        let before = s.machine.deadline_ms();
+    let (command, details, deadline_ms, phase) = ctx.state_mut(|s| {
+        let (before, phase) = (s.machine.deadline_ms(), s.machine.compensation_phase());
+        let (state, name) = (s.machine.state().clone(), event.name());
         let command = s.machine.apply(now, event, || ctx.random::<f64>());
+        Row::tell(&state, name, &command, s.machine.state());
         let deadline_ms = s.machine.deadline_ms().filter(|deadline_ms| before != Some(*deadline_ms));
-        (command, current_details(&s.machine), deadline_ms)
+        let changed = s.machine.compensation_phase().filter(|now| phase != Some(*now));
+        (command, current_details(&s.machine), deadline_ms, changed)
     });
     ctx.set_current_details(details);
     if let Some(deadline_ms) = deadline_ms {
         let nanos = i32::try_from(deadline_ms.rem_euclid(1000) * 1_000_000).unwrap_or_default();
         ctx.upsert_search_attributes([DEADLINE.value_set(Timestamp::new(deadline_ms.div_euclid(1000), nanos))]);
+    }
+    if let Some(phase) = phase {
+        let code = ctx.state(|s| s.machine.verdict()?.failure().map(|failed| failed.code.clone())).unwrap_or_default();
+        ctx.upsert_search_attributes([PHASE.value_set(phase.as_str().to_owned()), ERROR_CODE.value_set(code)]);
     }
     command
 }
@@ -207,7 +220,7 @@ fn cancel_event(reason: Option<String>) -> Event {
 
 /// Closes the workflow as the verdict says.
 fn close(ctx: &WorkflowContext<TicketWorkflow>) -> WorkflowResult<String> {
-    let verdict = ctx.state(|s| s.machine.verdict().cloned());
+    let (verdict, compensation) = ctx.state(|s| (s.machine.verdict().cloned(), s.machine.compensation().cloned()));
     match verdict {
         Some(Verdict::Completed(completed)) => Ok(completed.evidence.to_string()),
         Some(Verdict::Cancelled(failed)) => {
@@ -216,10 +229,21 @@ fn close(ctx: &WorkflowContext<TicketWorkflow>) -> WorkflowResult<String> {
         }
         Some(Verdict::Failed(failed)) => {
             ctx.upsert_search_attributes([ERROR_CODE.value_set(failed.code.clone())]);
-            Err(ApplicationFailure::builder(failed.message).type_name(failed.code).non_retryable(true).build().into())
+            let message =
+                compensation.map_or_else(|| failed.message.clone(), |it| with_compensation(&failed.message, &it));
+            Err(ApplicationFailure::builder(message).type_name(failed.code).non_retryable(true).build().into())
         }
         None => Err(ApplicationFailure::non_retryable("the workflow ended without a verdict").into()),
     }
+}
+
+/// What the failure of a closed workflow says.
+fn with_compensation(message: &str, compensation: &Compensation) -> String {
+    let became = match &compensation.state {
+        CompensationState::Completed => format!("ticket {} has undone what it did", compensation.ticket_id),
+        _ => format!("what it did was not undone: the compensation (ticket {}) was skipped", compensation.ticket_id),
+    };
+    bounded(format!("{message}; {became}"), Failed::MAX_MESSAGE)
 }
 
 fn now_ms(ctx: &WorkflowContext<TicketWorkflow>) -> i64 {

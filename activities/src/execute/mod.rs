@@ -2,5 +2,9 @@
 
 pub mod local;
 mod noop;
+#[cfg(feature = "failpoints")]
+mod rehearsal;
 
 pub use noop::Noop;
+#[cfg(feature = "failpoints")]
+pub use rehearsal::RehearsedUndo;

@@ -45,6 +45,8 @@ impl Known {
         }
         let tickets = match self.status() {
             Some(TicketStatus { state: State::Parked { waiting_for, .. }, .. }) => waiting_for.clone(),
+            // It waits for the one that undoes it like for a dependency.
+            Some(TicketStatus { state: State::Compensating { ticket_id, .. }, .. }) => vec![ticket_id.clone()],
             None if self.state() == "parked" => self.run.dependencies.clone(),
             _ => Vec::new(),
         };
@@ -89,6 +91,13 @@ impl Known {
             Some(pending) if stops(pending) => return "stopping",
             Some(_) => return "executing",
             None => {}
+        }
+        match self.run.phase.as_deref() {
+            Some("compensation_failed") => return "compensation_failed",
+            Some("compensating") if self.pending("compensate").is_some() => return "creating_compensation",
+            Some("compensating") => return "compensating",
+            Some("compensated" | "compensation_skipped") => return "settling_compensation",
+            _ => {}
         }
         for (activity, state) in [
             ("report", "reporting"),
@@ -181,6 +190,30 @@ impl Known {
                 None,
                 "the Temporal server's answers with the outputs that its parameters refer to",
             ),
+            "creating_compensation" => Waiting::new(
+                json!({ "kind": "compensation_creation" }),
+                since("compensate"),
+                None,
+                "the acknowledgement of the compensation ticket, or an order to skip it",
+            ),
+            "compensating" => Waiting::new(
+                json!({ "kind": "compensation" }),
+                timer.and_then(|(since_ms, _)| since_ms),
+                timer.and_then(|(_, until_ms)| until_ms),
+                "the end of the compensation ticket, and a worker that takes note of it",
+            ),
+            "compensation_failed" => Waiting::new(
+                json!({ "kind": "compensation_order" }),
+                None,
+                None,
+                "an order to resume the compensation or to skip it, and a worker that carries it out",
+            ),
+            "settling_compensation" => Waiting::new(
+                json!({ "kind": "compensation_settlement" }),
+                since("set_status"),
+                None,
+                "the ticket service's answer about the ticket's status",
+            ),
             "parked" => {
                 let tickets: Vec<_> =
                     self.run.dependencies.iter().take(State::MOST_NAMED).map(|id| clean(id)).collect();
@@ -212,6 +245,9 @@ fn activity_of(kind: &str) -> Option<&'static str> {
         "publication" => "report",
         "dependency_lookup" => "register",
         "outputs" => "collect",
+        "compensation_creation" => "compensate",
+        "compensation" => "register",
+        "compensation_settlement" => "set_status",
         _ => return None,
     })
 }
@@ -232,7 +268,9 @@ impl Waiting {
     fn of(mut wait: Wait) -> Self {
         match &mut wait.waiting_for {
             WaitingFor::Stop { reason, .. } => *reason = clean(reason),
-            WaitingFor::Retry { error_code, .. } => *error_code = clean(error_code),
+            WaitingFor::CompensationOrder { error_code, .. } | WaitingFor::Retry { error_code, .. } => {
+                *error_code = clean(error_code)
+            }
             WaitingFor::Dependencies { tickets, .. } => tickets.iter_mut().for_each(|id| *id = clean(id)),
             _ => {}
         }

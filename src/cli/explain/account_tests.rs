@@ -20,6 +20,7 @@ fn nobody() -> Answer {
 
 fn answered(state: State) -> Answer {
     Answer::Status(Box::new(TicketStatus {
+        compensation: None,
         orders: Vec::new(),
         paused: false,
         ticket_id: "t-1".to_owned(),
@@ -77,6 +78,39 @@ fn what_a_worker_answers_is_told_as_it_is() {
             T0 + 8,
             None,
         ),
+        (
+            State::CreatingCompensation { since_ms: T0 + 8, attempt: 1, ticket_id: "u".to_owned() },
+            "creating_compensation",
+            "compensation_creation",
+            T0 + 8,
+            None,
+        ),
+        (
+            State::Compensating { since_ms: T0 + 9, until_ms: T0 + 90, attempt: 2, ticket_id: "u".to_owned() },
+            "compensating",
+            "compensation",
+            T0 + 9,
+            Some(T0 + 90),
+        ),
+        (
+            State::CompensationFailed {
+                since_ms: T0 + 10,
+                attempt: 1,
+                ticket_id: "u".to_owned(),
+                code: "timeout".to_owned(),
+            },
+            "compensation_failed",
+            "compensation_order",
+            T0 + 10,
+            None,
+        ),
+        (
+            State::SettlingCompensation { since_ms: T0 + 11 },
+            "settling_compensation",
+            "compensation_settlement",
+            T0 + 11,
+            None,
+        ),
     ] {
         let told = account(&known(running(), answered(state)));
         assert_eq!(told.state, word);
@@ -97,6 +131,11 @@ fn without_an_answer_the_description_says_what_it_can() {
     let timer = || Recent { timer: Some((Some(T0 + 2_000), Some(T0 + 30_000))), ..Recent::default() };
     let parked =
         Run { phase: Some("parked".to_owned()), dependencies: vec!["a".to_owned(), "b".to_owned()], ..running() };
+    let in_phase = |phase: &str, pending: Option<Pending>| Run {
+        phase: Some(phase.to_owned()),
+        pending: pending.into_iter().collect(),
+        ..running()
+    };
     let with = |pending: Pending| Run { pending: vec![pending], ..running() };
     let task = Run { workflow_task: Some(WorkflowTask { attempt: 1, scheduled_ms: Some(T0 + 3_000) }), ..running() };
     for (run, recent, state, kind, since_ms, until_ms) in [
@@ -106,6 +145,24 @@ fn without_an_answer_the_description_says_what_it_can() {
         (with(pending("register", Started, 1)), None, "registering", "dependency_lookup", T0 + 1_000, None),
         (with(pending("collect", Started, 1)), None, "collecting", "outputs", T0 + 1_000, None),
         (parked, Some(timer()), "parked", "dependencies", T0, Some(T0 + 30_000)),
+        (
+            in_phase("compensating", Some(pending("compensate", Scheduled, 2))),
+            None,
+            "creating_compensation",
+            "compensation_creation",
+            T0 + 1_000,
+            None,
+        ),
+        (in_phase("compensating", None), Some(timer()), "compensating", "compensation", T0 + 2_000, Some(T0 + 30_000)),
+        (in_phase("compensation_failed", None), None, "compensation_failed", "compensation_order", T0, None),
+        (
+            in_phase("compensated", Some(pending("set_status", Started, 1))),
+            None,
+            "settling_compensation",
+            "compensation_settlement",
+            T0 + 1_000,
+            None,
+        ),
         (running(), Some(timer()), "retry_wait", "retry", T0 + 2_000, Some(T0 + 30_000)),
         (task, None, "unknown", "worker", T0 + 3_000, None),
         (running(), None, "unknown", "worker", T0, None),

@@ -53,7 +53,7 @@ fn open(sentences: &mut Vec<String>, account: &Account, known: &Known, waiting_f
     }
     let until = account.until.as_deref().map(|until| match waiting_for["kind"].as_str() {
         Some("retry") => format!("The wait ends at {until}"),
-        Some("dependencies") => format!("It looks again at {until}"),
+        Some("dependencies" | "compensation") => format!("It looks again at {until}"),
         _ => format!("It ends at {until} at the latest"),
     });
     sentences.extend(until.map(|until| format!("{until}.")));
@@ -158,6 +158,14 @@ fn doing(waiting_for: &Value) -> String {
                 text("error_code")
             ),
         },
+        "compensation_creation" => format!("is to be undone: {} is being created", undoing(waiting_for)),
+        "compensation" => format!("is being undone by {}", undoing(waiting_for)),
+        "compensation_order" => {
+            let code = Some(text("error_code")).filter(|it| !it.is_empty());
+            let code = code.map(|code| format!(" with {code}")).unwrap_or_default();
+            format!("was not undone: {} ended{code}, and somebody has to say what happens", undoing(waiting_for))
+        }
+        "compensation_settlement" => "has been undone, or was not to be, and tells the ticket service".to_owned(),
         "publication" => "has its outcome and reports it".to_owned(),
         "stuck_report" => {
             let owed: Vec<_> = waiting_for["owed"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -169,6 +177,15 @@ fn doing(waiting_for: &Value) -> String {
             text("last_failure")
         ),
         other => format!("waits for {other}"),
+    }
+}
+
+/// The ticket that undoes another, as far as known.
+fn undoing(waiting_for: &Value) -> String {
+    match (waiting_for["ticket_id"].as_str(), waiting_for["attempt"].as_u64()) {
+        (Some(id), Some(attempt)) if attempt > 1 => format!("ticket {} (try {attempt})", clean(id)),
+        (Some(id), _) => format!("ticket {}", clean(id)),
+        (None, _) => "a COMPENSATE ticket".to_owned(),
     }
 }
 

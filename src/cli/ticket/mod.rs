@@ -63,6 +63,17 @@ enum TicketCommand {
         #[arg(long, value_name = "TICKET_ID", value_parser = ticket_id)]
         dependency: String,
     },
+    /// Say what becomes of undoing what a failed ticket did
+    #[command(subcommand)]
+    Compensation(CompensationCommand),
+}
+
+#[derive(Subcommand)]
+enum CompensationCommand {
+    /// Try an undo that failed once more, with a COMPENSATE ticket of its own
+    Resume(Common),
+    /// Leave what the ticket did as it is, and close it as failed
+    Skip(Common),
 }
 
 #[derive(Args)]
@@ -118,6 +129,8 @@ impl TicketCommand {
             Self::Resume(common) => (common, Verb::Resume),
             Self::Retry(common) => (common, Verb::RetryNow),
             Self::ExtendDeadline { common, to } => (common, Verb::ExtendDeadline { deadline_ms: to }),
+            Self::Compensation(CompensationCommand::Resume(common)) => (common, Verb::ResumeCompensation),
+            Self::Compensation(CompensationCommand::Skip(common)) => (common, Verb::SkipCompensation),
             Self::SkipDependency { common, dependency } => (common, Verb::SkipDependency { ticket_id: dependency }),
         }
     }

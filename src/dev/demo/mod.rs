@@ -33,7 +33,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let base = MapSource::process().context(".env cannot be read")?;
     let config = Config::read(&stack.source(base, &ports))?;
     let (kafka, temporal) = (config.kafka.clone(), config.temporal.clone());
-    let worker = worker::start(config, WorkerOptions { noop_runtime: true }).await?;
+    let worker = worker::start(config, WorkerOptions { noop_runtime: true, ..WorkerOptions::default() }).await?;
     let health = worker.health.clone();
     let http = worker.http;
 

@@ -10,7 +10,7 @@ const KEPT: usize = 20;
 const LATEST_DEADLINE_MS: i64 = 253_402_300_799_999;
 
 /// What an order that makes sense comes to, in words for people.
-enum Effect {
+pub(super) enum Effect {
     /// The ticket is so already.
     Already(String),
     /// It changes.
@@ -121,6 +121,9 @@ impl Machine {
                     _ => Command::Ignore,
                 }
             }
+            (verb @ (Verb::ResumeCompensation | Verb::SkipCompensation), state) => {
+                self.order_compensation(&verb, &state, now_ms)
+            }
             (Verb::RetryNow, _) => Command::Ignore,
         }
     }
@@ -149,6 +152,12 @@ impl Machine {
         {
             return Ok(Already(format!("it is being cancelled already ({reason})")));
         }
+        if let Verb::ResumeCompensation | Verb::SkipCompensation = verb {
+            return self.weigh_compensation(verb);
+        }
+        if let Some(under_way) = self.compensation_under_way() {
+            return Err(format!("it has ended as {}, and {under_way}", self.ending()));
+        }
         if self.verdict.is_some() {
             return Err(format!("it has ended as {}", self.ending()));
         }
@@ -176,6 +185,7 @@ impl Machine {
             },
             Verb::ExtendDeadline { deadline_ms } => self.weigh_deadline(now_ms, *deadline_ms),
             Verb::SkipDependency { ticket_id } => self.weigh_skip(ticket_id),
+            Verb::ResumeCompensation | Verb::SkipCompensation => self.weigh_compensation(verb),
         }
     }
 
@@ -232,7 +242,7 @@ impl Machine {
     }
 
     /// The state in words.
-    fn doing(&self) -> String {
+    pub(super) fn doing(&self) -> String {
         match &self.state {
             State::Received => "not begun".to_owned(),
             State::Registering { .. } => "asking the tickets it depends on".to_owned(),
@@ -243,6 +253,10 @@ impl Machine {
             State::RetryWait { attempt, .. } => format!("waiting to repeat attempt {attempt}"),
             State::Paused { .. } => "paused".to_owned(),
             State::Reporting { .. } | State::ReportStuck { .. } => "reporting its result".to_owned(),
+            State::CreatingCompensation { ticket_id, .. } => format!("creating ticket {ticket_id}, which undoes it"),
+            State::Compensating { ticket_id, .. } => format!("being undone by ticket {ticket_id}"),
+            State::CompensationFailed { ticket_id, .. } => format!("not undone: ticket {ticket_id} failed"),
+            State::SettlingCompensation { .. } => "telling what became of its compensation".to_owned(),
             State::Closed => "closed".to_owned(),
         }
     }

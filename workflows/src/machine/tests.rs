@@ -4,6 +4,7 @@ use super::*;
 use crate::dependencies::{DependencyOutcome, Registered};
 use crate::outcome::{Completed, Evidence, ExecutionReport};
 
+mod compensation;
 mod dependencies;
 mod orders;
 

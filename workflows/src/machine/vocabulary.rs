@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dependencies::{DependencyOutcome, Registered};
+use crate::dependencies::{DependencyOutcome, DependencyState, Registered};
 use crate::execution::ExecuteResponse;
 use crate::orders::Order;
 use crate::outcome::{Completed, Failed};
@@ -88,6 +88,42 @@ pub enum State {
         /// To whom it was owed when that was noticed.
         owed: BTreeSet<Owed>,
     },
+    /// It has failed, its result is published, and the ticket that undoes what it did is being created.
+    CreatingCompensation {
+        /// Since when.
+        since_ms: i64,
+        /// Which try at undoing it this is, from 1.
+        attempt: u32,
+        /// The ticket that undoes it.
+        ticket_id: String,
+    },
+    /// The ticket that undoes it is waited for.
+    Compensating {
+        /// Since that ticket was created.
+        since_ms: i64,
+        /// When to look how it stands if it does not tell.
+        until_ms: i64,
+        /// Which try at undoing it this is, from 1.
+        attempt: u32,
+        /// The ticket that undoes it.
+        ticket_id: String,
+    },
+    /// The ticket that should have undone it has failed: somebody is to say what happens.
+    CompensationFailed {
+        /// Since when.
+        since_ms: i64,
+        /// Which try at undoing it this was, from 1.
+        attempt: u32,
+        /// The ticket that failed.
+        ticket_id: String,
+        /// Its error code.
+        code: String,
+    },
+    /// What became of the compensation is being told.
+    SettlingCompensation {
+        /// Since when.
+        since_ms: i64,
+    },
     /// Published.
     Closed,
 }
@@ -147,6 +183,12 @@ pub enum Event {
     ReportOverdue(BTreeSet<Owed>),
     /// The result is published.
     Published,
+    /// The compensation ticket is created.
+    CompensationCreated,
+    /// How the compensation ticket stands.
+    CompensationStands(DependencyState),
+    /// What became of the compensation is told.
+    CompensationSettled,
 }
 
 /// What to do next.
@@ -186,6 +228,24 @@ pub enum Command {
     },
     /// Publish the verdict.
     Publish,
+    /// Create the ticket that undoes this one.
+    Compensate {
+        /// Which try this is, from 1.
+        attempt: u32,
+        /// Whether it was created before, and did not appear.
+        again: bool,
+    },
+    /// Ask how that ticket stands, and see to it that it tells.
+    FollowCompensation,
+    /// Wait for it to tell, holding nothing.
+    AwaitCompensation {
+        /// Until then, epoch milliseconds.
+        until_ms: i64,
+    },
+    /// Wait until somebody says what becomes of a compensation that failed, holding nothing.
+    AwaitOperator,
+    /// Tell what became of the compensation.
+    SettleCompensation,
     /// Close the workflow.
     Close,
     /// Nothing: the event changed nothing.

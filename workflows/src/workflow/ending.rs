@@ -55,7 +55,11 @@ async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recor
         let finish = Finish { report: report.clone(), tell: tell.clone(), status: status.clone() };
         done = ctx.execute_local_activity(TicketActivities::finish, finish, local()).await.unwrap_or_default();
     }
-    let status = status.filter(|_| done.status.is_none());
+    let mut status = status.filter(|_| done.status.is_none());
+    // What is to be undone does not wait for the ticket service: it is told beside that.
+    if ctx.state(|s| s.machine.undone_by().is_some()) {
+        ctx.state_mut(|s| s.unnoted = status.take());
+    }
     let owed = [
         (!done.published).then_some(Owed::Results),
         status.as_ref().map(|_| Owed::TicketService),
@@ -119,15 +123,20 @@ async fn watch(ctx: &WorkflowContext<TicketWorkflow>, since_ms: i64) {
     }
 }
 
+/// A status is tried at the ticket service until it is taken or `stop` is cancelled.
+pub(super) fn until_noted(stop: WorkflowCancellationToken) -> ActivityOptions {
+    until_done_slowly("ticket service", REPORT_TIMEOUT, stop)
+}
+
 async fn note_until_noted(ctx: &WorkflowContext<TicketWorkflow>, status: StatusUpdate) {
-    let options = || until_done_slowly("ticket service", REPORT_TIMEOUT, WorkflowCancellationToken::new());
+    let options = || until_noted(WorkflowCancellationToken::new());
     while ctx.execute_activity(TicketActivities::set_status, status.clone(), options()).await.is_err() {
         pause(ctx).await;
     }
 }
 
 /// Whoever is to be told, and is then not any more.
-fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<String>) -> Option<Tell> {
+pub(super) fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<String>) -> Option<Tell> {
     let subscribers: BTreeSet<_> =
         ctx.state_mut(|s| std::mem::take(&mut s.subscribers)).into_iter().chain(list).collect();
     if subscribers.is_empty() {
@@ -139,7 +148,7 @@ fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<String>) -> O
     })
 }
 
-async fn tell_all(ctx: &WorkflowContext<TicketWorkflow>, tell: Tell) {
+pub(super) async fn tell_all(ctx: &WorkflowContext<TicketWorkflow>, tell: Tell) {
     if ctx.execute_local_activity(TicketActivities::tell, tell.clone(), local()).await.is_err() {
         tell_until_told(ctx, tell).await;
     }
@@ -152,7 +161,7 @@ fn for_ever(summary: &str) -> ActivityOptions {
 
 /// The server retries for ever, so only a defect (a panic, a broken answer) ends such an activity with an error. What is
 /// owed is still owed.
-async fn pause(ctx: &WorkflowContext<TicketWorkflow>) {
+pub(super) async fn pause(ctx: &WorkflowContext<TicketWorkflow>) {
     let pause = TimerOptions::builder(MAX_INTERVAL).cancellation_token(WorkflowCancellationToken::new()).build();
     ctx.timer(pause).await;
 }

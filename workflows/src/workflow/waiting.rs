@@ -117,12 +117,12 @@ where
 }
 
 /// A wait for orders that a cancelled workflow does not end: that is seen by what it cancels.
-fn whatever_happens() -> WaitConditionOptions {
+pub(super) fn whatever_happens() -> WaitConditionOptions {
     WaitConditionOptions::builder().cancellation_token(WorkflowCancellationToken::new()).build()
 }
 
 /// Hears the next order. `None`: what the ticket does goes on.
-fn heard(ctx: &WorkflowContext<TicketWorkflow>) -> Option<Command> {
+pub(super) fn heard(ctx: &WorkflowContext<TicketWorkflow>) -> Option<Command> {
     let order = ctx.state_mut(|s| s.orders.pop_front())?;
     Some(step(ctx, Event::Ordered(order))).filter(|command| *command != Command::Ignore)
 }
@@ -144,7 +144,7 @@ pub(super) async fn hold(ctx: &mut WorkflowContext<TicketWorkflow>, until_ms: Op
     wait(ctx, left, "deadline of the paused ticket", &Command::Hold { until_ms }).await
 }
 
-fn left(ctx: &WorkflowContext<TicketWorkflow>, until_ms: i64) -> Duration {
+pub(super) fn left(ctx: &WorkflowContext<TicketWorkflow>, until_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(until_ms - now_ms(ctx)).unwrap_or(0))
 }
 

@@ -117,6 +117,8 @@ fn every_verb_in_every_state() {
         (extend(-1), "-----------"),
         (skip("a"), "+++=-------"),
         (skip("x"), "-----------"),
+        (Verb::ResumeCompensation, "-----------"),
+        (Verb::SkipCompensation, "-----------"),
     ] {
         assert_eq!(weighed(&verb), expected, "{verb:?} in {STATES:?}");
     }

@@ -1,0 +1,236 @@
+//! Every row of the transition table, taken by tickets on a server: `docs/ticket-states.md` against what they did.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt as _, StreamExt as _};
+use ticket_workflows::{Row, Verb};
+
+use crate::table;
+use crate::world::{HOUR, Scenario, world};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// The server and the worker of each is a process or two; machines are small.
+const AT_ONCE: usize = 6;
+/// Longer than the server gives an attempt of a second: one and a half, and thirty to stop.
+const IGNORES: Duration = Duration::from_secs(34);
+
+static SEEN: Mutex<BTreeSet<Row>> = Mutex::new(BTreeSet::new());
+
+/// Rows that no ticket takes unless something breaks at one moment, by state and event, and why.
+const OUT_OF_REACH: [(&str, &str, &str); 0] = [];
+
+fn cancel() -> Verb {
+    Verb::Cancel { preempted_by: None, grace_ms: None }
+}
+
+fn skip(name: &str) -> Verb {
+    Verb::SkipDependency { ticket_id: name.to_owned() }
+}
+
+fn extend(to: Duration) -> Verb {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now");
+    Verb::ExtendDeadline { deadline_ms: i64::try_from((now + to).as_millis()).expect("a time") }
+}
+
+/// `b` depends on `a`, and waits for it for long.
+fn b_after_a() -> Scenario {
+    world().setting("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "864000").ticket("b").depends_on("a")
+}
+
+fn parked() -> Scenario {
+    b_after_a().ticket("a").never_comes()
+}
+
+/// `b` waits for two.
+fn b_after_both() -> Scenario {
+    b_after_a().depends_on("c")
+}
+
+fn undone() -> Scenario {
+    world().setting("COMPENSATION_ENABLED", "true").ticket("a").fails_with("execution_failed")
+}
+
+fn waiting_to_retry() -> Scenario {
+    world().ticket("a").retries(1).stumbles("execution_failed", Some(4 * HOUR))
+}
+
+fn hanging() -> Scenario {
+    world().ticket("a").hangs()
+}
+
+fn scenarios() -> Vec<(&'static str, Scenario)> {
+    let resume = || Verb::ResumeCompensation;
+    let leave = || Verb::SkipCompensation;
+    vec![
+        // Received.
+        ("cancelled before it is seen", world().ticket("a").cancel(Duration::ZERO, "a").worker_comes_last()),
+        (
+            "ordered to pause before it is seen",
+            world().ticket("a").order(Duration::ZERO, "a", Verb::Pause).worker_comes_last(),
+        ),
+        (
+            "ordered to end before it is seen",
+            world().ticket("a").order(Duration::ZERO, "a", cancel()).worker_comes_last(),
+        ),
+        (
+            "given time before it is seen",
+            world().ticket("a").order(Duration::ZERO, "a", extend(20_000 * HOUR)).worker_comes_last(),
+        ),
+        ("expired", world().ticket("a").deadline_in(Duration::ZERO)),
+        // Parked.
+        ("released", b_after_a().parameter("${dependencies.a.output.made_by}").ticket("a").after(HOUR)),
+        (
+            "asked for what is not there",
+            b_after_a().parameter("${dependencies.a.output.nothing}").ticket("a").after(HOUR),
+        ),
+        ("released at once", world().ticket("a").ticket("b").after(HOUR).depends_on("a")),
+        ("released by the second", b_after_both().ticket("a").after(HOUR).ticket("c").after(HOUR)),
+        ("failed by one", b_after_a().ticket("a").after(HOUR).fails_with("execution_failed")),
+        ("depends on itself", world().ticket("a").depends_on("a")),
+        ("never heard of", world().ticket("b").depends_on("a").ticket("a").never_comes()),
+        ("known and slow", b_after_a().ticket("a").retries(1).stumbles("execution_failed", Some(300 * HOUR))),
+        ("parked and cancelled", parked().cancel(HOUR, "b")),
+        ("parked and ordered to end", parked().order(HOUR, "b", cancel())),
+        ("parked and given time", parked().deadline_in(HOUR).order(HOUR / 2, "b", extend(4 * HOUR)).cancel(HOUR, "b")),
+        ("parked and skipped", parked().order(HOUR, "b", skip("a"))),
+        (
+            "one of two skipped, which fails",
+            b_after_both()
+                .order(HOUR, "b", skip("a"))
+                .ticket("a")
+                .fails_with("execution_failed")
+                .ticket("c")
+                .after(HOUR),
+        ),
+        (
+            "paused while parked",
+            b_after_a().order(HOUR, "b", Verb::Pause).ticket("a").after(HOUR).order(HOUR, "b", Verb::Resume),
+        ),
+        // Executing.
+        ("failed", world().ticket("a").fails_with("execution_failed")),
+        ("failed too often", world().ticket("a").stumbles("execution_failed", None)),
+        (
+            "failed after a pause",
+            waiting_to_retry().order(Duration::ZERO, "a", Verb::Pause).order(HOUR, "a", Verb::Resume),
+        ),
+        ("stopped by a cancel", hanging().cancel(SECOND, "a")),
+        ("stopped by an order", hanging().order(SECOND, "a", cancel())),
+        ("completed in spite of a cancel", world().ticket("a").takes(2 * SECOND).cancel(SECOND, "a")),
+        (
+            "failed when it was stopped",
+            world().ticket("a").takes_and_stumbles(2 * SECOND, "execution_failed").cancel(SECOND, "a"),
+        ),
+        (
+            "not stopped within the grace",
+            world().ticket("a").takes(4 * SECOND).order(
+                SECOND,
+                "a",
+                Verb::Cancel { preempted_by: None, grace_ms: Some(1_000) },
+            ),
+        ),
+        (
+            "stopped before a worker took it",
+            hanging()
+                .setting("MAX_CONCURRENT_TASKS", "1")
+                .ticket("b")
+                .after(SECOND)
+                .cancel(SECOND, "b")
+                .cancel(SECOND, "a"),
+        ),
+        (
+            "paused and timed out",
+            world()
+                .ticket("a")
+                .attempt_timeout(SECOND)
+                .retries(1)
+                .takes(IGNORES)
+                .order(SECOND, "a", Verb::Pause)
+                .order(45 * SECOND, "a", Verb::Resume),
+        ),
+        ("timed out", world().ticket("a").attempt_timeout(SECOND).takes(IGNORES)),
+        ("timed out and repeated", world().ticket("a").attempt_timeout(SECOND).retries(1).takes(IGNORES)),
+        (
+            "timed out while it was stopped",
+            world().ticket("a").attempt_timeout(SECOND).takes(IGNORES).cancel(SECOND, "a"),
+        ),
+        // A retry, and a pause.
+        ("retried", waiting_to_retry()),
+        ("retried at once", waiting_to_retry().order(HOUR, "a", Verb::RetryNow)),
+        ("cancelled before the retry", waiting_to_retry().cancel(HOUR, "a")),
+        ("ordered to end before the retry", waiting_to_retry().order(HOUR, "a", cancel())),
+        ("paused before the retry", waiting_to_retry().order(HOUR, "a", Verb::Pause).order(HOUR, "a", Verb::Resume)),
+        (
+            "resumed after the retry was due",
+            waiting_to_retry().order(HOUR, "a", Verb::Pause).order(9 * HOUR, "a", Verb::Resume),
+        ),
+        ("cancelled while paused", waiting_to_retry().order(HOUR, "a", Verb::Pause).cancel(HOUR, "a")),
+        ("ordered to end while paused", waiting_to_retry().order(HOUR, "a", Verb::Pause).order(HOUR, "a", cancel())),
+        ("expired while paused", waiting_to_retry().deadline_in(24 * HOUR).order(HOUR, "a", Verb::Pause)),
+        (
+            "given time while paused",
+            waiting_to_retry().deadline_in(24 * HOUR).order(HOUR, "a", Verb::Pause).order(HOUR, "a", extend(48 * HOUR)),
+        ),
+        // The report.
+        (
+            "reported late",
+            world()
+                .setting("REPORT_STUCK_AFTER_SECONDS", "60")
+                .results_away(Duration::ZERO)
+                .ticket("a")
+                .results_back(HOUR),
+        ),
+        (
+            "reported late and undone",
+            world()
+                .setting("COMPENSATION_ENABLED", "true")
+                .setting("REPORT_STUCK_AFTER_SECONDS", "60")
+                .results_away(Duration::ZERO)
+                .ticket("a")
+                .fails_with("execution_failed")
+                .results_back(HOUR),
+        ),
+        // Its compensation.
+        ("undone", undone()),
+        ("undone slowly", undone().undo_takes(3 * SECOND)),
+        ("not undone, then undone", undone().undo_fails_with("execution_failed").order(HOUR, "a", resume())),
+        ("not undone, and left", undone().undo_fails_with("execution_failed").order(HOUR, "a", leave())),
+        ("left while it is undone", undone().undo_takes(5 * SECOND).order(SECOND, "a", leave())),
+        ("undone late, by the second record", undone().undos_lost(1)),
+        ("undone by none, then by the third record", undone().undos_lost(2).order(HOUR, "a", resume())),
+        ("undone by none, then by the first record", undone().undos_lost(2).undo_comes(HOUR, "a")),
+        (
+            "undone by none, then not by the first record",
+            undone().undos_lost(2).undo_fails_with("execution_failed").undo_comes(HOUR, "a").order(HOUR, "a", leave()),
+        ),
+        ("left before its undo is published", undone().undos_refused().order(HOUR, "a", leave())),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_table_is_taken_by_tickets_on_a_server() {
+    Row::watch(|row| {
+        SEEN.lock().expect("no panic").insert(row);
+    });
+    // All of them, whatever becomes of one: what is missing at the end says more than the first failure.
+    let runs = scenarios().into_iter().map(|(name, scenario)| async move {
+        let begun = Instant::now();
+        let broken = AssertUnwindSafe(scenario.run()).catch_unwind().await.is_err();
+        eprintln!("{name}: {} after {:?}", if broken { "broken" } else { "ended" }, begun.elapsed());
+        broken.then_some(name)
+    });
+    let broken: Vec<_> = futures::stream::iter(runs).buffer_unordered(AT_ONCE).collect().await;
+    let broken: Vec<_> = broken.into_iter().flatten().collect();
+    let table = table::rows();
+    let seen = SEEN.lock().expect("no panic").clone();
+    let reachable =
+        |row: &&Row| !OUT_OF_REACH.iter().any(|(state, event, _)| (*state, *event) == (row.state, row.event));
+    let unseen: Vec<_> = table.difference(&seen).filter(reachable).collect();
+    let unknown: Vec<_> = seen.difference(&table).collect();
+    eprintln!("{} of {} rows seen", table.intersection(&seen).count(), table.len());
+    assert!(unknown.is_empty(), "rows that docs/ticket-states.md lacks: {unknown:#?}");
+    assert!(unseen.is_empty(), "rows that no scenario takes: {unseen:#?}");
+    assert!(broken.is_empty(), "scenarios that did not end: {broken:?}");
+}
