@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
-use temporalio_client::{Client, NamespacedClient as _};
+use temporalio_client::{Client, NamespacedClient as _, WorkflowQueryOptions};
 use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::enums::v1::{
     UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
@@ -26,7 +26,7 @@ use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, Tick
 use ticket_schemas::{ExecutionStatus, TaskType, decode_json_ticket};
 use ticket_workflows::payload::encoded;
 use ticket_workflows::{
-    Failed, FailureClass, ORDER_UPDATE, Order, RecordPosition, Report, TraceContext, Verb, workflow_id,
+    Failed, FailureClass, ORDER_UPDATE, Order, RecordPosition, Report, TicketWorkflow, TraceContext, Verb, workflow_id,
 };
 use tonic::Request;
 use worker_agents::bridge::decision::Decision;
@@ -46,7 +46,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A scenario without tickets.
 pub(crate) fn world() -> Scenario {
-    Scenario { settings: Vec::new(), steps: Vec::new(), worker_comes_last: false }
+    Scenario { settings: Vec::new(), steps: Vec::new(), worker_comes_last: false, in_real_time: false }
 }
 
 /// What happens, in order.
@@ -54,6 +54,7 @@ pub(crate) struct Scenario {
     settings: Vec<(&'static str, &'static str)>,
     steps: Vec<Step>,
     worker_comes_last: bool,
+    in_real_time: bool,
 }
 
 enum Step {
@@ -61,6 +62,8 @@ enum Step {
     Order { after: Duration, name: &'static str, verb: Verb },
     Cancel { after: Duration, name: &'static str },
     Undo { after: Duration, name: &'static str },
+    Await { name: &'static str, state: &'static str },
+    Nothing { after: Duration },
     Results { after: Duration, away: bool },
 }
 
@@ -178,6 +181,26 @@ impl Scenario {
         self
     }
 
+    /// So much time passes.
+    pub(crate) fn time(mut self, after: Duration) -> Self {
+        self.steps.push(Step::Nothing { after });
+        self
+    }
+
+    /// What follows waits until a worker says that the ticket is in this state.
+    pub(crate) fn once(mut self, name: &'static str, state: &'static str) -> Self {
+        self.steps.push(Step::Await { name, state });
+        self
+    }
+
+    /// On the development server, which skips no time, and lacks nothing that tickets need: the other one fails to read
+    /// histories backwards, does not let a workflow say that it was cancelled when nobody has asked its server for that, and
+    /// gives attempts that run more time than they have.
+    pub(crate) fn in_real_time(mut self) -> Self {
+        self.in_real_time = true;
+        self
+    }
+
     /// No worker is there until all this has happened.
     pub(crate) fn worker_comes_last(mut self) -> Self {
         self.worker_comes_last = true;
@@ -230,7 +253,7 @@ impl Scenario {
 
     /// Runs all of it, to the last result.
     pub(crate) async fn run(self) -> Ended {
-        let server = Server::start();
+        let server = Server::start(self.in_real_time);
         let config = config(&server, &self.settings);
         let client = server.connect(&config).await;
         temporal::create_search_attributes(&client, &ticket_workflows::search_attributes()).await.expect("created");
@@ -300,13 +323,22 @@ impl Scenario {
                 | Step::Cancel { after, .. }
                 | Step::Undo { after, .. }
                 | Step::Results { after, .. } => *after,
+                Step::Nothing { after } => *after,
+                Step::Await { .. } => Duration::ZERO,
             };
-            if !after.is_zero() {
+            if self.in_real_time {
+                tokio::time::sleep(after).await;
+            } else if !after.is_zero() {
                 let sleep = Request::new(SleepRequest { duration: after.try_into().ok() });
                 clock.unlock_time_skipping_with_sleep(sleep).await.expect("time passes");
             }
-            let now = clock.get_current_time(Request::new(())).await.expect("time").into_inner().time.expect("time");
-            let now = SystemTime::try_from(now).expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("now");
+            let now = if self.in_real_time {
+                SystemTime::now()
+            } else {
+                let now = clock.get_current_time(Request::new(())).await.expect("time").into_inner();
+                SystemTime::try_from(now.time.expect("time")).expect("a time")
+            };
+            let now = now.duration_since(SystemTime::UNIX_EPOCH).expect("now");
             match step {
                 Step::Record(ticket) if ticket.unheard => {}
                 Step::Record(ticket) => ticket.start(&peers.starter, offset, now).await,
@@ -320,6 +352,8 @@ impl Scenario {
                 Step::Cancel { name, .. } => cancel(&peers.client, name).await,
                 Step::Undo { name, .. } => peers.topic.find(name).await,
                 Step::Results { away, .. } => peers.kept.set_away(*away),
+                Step::Nothing { .. } => {}
+                Step::Await { name, state } => is_in(&peers.client, name, state).await,
             }
         }
     }
@@ -327,7 +361,9 @@ impl Scenario {
     /// To the last result and the end of the last ticket.
     async fn end(&self, peers: &Peers) -> Ended {
         let mut clock = peers.client.connection().test_service();
-        clock.unlock_time_skipping(Request::new(UnlockTimeSkippingRequest {})).await.expect("unlocked");
+        if !self.in_real_time {
+            clock.unlock_time_skipping(Request::new(UnlockTimeSkippingRequest {})).await.expect("unlocked");
+        }
         let real = Instant::now();
         let heard = || self.tickets().filter(|ticket| !ticket.unheard);
         peers.kept.wait_for(heard().map(|ticket| ticket.name)).await;
@@ -345,6 +381,18 @@ struct Peers {
     starter: Arc<Starter>,
     topic: Arc<Topic>,
     kept: Kept,
+}
+
+/// Waits until a worker says that the ticket is in this state.
+async fn is_in(client: &Client, name: &str, state: &str) {
+    let ticket = client.get_workflow_handle::<TicketWorkflow>(workflow_id(name));
+    loop {
+        let status = ticket.query(TicketWorkflow::status, (), WorkflowQueryOptions::default()).await;
+        if status.is_ok_and(|status| status.state.name() == state) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Waits until the ticket's workflow is closed.
@@ -489,17 +537,26 @@ fn config(server: &Server, settings: &[(&'static str, &'static str)]) -> Config 
     Config::read(&source).expect("settings")
 }
 
-/// The server that skips time, a child of this process.
+/// The server, a child of this process.
 struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    fn start() -> Self {
-        let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/temporal-test-server/bin/temporal-test-server");
+    /// The one that skips time, or the one that does not.
+    fn start(in_real_time: bool) -> Self {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
         let port = free_port().expect("port");
-        let child = Command::new(&binary).arg(port.to_string()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let (binary, arguments) = if in_real_time {
+            let arguments = format!("server start-dev --headless --log-level never --port {port}");
+            (tools.join("temporal-cli/bin/temporal"), arguments)
+        } else {
+            (tools.join("temporal-test-server/bin/temporal-test-server"), port.to_string())
+        };
+        let mut child = Command::new(&binary);
+        child.args(arguments.split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = child.spawn();
         let child = child.unwrap_or_else(|error| panic!("{}: {error}; run `make setup`", binary.display()));
         Self { child, port }
     }
