@@ -1,111 +1,21 @@
 //! Shows that the gate sees: each attribute that it compares, altered in a recorded history, comes back red and is named.
 
-use std::path::PathBuf;
+use serde_json::json;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use temporalio_sdk::workflow_replayer::WorkflowReplayerOptions;
-
+use crate::TICKETS;
+use crate::altered::{Alter, History, payload};
 use crate::everything::Everything;
-use crate::gate::{Code, replayer_alone, verdict};
-use crate::history::{Recording, root};
-use crate::parcel::broken;
-use crate::tickets;
+use crate::gate::{Code, code};
 
-fn everything(options: &mut WorkflowReplayerOptions) {
-    options.register_workflow::<Everything>().expect("registered");
-}
+const ONE_OF_EACH: Code = code!(Everything);
 
-fn broken_parcels(options: &mut WorkflowReplayerOptions) {
-    options.register_workflow::<broken::Parcel>().expect("registered");
-}
-
-/// A history as JSON.
-struct History(Value);
-
-impl History {
-    fn read(file: &str) -> Self {
-        let path: PathBuf = root().join(file);
-        Self(serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON"))
-    }
-
-    /// The id and the attributes of the `nth` event of a kind.
-    fn event(&mut self, kind: &str, nth: usize) -> (i64, &mut Value) {
-        let name = format!("{kind}EventAttributes");
-        let events = self.0["events"].as_array_mut().expect("events");
-        let event = events.iter_mut().filter(|event| event["attributes"].get(&name).is_some()).nth(nth);
-        let event = event.unwrap_or_else(|| panic!("no such event: {kind} {nth}"));
-        (event["event_id"].as_i64().expect("an id"), &mut event["attributes"][&name])
-    }
-
-    fn cut_after(&mut self, event_id: i64) {
-        self.0["events"].as_array_mut().expect("events").retain(|event| event["event_id"].as_i64() <= Some(event_id));
-    }
-
-    async fn verdict(&self, code: Code) -> Option<String> {
-        verdict(code, &Recording::parse(self.0.to_string().as_bytes())).await
-    }
-}
-
-fn payload(value: &Value) -> Value {
-    json!({ "metadata": { "encoding": STANDARD.encode("json/plain") }, "data": STANDARD.encode(value.to_string()) })
-}
-
-fn value_of(payload: &Value) -> Value {
-    let data = STANDARD.decode(payload["data"].as_str().expect("base64")).expect("base64");
-    serde_json::from_slice(&data).expect("JSON")
-}
-
-/// What is done to the attributes of one event.
-enum Alter {
-    /// Another value at this JSON pointer.
-    Set(&'static str, Value),
-    /// Another value in the JSON of the payload at the first pointer: at the second pointer.
-    Within(&'static str, &'static str, Value),
-}
-
-impl Alter {
-    fn apply(&self, attributes: &mut Value) {
-        match self {
-            Self::Set(pointer, value) => put(attributes, pointer, value.clone()),
-            Self::Within(pointer, inner, value) => {
-                let place = attributes.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}"));
-                let mut content = value_of(place);
-                put(&mut content, inner, value.clone());
-                *place = payload(&content);
-            }
-        }
-    }
-}
-
-/// Sets a value, also one that is not there; it must be another one.
-fn put(value: &mut Value, pointer: &str, new: Value) {
-    if pointer.is_empty() {
-        assert_ne!(*value, new, "nothing would change");
-        *value = new;
-        return;
-    }
-    let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
-    let parent = value.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent} in {pointer}"));
-    if parent.is_null() {
-        *parent = json!({});
-    }
-    let place = match parent {
-        Value::Array(array) => &mut array[name.parse::<usize>().expect("an index")],
-        parent => &mut parent[name],
-    };
-    assert_ne!(*place, new, "{pointer}: nothing would change");
-    *place = new;
-}
-
-const RETRIED: &str = "0.1.0/retried.json";
-const COMPLETED: &str = "0.1.0/completed.json";
-const WAITED: &str = "0.1.0/waited.json";
-const ORDERED: &str = "0.1.0/ordered.json";
-const CANCELLED: &str = "0.1.0/cancelled.json";
-const WAITERS: &str = "0.1.0/waiters.json";
-const EVERYTHING: &str = "examples/everything.json";
+pub(crate) const RETRIED: &str = "0.1.0/retried.json";
+pub(crate) const COMPLETED: &str = "0.1.0/completed.json";
+pub(crate) const WAITED: &str = "0.1.0/waited.json";
+pub(crate) const ORDERED: &str = "0.1.0/ordered.json";
+pub(crate) const CANCELLED: &str = "0.1.0/cancelled.json";
+pub(crate) const WAITERS: &str = "0.1.0/waiters.json";
+pub(crate) const EVERYTHING: &str = "examples/everything.json";
 
 /// History, kind of event, which of them, what is altered, and words of the verdict.
 fn table() -> Vec<(&'static str, &'static str, usize, Alter, &'static str)> {
@@ -256,7 +166,7 @@ async fn every_altered_attribute_comes_back_red_and_named() {
         let mut history = History::read(file);
         let (event_id, attributes) = history.event(kind, nth);
         alter.apply(attributes);
-        let code = if file == EVERYTHING { everything } else { tickets };
+        let code = if file == EVERYTHING { ONE_OF_EACH } else { TICKETS };
         let red = history.verdict(code).await;
         let red = red.unwrap_or_else(|| panic!("{file}: the gate does not see another {words} of {kind} {nth}"));
         let words = words.trim_start_matches('/').replace('/', ".");
@@ -267,7 +177,7 @@ async fn every_altered_attribute_comes_back_red_and_named() {
 
 #[tokio::test]
 async fn nothing_is_red_before_it_is_altered() {
-    let red = History::read(EVERYTHING).verdict(everything).await;
+    let red = History::read(EVERYTHING).verdict(ONE_OF_EACH).await;
     assert_eq!(red, None);
 }
 
@@ -275,7 +185,7 @@ async fn nothing_is_red_before_it_is_altered() {
 async fn a_history_of_other_code_comes_back_red() {
     let mut history = History::read(COMPLETED);
     history.event("ActivityTaskScheduled", 0).1["activity_type"]["name"] = json!("something_else");
-    assert!(history.verdict(tickets).await.is_some(), "the gate does not see another activity");
+    assert!(history.verdict(TICKETS).await.is_some(), "the gate does not see another activity");
 }
 
 #[tokio::test]
@@ -283,7 +193,7 @@ async fn a_decision_that_would_go_the_other_way_comes_back_red() {
     let mut history = History::read(RETRIED);
     let (_, started) = history.event("WorkflowExecutionStarted", 0);
     Alter::Within("/input/payloads/0", "/ticket/sla/max_retries", json!(0)).apply(started);
-    let red = history.verdict(tickets).await.expect("the gate does not see a retry that is not there");
+    let red = history.verdict(TICKETS).await.expect("the gate does not see a retry that is not there");
     assert!(red.contains("event 11: timer 1 (TimerStarted "), "{red}");
 }
 
@@ -292,37 +202,6 @@ async fn what_the_code_asks_for_and_no_event_records_comes_back_red() {
     let mut history = History::read(COMPLETED);
     let (end, _) = history.event("WorkflowExecutionCompleted", 0);
     history.cut_after(end - 1);
-    let red = history.verdict(tickets).await.expect("red");
+    let red = history.verdict(TICKETS).await.expect("red");
     assert!(red.contains("end (WorkflowExecutionCompleted "), "{red}");
-}
-
-/// A history may be of an open ticket, recorded at any time. (The server writes the end of a workflow task and what it asked
-/// for at once: no history ends in between.)
-#[tokio::test]
-async fn a_history_of_an_open_ticket_replays_wherever_it_ends() {
-    for file in [RETRIED, WAITED, CANCELLED, ORDERED] {
-        let events = Recording::read(file).events();
-        for at in 2..events.len() {
-            if events[at].is_command_event() {
-                continue;
-            }
-            let mut history = History::read(file);
-            let end = events[at - 1].event_id;
-            history.cut_after(end);
-            assert_eq!(history.verdict(tickets).await, None, "{file} cut after event {end}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn code_that_breaks_in_the_last_workflow_task_is_red_whether_that_has_begun_or_not() {
-    for end in [13, 14] {
-        let mut history = History::read("examples/parcel-old.json");
-        history.cut_after(end);
-        let recording = Recording::parse(history.0.to_string().as_bytes());
-        assert_eq!(replayer_alone(broken_parcels, &recording).await, None, "the SDK's replayer does not see it");
-        let red = history.verdict(broken_parcels).await.expect("red");
-        assert!(red.starts_with("event 14: the code breaks in this workflow task: "), "{red}");
-        assert!(red.contains("the label fell off"), "{red}");
-    }
 }

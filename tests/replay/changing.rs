@@ -1,18 +1,8 @@
 //! The example of docs/changing-the-workflow.md: which history replays on which version of the code.
 
-use temporalio_sdk::workflow_replayer::WorkflowReplayerOptions;
-
-use crate::gate::{Code, verdict};
+use crate::gate::{Code, code, verdict};
 use crate::history::Recording;
 use crate::parcel::{deprecated, old, patched, plain};
-
-macro_rules! code {
-    ($workflow:ty) => {
-        |options: &mut WorkflowReplayerOptions| {
-            options.register_workflow::<$workflow>().expect("registered");
-        }
-    };
-}
 
 async fn replays(code: Code, file: &str) -> Result<(), String> {
     verdict(code, &Recording::read(file)).await.map_or(Ok(()), Err)
@@ -26,6 +16,9 @@ fn named(red: &str) {
     let asked = "event 9: activity 2 (ActivityTaskScheduled {\"activity_id\":\"2\",\"activity_type\":{\"name\":\"Activities::weigh\"}";
     assert!(lines[1].starts_with(asked), "{red}");
     assert!(lines[1].ends_with("is asked for in this workflow task and not recorded"), "{red}");
+    let replayer = "the SDK's replayer: [TMPRL1100] Nondeterminism error: Activity machine does not handle this event: \
+                    HistoryEvent(id: 11, TimerStarted)";
+    assert_eq!(lines[2..], [replayer], "{red}");
 }
 
 #[tokio::test]

@@ -16,6 +16,16 @@ use crate::history::{Recorded, Recording};
 /// Registers the workflow code to replay on.
 pub(crate) type Code = fn(&mut WorkflowReplayerOptions);
 
+/// The code of these workflows.
+macro_rules! code {
+    ($($workflow:ty),+) => {
+        |options: &mut temporalio_sdk::workflow_replayer::WorkflowReplayerOptions| {
+            $(options.register_workflow::<$workflow>().expect("registered");)+
+        }
+    };
+}
+pub(crate) use code;
+
 /// A replay takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -55,10 +65,16 @@ async fn replay(code: Code, task_queue: String, events: Vec<HistoryEvent>) -> (H
     let replayed = tokio::time::timeout(PATIENCE, replayer.replay_workflow(History { events }.into())).await;
     let failure = match replayed {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
+        Ok(Err(error)) => Some(format!("the SDK's replayer: {}", essence(&error.to_string()))),
         Err(_) => Some("the replay did not end".to_owned()),
     };
     (listener.take(), failure)
+}
+
+/// What the SDK's error says, of the whole structure that it shows.
+fn essence(error: &str) -> &str {
+    let message = error.split_once("message: \"").and_then(|(_, rest)| rest.split_once("\", source: "));
+    message.map_or(error, |(message, _)| message)
 }
 
 /// `whole`: the replay came to the history's end.

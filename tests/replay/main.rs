@@ -6,9 +6,12 @@
 //! docs/changing-the-workflow.md says how a workflow is changed.
 
 mod alterations;
+mod altered;
 mod asked;
 mod changing;
+mod commands;
 mod comparison;
+mod endings;
 mod everything;
 mod gate;
 mod history;
@@ -17,17 +20,13 @@ mod recorder;
 mod red;
 mod server;
 
-use temporalio_sdk::workflow_replayer::WorkflowReplayerOptions;
 use ticket_workflows::{TicketWaiters, TicketWorkflow};
 
-use crate::gate::verdict;
+use crate::gate::{Code, code, verdict};
 use crate::history::{Recording, files};
 
 /// The code of today.
-fn tickets(options: &mut WorkflowReplayerOptions) {
-    options.register_workflow::<TicketWorkflow>().expect("registered");
-    options.register_workflow::<TicketWaiters>().expect("registered");
-}
+const TICKETS: Code = code!(TicketWorkflow, TicketWaiters);
 
 #[tokio::test]
 async fn every_recorded_history_replays() {
@@ -35,7 +34,7 @@ async fn every_recorded_history_replays() {
     assert!(files.len() >= 20, "histories are missing: {files:?}");
     let mut red = Vec::new();
     for file in files {
-        if let Some(verdict) = verdict(tickets, &Recording::read(&file)).await {
+        if let Some(verdict) = verdict(TICKETS, &Recording::read(&file)).await {
             red.push(format!("{}:\n{verdict}", file.display()));
         }
     }
