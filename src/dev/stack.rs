@@ -6,7 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
 use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::kafka::MockKafka;
@@ -98,6 +103,7 @@ impl DevStack {
         tickets.know_all();
         let tickets_listener = http::bind(local(0), "ticket service").await?;
         let execution_ticket_service_url = format!("http://{}", tickets_listener.local_addr()?);
+        tokio::spawn(publish(tickets.created(), producer(&kafka_bootstrap)?));
         tokio::spawn(tickets.serve(tickets_listener, stop.clone()));
 
         let temporal = TemporalDevServer::start(TemporalDevOptions {
@@ -207,4 +213,22 @@ pub(super) fn defaults(mut source: MapSource) -> MapSource {
 fn path() -> OsString {
     #[expect(clippy::disallowed_methods, reason = "tools are looked for where the shell would")]
     std::env::var_os("PATH").unwrap_or_default()
+}
+
+fn producer(bootstrap: &str) -> anyhow::Result<FutureProducer> {
+    let producer = ClientConfig::new().set("bootstrap.servers", bootstrap).create();
+    producer.context("the ticket service has no Kafka producer")
+}
+
+/// Publishes created tickets as the ticket service does: as JSON, keyed by plan.
+async fn publish(mut created: Receiver<Value>, producer: FutureProducer) {
+    while let Some(ticket) = created.recv().await {
+        let text = ticket.to_string();
+        let key =
+            ["plan_id", "ticket_id"].into_iter().find_map(|key| ticket[key].as_str().filter(|key| !key.is_empty()));
+        let record = FutureRecord::to(TOPICS[0].0).key(key.unwrap_or_default()).payload(&text);
+        if let Err((error, _)) = producer.send(record, Timeout::After(Duration::from_secs(20))).await {
+            tracing::warn!(%error, "the ticket service did not publish a ticket");
+        }
+    }
 }

@@ -17,10 +17,14 @@ use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 /// The statuses that its database takes.
 const STATUSES: [&str; 6] = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "COMPENSATING", "COMPENSATED"];
+
+/// Created tickets that wait to be published.
+const MOST_UNPUBLISHED: usize = 1_000;
 
 /// An in-process ticket service. Clones share one store and one set of faults.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +33,7 @@ pub struct TicketStandIn {
     updates: Arc<Mutex<Vec<(String, Value)>>>,
     unavailable: Arc<AtomicBool>,
     knowing_all: Arc<AtomicBool>,
+    publisher: Arc<Mutex<Option<Sender<Value>>>>,
 }
 
 type Answer = (StatusCode, Json<Value>);
@@ -49,6 +54,14 @@ impl TicketStandIn {
     /// Every ticket that is updated counts as read.
     pub fn know_all(&self) {
         self.knowing_all.store(true, Ordering::Relaxed);
+    }
+
+    /// The tickets that are created from now on, for whoever publishes them: the service does, sooner or later.
+    #[must_use]
+    pub fn created(&self) -> Receiver<Value> {
+        let (sender, receiver) = channel(MOST_UNPUBLISHED);
+        *lock(&self.publisher) = Some(sender);
+        receiver
     }
 
     /// Fault: while set, every call answers 503.
@@ -128,6 +141,12 @@ async fn create(State(service): State<TicketStandIn>, Json(mut ticket): Json<Val
         return detail(StatusCode::INTERNAL_SERVER_ERROR, json!("Failed to create ticket"));
     }
     tickets.insert(id, ticket.clone());
+    if let Some(publisher) = lock(&service.publisher).as_ref() {
+        // As with the service itself, nobody learns of a publication that fails.
+        if publisher.try_send(ticket.clone()).is_err() {
+            tracing::warn!("the ticket service does not publish a ticket: too many wait for that");
+        }
+    }
     (StatusCode::CREATED, Json(ticket))
 }
 
