@@ -1,5 +1,7 @@
 //! The engine: connection, namespace checks, and the worker, supervised.
 
+mod versions;
+
 use std::time::{Duration, SystemTime};
 
 use temporalio_client::envconfig::LoadClientConfigProfileOptions;
@@ -8,11 +10,12 @@ use temporalio_common::protos::temporal::api::enums::v1::{IndexedValueType, Task
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
 };
-use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
+use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueue};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeNamespaceRequest, DescribeTaskQueueRequest,
+    DescribeNamespaceRequest, DescribeTaskQueueRequest, DescribeTaskQueueResponse,
 };
 use temporalio_common::telemetry::TelemetryOptions;
+use temporalio_common::worker::WorkerDeploymentVersion;
 use temporalio_sdk::runtime::worker_tuner::{FixedSizeSlotSupplier, TunerHolder};
 use temporalio_sdk::runtime::{PollerBehavior, RuntimeOptions};
 use temporalio_sdk::{Runtime, Worker, WorkerOptions};
@@ -24,6 +27,8 @@ use tonic::Request;
 use crate::config::Config;
 use crate::health::Health;
 use crate::sdk_metrics::SdkMetrics;
+
+pub use versions::{Ramp, Routing, named, pinned_to, routing, version_status};
 
 /// How long connecting may take before it counts as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,11 +146,23 @@ pub async fn describe_namespace(client: &Client) -> Result<DescribedNamespace, t
     Ok(DescribedNamespace { retention: retention.and_then(|retention| retention.try_into().ok()), date })
 }
 
-/// When the server saw the newest poll of a worker, by its own clock. `None`: no worker polls.
+/// When the server saw the newest poll of a worker, by its own clock; `of` one version, or of any. `None`: no such worker
+/// polls.
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub async fn newest_poll(client: &Client, task_queue: &str) -> Result<Option<SystemTime>, tonic::Status> {
+pub async fn newest_poll(
+    client: &Client,
+    task_queue: &str,
+    of: Option<&WorkerDeploymentVersion>,
+) -> Result<Option<SystemTime>, tonic::Status> {
+    let described = describe_task_queue(client, task_queue).await?;
+    let wanted = |poller: &PollerInfo| of.is_none_or(|version| versions::polls_for(poller, version));
+    let polls = described.pollers.into_iter().filter(wanted);
+    Ok(polls.filter_map(|poller| SystemTime::try_from(poller.last_access_time?).ok()).max())
+}
+
+async fn describe_task_queue(client: &Client, task_queue: &str) -> Result<DescribeTaskQueueResponse, tonic::Status> {
     let mut request = Request::new(DescribeTaskQueueRequest {
         namespace: client.namespace(),
         task_queue: Some(TaskQueue { name: task_queue.to_owned(), ..TaskQueue::default() }),
@@ -153,9 +170,7 @@ pub async fn newest_poll(client: &Client, task_queue: &str) -> Result<Option<Sys
         ..DescribeTaskQueueRequest::default()
     });
     request.set_timeout(CALL_TIMEOUT);
-    let answer = client.connection().workflow_service().describe_task_queue(request).await?.into_inner();
-    let polls = answer.pollers.into_iter().filter_map(|poller| SystemTime::try_from(poller.last_access_time?).ok());
-    Ok(polls.max())
+    Ok(client.connection().workflow_service().describe_task_queue(request).await?.into_inner())
 }
 
 /// Creates search attributes.
@@ -195,8 +210,8 @@ pub fn worker(runtime: &Runtime, client: &Client, config: &Config, activities: &
     Ok(Worker::new(runtime, client.clone(), options)?)
 }
 
-/// The worker without its workflow and activities: `MAX_CONCURRENT_TASKS` executor slots, eager starts. A bench holds
-/// its bare worker to the same.
+/// The worker without its workflow and activities: `MAX_CONCURRENT_TASKS` executor slots, eager starts, the version. A
+/// bench holds its bare worker to the same.
 #[must_use]
 pub fn worker_options(config: &Config) -> WorkerOptions {
     let tasks = config.identity.max_concurrent_tasks;
@@ -213,6 +228,7 @@ pub fn worker_options(config: &Config) -> WorkerOptions {
         .graceful_shutdown_period(config.http.shutdown_grace)
         .workflow_task_poller_behavior(PollerBehavior::SimpleMaximum(WORKFLOW_POLLERS))
         .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(ACTIVITY_POLLERS.min(tasks)))
+        .maybe_deployment_options(config.temporal.deployment.clone())
         .build()
 }
 

@@ -194,7 +194,13 @@ fn a_port_in_use_is_one_sentence_that_names_port_and_flag() {
 
 #[test]
 fn submit_tells_by_its_exit_code_how_it_went() {
-    let dev = Dev::start(&[("LOCAL_RUNTIME_ALLOWED_COMMANDS", "true,false,sh"), ("MAX_CONCURRENT_TASKS", "2")]);
+    let dev = Dev::start(&[
+        ("LOCAL_RUNTIME_ALLOWED_COMMANDS", "true,false,sh"),
+        ("MAX_CONCURRENT_TASKS", "2"),
+        // Meant for another server: here nobody would make the version current.
+        ("TEMPORAL_DEPLOYMENT_NAME", "agents"),
+        ("TEMPORAL_WORKER_BUILD_ID", "1"),
+    ]);
     let settings = dev.settings();
     let good = r#"{"task_type":"EXECUTE","parameters":{"command":"true"}}"#;
     let bad = r#"{"task_type":"EXECUTE","parameters":{"command":"false"}}"#;

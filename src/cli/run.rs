@@ -6,6 +6,7 @@ use ticket_activities::border;
 
 use crate::cli::{settings, shutdown_signal};
 use crate::logging;
+use crate::temporal;
 use crate::worker::{self, WorkerOptions};
 
 /// `<point>:<n>`, with a point of `worker-agents failpoints`.
@@ -17,6 +18,10 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     arm_failpoint()?;
     let config = settings()?;
     logging::install(&config.http.log_level, config.http.log_format)?;
+    if let Some(options) = &config.temporal.deployment {
+        let behavior = options.default_versioning_behavior.unwrap_or_default();
+        tracing::info!(version = temporal::named(&options.version), ?behavior, "worker_version");
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

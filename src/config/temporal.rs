@@ -1,7 +1,12 @@
 //! The engine. Temporal's own variables (`TEMPORAL_ADDRESS`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS_*`, …) and
 //! `temporal.toml` profiles work as in every SDK; here are those that this product reads itself.
 
+use temporalio_common::worker::{VersioningBehavior, WorkerDeploymentOptions, WorkerDeploymentVersion};
+
 use super::reader::Reader;
+
+/// Longest name and longest build id that a server takes, unless its `limit.maxIDLength` is below 1000.
+const MAX_VERSION_PART: usize = 480;
 
 /// Temporal settings.
 #[derive(Debug, Clone)]
@@ -18,6 +23,9 @@ pub struct TemporalConfig {
     pub max_cached_workflows: usize,
     /// `TEMPORAL_GRPC_COMPRESSION`: whether calls are compressed. Worth it where bytes cost more than the server's CPU.
     pub compressed: bool,
+    /// `TEMPORAL_DEPLOYMENT_NAME`, `TEMPORAL_WORKER_BUILD_ID` and `TEMPORAL_VERSIONING_BEHAVIOR`: the worker's version.
+    /// `None`: it has none.
+    pub deployment: Option<WorkerDeploymentOptions>,
 }
 
 impl TemporalConfig {
@@ -63,6 +71,66 @@ impl TemporalConfig {
                     "none, or gzip: fewer bytes, about a fifth more server CPU for a start; added by this product",
                 )
                 .unwrap_or_default(),
+            deployment: deployment(reader),
         }
     }
+}
+
+/// The worker's version, which needs a name and a build id.
+fn deployment(reader: &mut Reader<'_>) -> Option<WorkerDeploymentOptions> {
+    let name = version_part(
+        reader,
+        "TEMPORAL_DEPLOYMENT_NAME",
+        &['.', ':'],
+        "Worker Deployment of this worker, with TEMPORAL_WORKER_BUILD_ID; unset: no version; added by this product",
+    );
+    let build_id = version_part(
+        reader,
+        "TEMPORAL_WORKER_BUILD_ID",
+        &[],
+        "which build of the deployment this worker is; added by this product",
+    );
+    let behavior = reader.one_of(
+        "TEMPORAL_VERSIONING_BEHAVIOR",
+        &[("auto_upgrade", VersioningBehavior::AutoUpgrade), ("pinned", VersioningBehavior::Pinned)],
+        "auto_upgrade",
+        "auto_upgrade: open tickets move to the current version; pinned: they end on theirs; added by this product",
+    );
+    match (name, build_id) {
+        (Some(name), Some(build_id)) => {
+            let version = WorkerDeploymentVersion::builder().deployment_name(name).build_id(build_id).build();
+            let options = WorkerDeploymentOptions::new(version).use_worker_versioning(true);
+            Some(options.maybe_default_versioning_behavior(behavior).build())
+        }
+        (None, None) => {
+            if behavior == Some(VersioningBehavior::Pinned) {
+                reader.warn(
+                    "TEMPORAL_VERSIONING_BEHAVIOR=pinned has no effect without TEMPORAL_DEPLOYMENT_NAME and \
+                     TEMPORAL_WORKER_BUILD_ID"
+                        .to_owned(),
+                );
+            }
+            None
+        }
+        _ => {
+            reader.error(
+                "TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID belong together: set both, or neither for a \
+                 worker without a version"
+                    .to_owned(),
+            );
+            None
+        }
+    }
+}
+
+/// A name that the server takes as a part of a version's.
+fn version_part(reader: &mut Reader<'_>, name: &'static str, forbidden: &[char], help: &'static str) -> Option<String> {
+    let text = reader.optional(name, help)?;
+    if text.len() > MAX_VERSION_PART || text.starts_with("__") || text.contains(forbidden) {
+        let without: String = forbidden.iter().map(|character| format!(", without {character:?}")).collect();
+        reader.error(format!(
+            "{name}={text:?}: expected at most {MAX_VERSION_PART} bytes, not beginning with \"__\"{without}"
+        ));
+    }
+    Some(text)
 }

@@ -247,3 +247,37 @@ fn registry_settings_that_cannot_be_right_are_refused_without_showing_secrets() 
         assert!(text.contains(expected) && !text.contains("hunter2"), "{settings:?}: {text:?}");
     }
 }
+
+#[test]
+fn a_version_needs_its_name_and_its_build_id() {
+    use temporalio_common::worker::VersioningBehavior;
+
+    let (name, build_id) = (("TEMPORAL_DEPLOYMENT_NAME", "agents"), ("TEMPORAL_WORKER_BUILD_ID", "1.2:b3"));
+    let behavior = |value| ("TEMPORAL_VERSIONING_BEHAVIOR", value);
+    assert_eq!(read([]).expect("valid").temporal.deployment, None);
+    for (settings, expected) in [
+        ([name, build_id, behavior("")], VersioningBehavior::AutoUpgrade),
+        ([name, build_id, behavior("PINNED")], VersioningBehavior::Pinned),
+    ] {
+        let options = read(settings).expect("valid").temporal.deployment.expect("a version");
+        assert!(options.use_worker_versioning);
+        assert_eq!(options.default_versioning_behavior, Some(expected));
+        assert_eq!((options.version.deployment_name.as_str(), options.version.build_id.as_str()), ("agents", "1.2:b3"));
+    }
+    let long = "x".repeat(481);
+    for (settings, expected) in [
+        (&[name][..], "TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID belong together"),
+        (&[build_id], "TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID belong together"),
+        (&[name, ("TEMPORAL_WORKER_BUILD_ID", " ")], "belong together"),
+        (&[name, build_id, behavior("latest")], "\"latest\": expected one of auto_upgrade, pinned"),
+        (&[("TEMPORAL_DEPLOYMENT_NAME", "a.b"), build_id], "TEMPORAL_DEPLOYMENT_NAME=\"a.b\""),
+        (&[("TEMPORAL_DEPLOYMENT_NAME", "a:b"), build_id], "TEMPORAL_DEPLOYMENT_NAME=\"a:b\""),
+        (&[name, ("TEMPORAL_WORKER_BUILD_ID", "__x")], "\"__\""),
+        (&[name, ("TEMPORAL_WORKER_BUILD_ID", &long)], "at most 480 bytes"),
+    ] {
+        let text = errors(settings);
+        assert!(text.contains(expected), "{settings:?}: {expected:?} is missing in {text:?}");
+    }
+    let warnings = read([behavior("pinned")]).expect("valid").warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("has no effect without")), "{warnings:?}");
+}

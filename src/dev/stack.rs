@@ -177,6 +177,9 @@ impl DevStack {
             ("TEMPORAL_ADDRESS", peers.temporal_address.clone()),
             ("TEMPORAL_NAMESPACE", peers.temporal_namespace.clone()),
             ("TEMPORAL_UI_URL", peers.temporal_ui_url.clone()),
+            // Nobody would make its version current.
+            ("TEMPORAL_DEPLOYMENT_NAME", String::new()),
+            ("TEMPORAL_WORKER_BUILD_ID", String::new()),
             ("HTTP_PORT", ports.http.to_string()),
             ("PROMETHEUS_PORT", ports.metrics.to_string()),
         ] {

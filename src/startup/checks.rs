@@ -46,7 +46,7 @@ impl Checks {
     /// # Errors
     /// As [`Checks::demand_topics`].
     pub async fn demand_namespace(config: &Config, client: &Client) -> anyhow::Result<()> {
-        demand(&engine::look(client, &config.temporal.task_queue, false).await.findings)
+        demand(&engine::look(client, &config.temporal, false).await.findings)
     }
 
     /// Makes every check once. With `fix`, what can be created is created.
@@ -95,11 +95,11 @@ impl Checks {
     }
 
     async fn engine(&self, fix: bool) -> Engine {
-        let task_queue = &self.config.temporal.task_queue;
+        let settings = &self.config.temporal;
         match &self.client {
-            Some(client) => engine::look(client, task_queue, fix).await,
+            Some(client) => engine::look(client, settings, fix).await,
             None => match temporal::connect(&self.config).await {
-                Ok(client) => engine::look(&client, task_queue, fix).await,
+                Ok(client) => engine::look(&client, settings, fix).await,
                 Err(error) => Engine::away(&format!("{error:#}")),
             },
         }

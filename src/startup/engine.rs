@@ -6,6 +6,8 @@ use temporalio_client::{Client, NamespacedClient as _};
 
 use super::clock::Sight;
 use super::finding::{Check, Finding};
+use super::version;
+use crate::config::TemporalConfig;
 use crate::temporal;
 
 /// The namespace.
@@ -31,7 +33,7 @@ impl Engine {
 }
 
 /// Asks the server; creates missing search attributes when told to `fix`.
-pub(super) async fn look(client: &Client, task_queue: &str, fix: bool) -> Engine {
+pub(super) async fn look(client: &Client, settings: &TemporalConfig, fix: bool) -> Engine {
     let namespace = client.namespace();
     let asked = SystemTime::now();
     let described = temporal::describe_namespace(client).await;
@@ -63,10 +65,29 @@ pub(super) async fn look(client: &Client, task_queue: &str, fix: bool) -> Engine
         }
     };
     findings.push(search_attributes(client, fix).await);
-    if let Ok(Some(theirs)) = temporal::newest_poll(client, task_queue).await {
+    findings.push(worker_version(client, settings, &namespace).await);
+    if let Ok(Some(theirs)) = temporal::newest_poll(client, &settings.task_queue, None).await {
         sights.push(Sight::NotBefore { who: "Temporal", theirs, ours: SystemTime::now() });
     }
     Engine { findings, namespace, retention, sights }
+}
+
+async fn worker_version(client: &Client, settings: &TemporalConfig, namespace: &str) -> Finding {
+    let task_queue = &settings.task_queue;
+    let worker = version::Worker {
+        version: settings.deployment.as_ref().map(|options| &options.version),
+        task_queue,
+        namespace,
+    };
+    let routing = match temporal::routing(client, task_queue).await {
+        Ok(routing) => routing,
+        Err(status) => return worker.unknown(&status.to_string()),
+    };
+    let status = match worker.version {
+        Some(version) => temporal::version_status(client, version).await.map_err(|status| status.to_string()),
+        None => Ok(None),
+    };
+    worker.judge(&routing, status)
 }
 
 async fn search_attributes(client: &Client, fix: bool) -> Finding {

@@ -25,6 +25,8 @@ pub enum Check {
     SearchAttributes,
     /// Temporal remembers tickets for as long as Kafka keeps their records.
     Retention,
+    /// The tickets of the task queue go to workers of this worker's version.
+    WorkerVersion,
     /// The registry answers.
     SchemaRegistry,
     /// Tickets of the registry's newest schema can be read.
@@ -51,12 +53,20 @@ impl Check {
             Self::Temporal => "temporal",
             Self::SearchAttributes => "search_attributes",
             Self::Retention => "retention",
+            Self::WorkerVersion => "worker_version",
             Self::SchemaRegistry => "schema_registry",
             Self::TicketSchema => "ticket_schema",
             Self::ResultSchema => "result_schema",
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
         }
+    }
+
+    /// Whether strict start-up checks wait for it. A version is made current when its workers are ready: they cannot wait
+    /// for that.
+    #[must_use]
+    pub fn holds_back(self) -> bool {
+        self != Self::WorkerVersion
     }
 
     /// Why it matters.
@@ -85,6 +95,10 @@ impl Check {
             Self::Retention => {
                 "a record older than what Temporal remembers cannot be told from a new one; it goes to the dead-letter \
                  topic as record_older_than_retention"
+            }
+            Self::WorkerVersion => {
+                "a worker gets new tickets only while its version is current or ramping; tickets that go to workers of \
+                 which none runs wait"
             }
             Self::SchemaRegistry => "tickets in Avro wait until it answers, and results go out as JSON or wait too",
             Self::TicketSchema => "tickets that cannot be read go to the dead-letter topic",

@@ -2,7 +2,7 @@
 //! the start and every few minutes, `worker-agents doctor` when an operator asks; both print the same findings.
 //!
 //! Facts are gathered in `cluster`, `engine` and `schemas`; what they mean is decided by values without I/O
-//! (`topics`, `retention`, `clock`). What cannot be found out is a state of its own: neither a pass nor a failure.
+//! (`topics`, `retention`, `version`, `clock`). What cannot be found out is a state of its own: neither a pass nor a failure.
 
 mod checks;
 mod clock;
@@ -12,6 +12,7 @@ mod finding;
 mod retention;
 mod schemas;
 mod topics;
+mod version;
 mod watch;
 
 pub use checks::Checks;

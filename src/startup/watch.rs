@@ -20,7 +20,8 @@ const CALM: Duration = Duration::from_secs(300);
 /// Between two rounds while something is not: the first pause, doubled up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(120));
 
-/// Shows what start-up checks find. With `strict`, anything that is not ok takes readiness away until it is.
+/// Shows what start-up checks find. With `strict`, anything that is not ok takes readiness away until it is, unless
+/// [`Check::holds_back`](super::Check::holds_back) says otherwise.
 pub struct Watch {
     strict: bool,
     health: Health,
@@ -78,11 +79,14 @@ impl Watch {
         if news {
             self.metrics.emit(StartupChecked { states, sentences: &sentences });
         }
+        let holds_back = findings.iter().any(|finding| finding.state != State::Ok && finding.check.holds_back());
+        if self.strict && holds_back {
+            self.health.not_ready(STARTUP_CHECK, sentences.join(" | "));
+            return;
+        }
+        self.passed.send_replace(true);
         if sentences.is_empty() {
             self.health.ready(STARTUP_CHECK);
-            self.passed.send_replace(true);
-        } else if self.strict {
-            self.health.not_ready(STARTUP_CHECK, sentences.join(" | "));
         } else {
             self.health.ready_with(STARTUP_CHECK, sentences.join(" | "));
         }
@@ -191,6 +195,16 @@ mod tests {
         trial.answer.send_replace(vec![ok()]);
         tokio::time::timeout(Duration::from_secs(121), &mut trial.passed).await.expect("fixed");
         assert!(trial.health.readiness().0);
+        trial.stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strict_checks_do_not_wait_for_a_version_to_become_current() {
+        let mut trial = trial(true, vec![Finding::failed(Check::WorkerVersion, "not current", "make it so")]);
+        tokio::time::timeout(Duration::from_secs(1), &mut trial.passed).await.expect("passed");
+        let (ready, detail) = trial.after(0).await;
+        assert!(ready && detail.contains("worker_version failed: not current"), "{detail}");
+        assert_eq!(trial.gauge("worker_version", "failed"), 1);
         trial.stop.cancel();
     }
 

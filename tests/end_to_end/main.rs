@@ -25,4 +25,5 @@ mod startup;
 mod surface;
 mod ticket_service;
 mod verbs;
+mod versions;
 mod world;

@@ -1,3 +1,4 @@
+use temporalio_common::worker::WorkerDeploymentVersion;
 use ticket_workflows::{AttemptRecord, Ledger};
 
 use super::super::server::WorkflowTask;
@@ -259,5 +260,22 @@ fn an_executor_is_named_with_what_the_server_knows_of_it() {
 fn a_deadline_before_the_start_is_used_up() {
     for (from, to, now, share) in [(0, 100, 50, 0.5), (0, 100, 250, 2.5), (100, 50, 0, 1.0), (100, 200, 0, 0.0)] {
         assert!((used(from, to, now) - share).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_ticket_that_only_workers_of_one_version_run_is_told_with_the_way_out() {
+    let version = WorkerDeploymentVersion::builder().deployment_name("agents").build_id("one").build();
+    let run = Run { pinned: Some(version), task_queue: "q".to_owned(), ..running() };
+    let polled = |newest_poll_ms| account(&Known { newest_poll_ms, ..known(run.clone(), nobody()) }).explanation;
+    for (newest_poll_ms, part) in [
+        (None, "no worker of build \"one\" of deployment \"agents\", to which it is pinned, polls"),
+        (Some(T0), "that one of build \"one\" of deployment \"agents\", to which it is pinned, polled"),
+    ] {
+        let told = polled(Some(newest_poll_ms));
+        assert!(
+            told.contains(part) && told.contains("update-options -w ticket-t-1"),
+            "{part:?} is missing in {told:?}"
+        );
     }
 }

@@ -88,7 +88,7 @@ async fn gather(client: &Client, ticket_id: &str, run: Run, patience: Duration, 
         known.recent = server::recent(client, ticket_id, &known.run.run_id).await.ok();
     }
     if ask && known.status().is_none() && known.run.is_open() {
-        known.newest_poll_ms = server::newest_poll(client, &known.run.task_queue).await.ok();
+        known.newest_poll_ms = server::newest_poll(client, &known.run).await.ok();
     }
     known
 }

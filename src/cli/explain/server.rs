@@ -16,6 +16,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, GetWorkflowExecutionHistoryReverseRequest,
     QueryWorkflowRequest,
 };
+use temporalio_common::worker::WorkerDeploymentVersion;
 use ticket_workflows::payload::decoded;
 use ticket_workflows::{
     DEADLINE, ERROR_CODE, PHASE, PROVIDER, START_MEMO, StartMemo, TASK_TYPE, TicketStatus, workflow_id,
@@ -46,6 +47,8 @@ pub(super) struct Run {
     pub(super) dependencies: Vec<String>,
     pub(super) pending: Vec<Pending>,
     pub(super) workflow_task: Option<WorkflowTask>,
+    /// The only version whose workers run it.
+    pub(super) pinned: Option<WorkerDeploymentVersion>,
 }
 
 impl Run {
@@ -145,9 +148,10 @@ pub(super) async fn recent(client: &Client, ticket_id: &str, run_id: &str) -> Re
     Ok(newest(&answer.history.map(|history| history.events).unwrap_or_default()))
 }
 
-/// When a worker polled the task queue last; the inner `None`: the server remembers no poll.
-pub(super) async fn newest_poll(client: &Client, task_queue: &str) -> Result<Option<i64>, Status> {
-    Ok(temporal::newest_poll(client, task_queue).await?.and_then(|poll| epoch_ms(Some(poll))))
+/// When a worker that may run it polled the task queue last; the inner `None`: the server remembers no poll.
+pub(super) async fn newest_poll(client: &Client, run: &Run) -> Result<Option<i64>, Status> {
+    let poll = temporal::newest_poll(client, &run.task_queue, run.pinned.as_ref()).await?;
+    Ok(poll.and_then(|poll| epoch_ms(Some(poll))))
 }
 
 fn execution(ticket_id: &str, run_id: String) -> WorkflowExecution {
@@ -174,6 +178,7 @@ fn described(answer: DescribeWorkflowExecutionResponse) -> Option<Run> {
         status: info.status(),
         started_ms: epoch_ms(info.start_time),
         closed_ms: epoch_ms(info.close_time),
+        pinned: info.versioning_info.and_then(temporal::pinned_to),
         run_id: info.execution.map(|execution| execution.run_id).unwrap_or_default(),
         task_queue: info.task_queue,
         pending: answer.pending_activities.into_iter().map(pending).collect(),

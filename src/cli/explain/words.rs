@@ -7,6 +7,7 @@ use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus
 
 use super::account::{Account, Known, Predecessor, clean};
 use crate::dead_letters::format_instant;
+use crate::temporal::named;
 
 /// Ids that a sentence names.
 const NAMED: usize = 5;
@@ -59,14 +60,22 @@ fn open(sentences: &mut Vec<String>, account: &Account, known: &Known, waiting_f
     sentences.extend(until.map(|until| format!("{until}.")));
     sentences.extend(account.unblocked_by.as_ref().map(|by| format!("This ends with {by}.")));
     if let Some(why) = &account.unanswered {
+        let queue = &known.run.task_queue;
+        let (of, moved) = known.run.pinned.as_ref().map_or_else(Default::default, |version| {
+            (
+                format!(" of {}, to which it is pinned,", named(version)),
+                format!(
+                    ", or move the ticket (temporal workflow update-options -w {} --versioning-override-behavior auto_upgrade)",
+                    account.workflow_id
+                ),
+            )
+        });
         let poll = match known.newest_poll_ms {
             Some(None) => format!(
-                ", and no worker polls its task queue {:?}: start one, or correct TEMPORAL_TASK_QUEUE",
-                known.run.task_queue
+                ", and no worker{of} polls its task queue {queue:?}: start one, or correct TEMPORAL_TASK_QUEUE{moved}"
             ),
             Some(Some(at_ms)) => format!(
-                ", and the last time that one polled its task queue {:?} was {}: look whether one runs",
-                known.run.task_queue,
+                ", and the last time that one{of} polled its task queue {queue:?} was {}: look whether one runs{moved}",
                 format_instant(at_ms).unwrap_or_default()
             ),
             None => String::new(),

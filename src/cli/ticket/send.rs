@@ -155,9 +155,12 @@ fn ending(status: WorkflowExecutionStatus) -> &'static str {
 }
 
 async fn unanswered(client: &Client, task_queue: &str, ticket_id: &str, patience: Duration) -> anyhow::Error {
-    let why = match newest_poll(client, task_queue).await {
+    let why = match newest_poll(client, task_queue, None).await {
         Ok(None) => format!("no worker polls the task queue {task_queue}: start one (worker-agents run)"),
-        Ok(Some(_)) => format!("look at the logs of the workers that poll the task queue {task_queue}"),
+        Ok(Some(_)) => format!(
+            "look at the logs of the workers that poll the task queue {task_queue}, and whether it waits for one of another \
+             version (worker-agents explain {ticket_id})"
+        ),
         Err(status) => format!("Temporal does not say whether a worker polls ({})", status.message()),
     };
     anyhow::anyhow!(
