@@ -22,8 +22,11 @@ const IGNORES: Duration = Duration::from_secs(34);
 
 static SEEN: Mutex<BTreeSet<Row>> = Mutex::new(BTreeSet::new());
 
+/// State, event and command of a row.
+type Known = (&'static str, &'static str, &'static str);
+
 /// Rows that no ticket takes unless something happens at one certain moment, and that moment.
-const OUT_OF_REACH: [(&str, &[(&str, &str, &str)]); 5] = [
+const OUT_OF_REACH: [(&str, &[Known]); 5] = [
     (
         "while the server does not answer a question that it answers within the workflow task",
         &[
