@@ -13,23 +13,23 @@ use crate::ticket_service::ticket_service;
 use crate::world::{WORKER, Worker, World, eventually};
 
 /// A world whose workers undo, and the folder in which they do.
-struct Undone {
-    world: World,
+pub(crate) struct Undone {
+    pub(crate) world: World,
     folder: tempfile::TempDir,
 }
 
 impl Undone {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self { world: World::new().await, folder: tempfile::tempdir().expect("folder") }
     }
 
-    async fn worker(&self, more: &[(&str, &str)]) -> Worker {
+    pub(crate) async fn worker(&self, more: &[(&str, &str)]) -> Worker {
         let worker = self.spawn(more);
         worker.addresses().await;
         worker
     }
 
-    fn spawn(&self, more: &[(&str, &str)]) -> Worker {
+    pub(crate) fn spawn(&self, more: &[(&str, &str)]) -> Worker {
         let folder = self.folder.path().to_str().expect("UTF-8");
         let usual = [("COMPENSATION_ENABLED", "true"), ("WORKER_AGENTS_REHEARSED_UNDO", folder)];
         self.world.spawn(&[&usual, more].concat())
@@ -40,13 +40,13 @@ impl Undone {
     }
 
     /// The tickets that undid one.
-    fn undone_by(&self, name: &str) -> Vec<String> {
+    pub(crate) fn undone_by(&self, name: &str) -> Vec<String> {
         let text = std::fs::read_to_string(self.file(name, "undone")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// Ids of the COMPENSATE tickets in the topic, copies included.
-    fn published(&self) -> Vec<String> {
+    pub(crate) fn published(&self) -> Vec<String> {
         let tickets = self.world.topic("execution.tickets").into_iter().filter_map(|record| {
             let Frame::Avro { body, .. } = Frame::detect(Some(&record.value)).expect("a frame") else { return None };
             assert_eq!(record.header("x-neural-hive-source"), Some("worker-agents"));
@@ -104,7 +104,7 @@ impl Undone {
 }
 
 /// The compensation that a result announces: ticket id and action.
-fn announced(result: &Value) -> (String, String) {
+pub(crate) fn announced(result: &Value) -> (String, String) {
     let given = &result["result"]["metadata"]["compensation"];
     let given = given.as_str().map_or(given.clone(), |text| serde_json::from_str(text).expect("JSON"));
     let text = |key: &str| given[key].as_str().unwrap_or_else(|| panic!("{key} in {result}")).to_owned();

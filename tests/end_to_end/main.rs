@@ -15,6 +15,7 @@ mod kills;
 mod memory;
 mod outages;
 mod priority;
+mod races;
 mod raw_produce;
 mod rejections;
 mod results;

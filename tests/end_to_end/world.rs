@@ -27,13 +27,18 @@ pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_worker-agents");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `probe` answers; fails with `what` when it never does.
-pub(crate) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_within(what, PATIENCE, probe).await
+}
+
+/// As [`eventually`], for what may take longer.
+pub(crate) async fn eventually_within<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {} s", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "{what} did not happen within {} s", patience.as_secs());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -382,6 +387,14 @@ impl<K: Brokers, R> World<K, R> {
         let workflow = format!("ticket-{}", self.ticket_id(name));
         let history = self.temporal_cli(&["workflow", "show", "--workflow-id", &workflow]);
         history["events"].as_array().expect("events").clone()
+    }
+
+    /// Ids of the open workflows of this world's task queue, at most 20 of them.
+    pub(crate) fn open_workflows(&self) -> Vec<String> {
+        let query = format!("TaskQueue = '{}' AND ExecutionStatus = 'Running'", self.id);
+        let open = self.temporal_cli(&["workflow", "list", "--limit", "20", "--query", &query]);
+        let id = |run: &Value| run["execution"]["workflowId"].as_str().unwrap_or_default().to_owned();
+        open.as_array().map_or_else(Vec::new, |open| open.iter().map(id).collect())
     }
 
     /// Runs that a ticket ever had.
