@@ -124,3 +124,10 @@ async fn a_workflow_that_leaves_the_cache_while_it_waits_leaves_nothing_behind()
     }
     assert!(looked_at >= 40, "only {looked_at} moments were looked at");
 }
+
+/// The same, while a local activity is pending: here the one that reports, after the attempt's start and answer.
+#[tokio::test]
+async fn a_workflow_that_leaves_the_cache_while_it_reports_leaves_nothing_behind() {
+    let reporting = begun(&history("completed.json"), 0, 2).expect("a workflow task");
+    assert_eq!(kept(&reporting).await, 0);
+}

@@ -9,6 +9,7 @@
 
 mod ending;
 mod executing;
+mod local;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
