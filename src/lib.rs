@@ -24,4 +24,5 @@ pub mod sdk_metrics;
 pub mod startup;
 mod task;
 pub mod temporal;
+pub mod ticket_service;
 pub mod worker;

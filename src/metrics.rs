@@ -105,6 +105,14 @@ pub struct Metrics {
     pub result_fallbacks: IntCounter,
     /// Trace headers of records that could not be used, by header.
     pub trace_headers_ignored: IntCounterVec,
+    /// Calls to the Execution Ticket Service, by method and success.
+    pub ticket_api_calls: IntCounterVec,
+    /// Statuses that the Execution Ticket Service has taken.
+    pub ticket_status_updates: IntCounterVec,
+    /// Statuses that it will not take, by reason: `unknown_ticket`, `refused`, `no_service`.
+    pub ticket_status_lost: IntCounterVec,
+    /// Failed tries of reports that are owed for too long, by to whom.
+    pub report_stuck: IntCounterVec,
     /// Rejections of guard-agents, by what became of them.
     pub rejections: IntCounterVec,
     /// 1 for a start-up check in this state, by check and state.
@@ -320,6 +328,30 @@ impl Metrics {
                 "worker_agent_trace_headers_ignored_total",
                 "trace headers of records that could not be used",
                 &["header"],
+            )?,
+            ticket_api_calls: counters(
+                &r,
+                "worker_agent_ticket_api_calls_total",
+                "calls to the Execution Ticket Service",
+                &["method", "status"],
+            )?,
+            ticket_status_updates: counters(
+                &r,
+                "worker_agent_ticket_status_updates_total",
+                "statuses that the Execution Ticket Service has taken",
+                &["status"],
+            )?,
+            ticket_status_lost: counters(
+                &r,
+                "worker_agent_ticket_status_lost_total",
+                "final statuses that the Execution Ticket Service will not take",
+                &["reason"],
+            )?,
+            report_stuck: counters(
+                &r,
+                "worker_agent_report_stuck_total",
+                "failed tries of reports that are owed for too long",
+                &["peer"],
             )?,
             rejections: counters(
                 &r,

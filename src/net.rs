@@ -30,6 +30,26 @@ pub fn peer_client(timeout: Duration, ca_bundle: Option<&str>) -> anyhow::Result
     Ok(builder.build()?)
 }
 
+/// As [`peer_client`] with the system's authorities, of a peer that gets no credentials. It follows redirects within the
+/// origin that was configured, to `/tickets/` from `/tickets` for one, and keeps method and body where the answer says so.
+///
+/// # Errors
+/// When the TLS set-up fails.
+pub fn peer_client_within_origin(timeout: Duration) -> anyhow::Result<Client> {
+    let policy = reqwest::redirect::Policy::custom(|attempt| {
+        let first = attempt.previous().first().map(reqwest::Url::origin);
+        if attempt.previous().len() <= MOST_REDIRECTS && first.is_some_and(|first| first == attempt.url().origin()) {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    });
+    Ok(builder(timeout).redirect(policy).build()?)
+}
+
+/// Redirects of one call.
+const MOST_REDIRECTS: usize = 3;
+
 fn builder(timeout: Duration) -> ClientBuilder {
     install_crypto();
     Client::builder()

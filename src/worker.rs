@@ -12,7 +12,7 @@ use ticket_activities::execute::Noop;
 use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
 use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{
-    Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, border_call,
+    Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, TicketService, border_call,
 };
 use ticket_schemas::TaskType;
 use ticket_workflows::Report;
@@ -31,6 +31,7 @@ use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
 use crate::startup::{Checks, Watch};
 use crate::temporal;
+use crate::ticket_service::TicketServiceClient;
 
 /// The liveness entry of the bridge.
 const BRIDGE_LOOP: &str = "bridge";
@@ -136,6 +137,8 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             sink: KafkaResultSink::new(producer.clone(), &config.kafka, registry.clone(), Arc::clone(&metrics)),
             gate: gate.clone(),
         }),
+        ticket_service: ticket_service(&config, &metrics)?,
+        report_stuck_after: config.ticket_service.stuck_after,
         observer: Arc::clone(&metrics) as Arc<dyn Observer>,
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
@@ -256,6 +259,17 @@ fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
         tracing::info!("no schema registry is configured: JSON only, framed Avro goes to the DLQ");
     }
     Ok(registry.map(Arc::new))
+}
+
+fn ticket_service(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<dyn TicketService>>> {
+    let client = TicketServiceClient::of(&config.ticket_service, Arc::clone(metrics))?;
+    if client.is_none() {
+        tracing::info!(
+            "no Execution Ticket Service is configured: it hears of no ticket, and tickets that ran elsewhere are unknown; \
+             EXECUTION_TICKET_SERVICE_URL names one"
+        );
+    }
+    Ok(client.map(|client| Arc::new(client) as Arc<dyn TicketService>))
 }
 
 /// Runs the bridge with what the namespace remembers by now: strict start-up checks may have waited for a change of it.

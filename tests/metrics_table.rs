@@ -58,6 +58,10 @@ const TABLE: &[Row] = &[
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
     ("worker_agent_result_fallbacks_total", MetricType::COUNTER, &[], &[]),
     ("worker_agent_trace_headers_ignored_total", MetricType::COUNTER, &["header"], &[]),
+    ("worker_agent_ticket_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
+    ("worker_agent_ticket_status_updates_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_ticket_status_lost_total", MetricType::COUNTER, &["reason"], &[]),
+    ("worker_agent_report_stuck_total", MetricType::COUNTER, &["peer"], &[]),
     ("worker_agent_rejections_total", MetricType::COUNTER, &["outcome"], &[]),
     ("worker_agent_startup_check_failures", MetricType::GAUGE, &["check", "state"], &[]),
     ("worker_agent_setup_faults_total", MetricType::COUNTER, &["fault"], &[]),
@@ -82,12 +86,16 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.records,
         &metrics.result_encodings,
         &metrics.trace_headers_ignored,
+        &metrics.ticket_status_updates,
+        &metrics.ticket_status_lost,
+        &metrics.report_stuck,
         &metrics.rejections,
         &metrics.setup_faults,
     ] {
         one.with_label_values(&["x"]).inc();
     }
     metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
+    metrics.ticket_api_calls.with_label_values(&["x", "y"]).inc();
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();
     metrics.dlq_alerts_sent.with_label_values(&["x", "y"]).inc();
     metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
-use ticket_schemas::DeliveryMode;
+use ticket_schemas::{DeliveryMode, Ticket};
 use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExternalState, Failed, FailureClass, Outcome, code};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,6 +18,7 @@ use crate::ports::AttemptEnd;
 use crate::registry::ErasedExecutor;
 use crate::stop::stop_is_wanted;
 use crate::ticket_activities::Activities;
+use crate::ticket_service::Running;
 
 /// Workers that one attempt may lose, roll-outs included. Work that ends its worker each time (it runs as the same user)
 /// would otherwise take down one worker after the other for as long as its deadline is away.
@@ -50,10 +51,14 @@ impl Activities {
             Err(failed) => Ok(failed.into()),
             Ok(executor) if lost_workers > 0 && !may_run_again(executor, &ticket) => Ok(lost_at_most_once().into()),
             Ok(_) if lost_workers > MAX_LOST_WORKERS => Ok(too_many_lost(lost_workers).into()),
-            Ok(executor) => self
-                .watch(&ctx, executor, job)
-                .await
-                .map(|outcome| note_lost_workers(outcome, lost_workers, executor.recognition())),
+            Ok(executor) => {
+                let running = self.running(&ticket, request.status_unknown_after_ms);
+                let answer = self.watch(&ctx, executor, job).await;
+                if let Some(running) = running {
+                    running.end().await;
+                }
+                answer.map(|outcome| note_lost_workers(outcome, lost_workers, executor.recognition()))
+            }
         };
 
         let end = match &answer {
@@ -75,6 +80,12 @@ impl Activities {
             ended_at_ms: now_ms(),
             lost_workers,
         })
+    }
+
+    /// Tells the ticket service RUNNING, beside the work.
+    fn running(&self, ticket: &Ticket, unknown_after_ms: Option<u64>) -> Option<Running> {
+        let service = Arc::clone(self.0.ticket_service.as_ref()?);
+        Some(Running::send(service, ticket.ticket_id.as_str().to_owned(), unknown_after_ms?))
     }
 
     /// Runs the executor under heartbeats. Cancelled by the server it asks why: a real stop ends the work and answers,
@@ -140,7 +151,7 @@ fn time_left(timeout_ms: u64, deadline_ms: Option<i64>, now_ms: i64) -> Duration
 }
 
 /// Whether work that may have been begun by a lost worker may be begun again.
-fn may_run_again(executor: &dyn ErasedExecutor, ticket: &ticket_schemas::Ticket) -> bool {
+fn may_run_again(executor: &dyn ErasedExecutor, ticket: &Ticket) -> bool {
     executor.recognition() != Recognition::None
         || ticket.qos.as_ref().is_none_or(|qos| qos.delivery_mode != DeliveryMode::AtMostOnce)
 }

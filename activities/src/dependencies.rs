@@ -6,10 +6,12 @@
 //! the predecessor tells when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use temporalio_sdk::activities::ActivityContext;
+use ticket_schemas::TicketStatus;
 use ticket_workflows::{
     DependencyState, OUTCOME_SIGNAL, Registered, Registration, SUBSCRIBE_SIGNAL, Subscription, Tell, waiters_id,
     workflow_id,
@@ -17,6 +19,7 @@ use ticket_workflows::{
 use tonic::{Code, Status};
 
 use crate::temporal::{Described, Server};
+use crate::ticket_service::TicketService;
 
 /// Calls at once.
 const CONCURRENCY: usize = 16;
@@ -26,6 +29,8 @@ const RELAY_FROM_EVENTS: i64 = 250;
 const MOST_LOOKED_AT: usize = 256;
 /// Times that a predecessor may close between being described and being subscribed to.
 const TRIES: usize = 5;
+/// How long the ticket service gets for saying how one predecessor stands.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 
 /// The workflow that an activity belongs to.
 struct Caller {
@@ -55,12 +60,16 @@ impl Caller {
 }
 
 /// Finds out how the predecessors stand and subscribes to those that are not at their end.
-pub(crate) async fn register(ctx: &ActivityContext, registration: &Registration) -> Result<Registered, Status> {
+pub(crate) async fn register(
+    ctx: &ActivityContext,
+    registration: &Registration,
+    service: Option<&dyn TicketService>,
+) -> Result<Registered, Status> {
     let caller = Caller::of(ctx);
     let (one, look_after_ms) = (&caller, registration.look_after_ms);
     let found: Vec<_> = stream::iter(registration.dependencies.clone())
         .map(async |id| {
-            let described = register_one(one, &id, look_after_ms).await?;
+            let described = register_one(one, &id, look_after_ms, service).await?;
             Ok::<_, Status>((id, described))
         })
         .buffer_unordered(CONCURRENCY)
@@ -70,15 +79,26 @@ pub(crate) async fn register(ctx: &ActivityContext, registration: &Registration)
     Ok(Registered { states: found.into_iter().map(|(id, described)| (id, described.state)).collect(), cycle })
 }
 
-async fn register_one(caller: &Caller, ticket_id: &str, look_after_ms: u64) -> Result<Described, Status> {
+async fn register_one(
+    caller: &Caller,
+    ticket_id: &str,
+    look_after_ms: u64,
+    service: Option<&dyn TicketService>,
+) -> Result<Described, Status> {
     let (server, me) = (&caller.server, caller.workflow_id.as_str());
     let mut joined = false;
     for _ in 0..TRIES {
         let described = server.describe(ticket_id).await?;
         match described.state {
             DependencyState::Completed | DependencyState::Failed { .. } => return Ok(described),
-            DependencyState::Unknown if joined => return Ok(described),
+            DependencyState::Unknown if joined => {
+                return Ok(Described { state: elsewhere(service, ticket_id).await, ..described });
+            }
             DependencyState::Unknown => {
+                let state = elsewhere(service, ticket_id).await;
+                if matches!(state, DependencyState::Completed | DependencyState::Failed { .. }) {
+                    return Ok(Described { state, ..described });
+                }
                 server.join_list(ticket_id, me, look_after_ms).await?;
                 // It may have come, and gone, before it could hear of the list.
                 joined = true;
@@ -99,6 +119,24 @@ async fn register_one(caller: &Caller, ticket_id: &str, look_after_ms: u64) -> R
         }
     }
     Err(Status::unavailable(format!("ticket {ticket_id} closed again and again while it was subscribed to")))
+}
+
+/// How a ticket stands that Temporal does not know: another worker, or another service, may have run it. What the ticket
+/// service cannot say now counts as open, since nobody can say that the ticket is unheard of.
+async fn elsewhere(service: Option<&dyn TicketService>, ticket_id: &str) -> DependencyState {
+    let Some(tickets) = service else { return DependencyState::Unknown };
+    match tickets.status(ticket_id, ELSEWHERE).await {
+        Ok(None) => DependencyState::Unknown,
+        Ok(Some(TicketStatus::Completed)) => DependencyState::Completed,
+        Ok(Some(status @ (TicketStatus::Failed | TicketStatus::Compensating | TicketStatus::Compensated))) => {
+            DependencyState::Failed { code: status.as_str().to_lowercase() }
+        }
+        Ok(Some(TicketStatus::Pending | TicketStatus::Running)) => DependencyState::Open,
+        Err(error) => {
+            tracing::info!(ticket_id, %error, "how the predecessor stands is asked again later");
+            DependencyState::Open
+        }
+    }
 }
 
 /// Whether tickets that wait lead from `found` back to `ticket_id`: the path, both ends included. The last ticket of a
@@ -181,6 +219,13 @@ pub(crate) async fn tell(ctx: &ActivityContext, tell: &Tell) -> Result<(), Statu
 }
 
 /// How one ticket stands.
-pub(crate) async fn look(ctx: &ActivityContext, ticket_id: &str) -> Result<DependencyState, Status> {
-    Ok(Caller::of(ctx).server.describe(ticket_id).await?.state)
+pub(crate) async fn look(
+    ctx: &ActivityContext,
+    ticket_id: &str,
+    service: Option<&dyn TicketService>,
+) -> Result<DependencyState, Status> {
+    match Caller::of(ctx).server.describe(ticket_id).await?.state {
+        DependencyState::Unknown => Ok(elsewhere(service, ticket_id).await),
+        known => Ok(known),
+    }
 }

@@ -24,6 +24,8 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("registry.ask", "src/registry.rs"),
     ("registry.register", "src/registry.rs"),
     ("registry.body", "src/registry/answer.rs"),
+    ("ticket_service.ask", "src/ticket_service.rs"),
+    ("ticket_service.body", "src/ticket_service/answer.rs"),
     ("temporal.start", "src/bridge/start.rs"),
     ("temporal.describe", "src/bridge/start.rs"),
     ("temporal.count", "src/bridge/gate.rs"),

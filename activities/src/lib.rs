@@ -21,6 +21,7 @@ mod stop;
 pub mod supervisor;
 mod temporal;
 mod ticket_activities;
+mod ticket_service;
 
 pub use border::{border, border_call};
 pub use clock::now_ms;
@@ -30,4 +31,5 @@ pub use ports::{AttemptEnd, Observer, PublishError, ResultSink};
 pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;
 pub use ticket_activities::{Activities, ActivityParts};
+pub use ticket_service::{Created, TicketService, TicketServiceError};
 pub use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};

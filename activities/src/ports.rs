@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ticket_workflows::Report;
+use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate};
 
 /// Where results go.
 pub trait ResultSink: Send + Sync + 'static {
@@ -47,4 +47,8 @@ pub trait Observer: Send + Sync + 'static {
     fn attempt_ended(&self, end: &AttemptEnd<'_>);
     /// A ticket's result has been published.
     fn ticket_reported(&self, report: &Report);
+    /// A status is owed to the ticket service no more.
+    fn status_settled(&self, update: &StatusUpdate, end: &StatusEnd);
+    /// A try to report failed, and it is owed for longer than `REPORT_STUCK_AFTER_SECONDS`.
+    fn report_stuck(&self, ticket_id: &str, owed: Owed, error: &str);
 }

@@ -8,20 +8,28 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_workflows::{
-    DependencyState, ExecuteRequest, ExecuteResponse, Finish, Finished, Found, Registered, Registration, Report, Tell,
-    Wanted,
+    DependencyState, ExecuteRequest, ExecuteResponse, Finish, Finished, Found, Owed, Registered, Registration, Report,
+    StatusEnd, StatusUpdate, Tell, Wanted,
 };
 use tracing::Instrument as _;
 
+use crate::clock::now_ms;
 use crate::dependencies;
 use crate::drain::Drain;
 use crate::outputs;
 use crate::ports::{Observer, PublishError, ResultSink};
 use crate::registry::ExecutorRegistry;
+use crate::ticket_service::{TicketService, TicketServiceError, settle};
+
+/// How long the ticket service gets within the workflow task that ends a ticket. The task is worth more than the update.
+const FIRST_TRY: Duration = Duration::from_secs(1);
+/// How long one try of the activity of its own may take; the service's client has a limit of its own below it.
+const LATER_TRY: Duration = Duration::from_secs(25);
 
 /// What the activities are made of.
 pub struct ActivityParts {
@@ -29,6 +37,10 @@ pub struct ActivityParts {
     pub registry: ExecutorRegistry,
     /// Where results go.
     pub results: Arc<dyn ResultSink>,
+    /// The platform's ticket service, if there is one.
+    pub ticket_service: Option<Arc<dyn TicketService>>,
+    /// `REPORT_STUCK_AFTER_SECONDS`.
+    pub report_stuck_after: Duration,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
     /// The process-wide drain flag.
@@ -74,18 +86,38 @@ impl Activities {
         Ok(())
     }
 
-    /// Publishes a result and tells those that depend on its ticket; neither waits for the other.
+    /// Publishes a result, tells the ticket service and those that depend on the ticket; none waits for another.
     #[activity(name = "finish", definition = ticket_workflows::FinishTicket)]
     pub async fn finish(self: Arc<Self>, ctx: ActivityContext, finish: Finish) -> Result<Finished, ActivityError> {
         let ticket_id = finish.tell.outcome.ticket_id.as_str();
-        let (published, told) = futures::join!(self.published(&finish.report), dependencies::tell(&ctx, &finish.tell));
+        let noting = async {
+            match &finish.status {
+                Some(update) => self.noted(update, FIRST_TRY).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (published, told, status) =
+            futures::join!(self.published(&finish.report), dependencies::tell(&ctx, &finish.tell), noting);
         if let Err(error) = &published {
             tracing::warn!(ticket_id, %error, "the result is published by an activity of its own");
         }
         if let Err(error) = &told {
             tracing::warn!(ticket_id, %error, "dependents are told by an activity of its own");
         }
-        Ok(Finished { published: published.is_ok(), told: told.is_ok() })
+        if let Err(error) = &status {
+            tracing::info!(ticket_id, %error, "the ticket service is told by an activity of its own");
+        }
+        Ok(Finished { published: published.is_ok(), told: told.is_ok(), status: status.unwrap_or_default() })
+    }
+
+    /// Tells the ticket service a status.
+    #[activity(name = "set_status", definition = ticket_workflows::SetStatus)]
+    pub async fn set_status(
+        self: Arc<Self>,
+        _ctx: ActivityContext,
+        update: StatusUpdate,
+    ) -> Result<StatusEnd, ActivityError> {
+        self.noted(&update, LATER_TRY).await.map_err(|error| error.to_be_tried_again())
     }
 
     /// Tells workflows how a ticket ended.
@@ -101,7 +133,7 @@ impl Activities {
         ctx: ActivityContext,
         registration: Registration,
     ) -> Result<Registered, ActivityError> {
-        Ok(dependencies::register(&ctx, &registration).await?)
+        Ok(dependencies::register(&ctx, &registration, self.0.ticket_service.as_deref()).await?)
     }
 
     /// How one ticket stands.
@@ -111,7 +143,7 @@ impl Activities {
         ctx: ActivityContext,
         ticket_id: String,
     ) -> Result<DependencyState, ActivityError> {
-        Ok(dependencies::look(&ctx, &ticket_id).await?)
+        Ok(dependencies::look(&ctx, &ticket_id, self.0.ticket_service.as_deref()).await?)
     }
 
     /// Outputs of completed tickets.
@@ -123,8 +155,27 @@ impl Activities {
 
 impl Activities {
     async fn published(&self, report: &Report) -> Result<(), PublishError> {
-        self.0.results.publish(report).await?;
+        if let Err(error) = self.0.results.publish(report).await {
+            let ticket_id = report.result.ticket_id.as_str();
+            self.still_owed(ticket_id, report.result.timestamp, Owed::Results, &error);
+            return Err(error);
+        }
         self.0.observer.ticket_reported(report);
         Ok(())
+    }
+
+    async fn noted(&self, update: &StatusUpdate, within: Duration) -> Result<StatusEnd, TicketServiceError> {
+        let end = settle(self.0.ticket_service.as_deref(), update, within).await.inspect_err(|error| {
+            self.still_owed(&update.ticket_id, update.since_ms, Owed::TicketService, error);
+        })?;
+        self.0.observer.status_settled(update, &end);
+        Ok(end)
+    }
+
+    fn still_owed(&self, ticket_id: &str, since_ms: i64, owed: Owed, error: &dyn std::error::Error) {
+        let owed_for = Duration::from_millis(u64::try_from(now_ms() - since_ms).unwrap_or(0));
+        if owed_for >= self.0.report_stuck_after {
+            self.0.observer.report_stuck(ticket_id, owed, &error.to_string());
+        }
     }
 }

@@ -75,6 +75,8 @@ impl BridgeConfig {
                     )
                     .unwrap_or_default(),
                 dependencies: Some(dependencies(reader)),
+                // Read with the ticket service.
+                reporting: None,
             },
         };
         if config.resume_threshold > config.pause_threshold {

@@ -14,6 +14,7 @@ mod reader;
 mod schema_registry;
 mod source;
 mod temporal;
+mod ticket_service;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
@@ -26,6 +27,7 @@ pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use source::{MapSource, Origin, Source};
 pub use temporal::TemporalConfig;
+pub use ticket_service::TicketServiceConfig;
 
 use reader::Reader;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub dead_letters: DeadLetterConfig,
     /// How tickets are taken from Kafka.
     pub bridge: BridgeConfig,
+    /// The Execution Ticket Service.
+    pub ticket_service: TicketServiceConfig,
     /// The engine.
     pub temporal: TemporalConfig,
     /// The local runtime of EXECUTE.
@@ -62,12 +66,14 @@ impl Config {
         let identity = IdentityConfig::read(&mut reader);
         let kafka = KafkaConfig::read(&mut reader);
         let dead_letters = DeadLetterConfig::read(&mut reader, &kafka);
-        let bridge = BridgeConfig::read(&mut reader);
+        let mut bridge = BridgeConfig::read(&mut reader);
+        let ticket_service = TicketServiceConfig::read(&mut reader);
+        bridge.policy.reporting = Some(ticket_service.policy());
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let (settings, warnings) = reader.finish()?;
-        Ok(Self { identity, kafka, dead_letters, bridge, temporal, local, http, settings, warnings })
+        Ok(Self { identity, kafka, dead_letters, bridge, ticket_service, temporal, local, http, settings, warnings })
     }
 }
 

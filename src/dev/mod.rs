@@ -9,6 +9,7 @@ mod proxy;
 pub mod registry;
 mod stack;
 pub mod temporal;
+pub mod tickets;
 
 pub use args::{DemoArgs, DevArgs};
 pub use stack::{DevStack, Peers, Ports};
@@ -87,6 +88,7 @@ fn banner(peers: &Peers, http_url: &str) -> String {
          \n  Temporal         {} (namespace {})\
          \n  Kafka            {}\
          \n  Schema Registry  {}\
+         \n  Ticket service   {}\
          \n  Worker           {http_url}/health  /ready  /metrics\n\
          \n  This Kafka is embedded and NOT durable: it keeps 5 MiB a partition, in memory. For development only.\
          \n  Try:  KAFKA_BOOTSTRAP_SERVERS={} KAFKA_SCHEMA_REGISTRY_URL={} worker-agents submit --wait tickets.json\n\
@@ -96,6 +98,7 @@ fn banner(peers: &Peers, http_url: &str) -> String {
         peers.temporal_namespace,
         peers.kafka_bootstrap,
         peers.schema_registry_url,
+        peers.execution_ticket_service_url,
         peers.kafka_bootstrap,
         peers.schema_registry_url,
     )

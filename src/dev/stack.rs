@@ -13,6 +13,7 @@ use super::kafka::MockKafka;
 use super::proxy;
 use super::registry::SchemaRegistry;
 use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
+use super::tickets::TicketStandIn;
 use crate::config::{MapSource, Origin, Source as _};
 use crate::http;
 use crate::worker::supervisor;
@@ -54,6 +55,8 @@ pub struct Peers {
     pub temporal_namespace: String,
     /// Base URL of the UI.
     pub temporal_ui_url: String,
+    /// Base URL.
+    pub execution_ticket_service_url: String,
 }
 
 /// The running peers.
@@ -90,6 +93,13 @@ impl DevStack {
         let schema_registry_url = format!("http://{}", registry_listener.local_addr()?);
         tokio::spawn(registry.serve(registry_listener, stop.clone()));
 
+        let tickets = TicketStandIn::new();
+        // It reads no Kafka: what the worker tells it about, it has heard of.
+        tickets.know_all();
+        let tickets_listener = http::bind(local(0), "ticket service").await?;
+        let execution_ticket_service_url = format!("http://{}", tickets_listener.local_addr()?);
+        tokio::spawn(tickets.serve(tickets_listener, stop.clone()));
+
         let temporal = TemporalDevServer::start(TemporalDevOptions {
             cli,
             supervisor: supervisor(),
@@ -112,6 +122,7 @@ impl DevStack {
             temporal_address: temporal.address().to_owned(),
             temporal_namespace: NAMESPACE.to_owned(),
             temporal_ui_url: temporal.ui_url().to_owned(),
+            execution_ticket_service_url,
         };
         Ok(Self { kafka, registry, temporal, peers, stop })
     }
@@ -156,6 +167,7 @@ impl DevStack {
             ("SCHEMA_REGISTRY_USERNAME", String::new()),
             ("SCHEMA_REGISTRY_PASSWORD", String::new()),
             ("SCHEMA_REGISTRY_TOKEN", String::new()),
+            ("EXECUTION_TICKET_SERVICE_URL", peers.execution_ticket_service_url.clone()),
             ("TEMPORAL_ADDRESS", peers.temporal_address.clone()),
             ("TEMPORAL_NAMESPACE", peers.temporal_namespace.clone()),
             ("TEMPORAL_UI_URL", peers.temporal_ui_url.clone()),

@@ -1,8 +1,8 @@
 //! What attempts and tickets came to, in numbers.
 
 use ticket_activities::{AttemptEnd, Observer, code, now_ms};
-use ticket_workflows::Report;
-use tracing::info;
+use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate};
+use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 
@@ -44,6 +44,23 @@ impl Observer for Metrics {
             self.tasks_cancelled.with_label_values(&[if preempted { PREEMPTION } else { "other" }]).inc();
             self.tasks_preempted.inc_by(preempted.into());
         }
+    }
+
+    fn status_settled(&self, update: &StatusUpdate, end: &StatusEnd) {
+        let reason = match end {
+            StatusEnd::Noted => return,
+            StatusEnd::UnknownTicket => "unknown_ticket",
+            StatusEnd::Refused { .. } => "refused",
+            StatusEnd::NoService => "no_service",
+        };
+        let status = update.status.as_str();
+        warn!(ticket_id = update.ticket_id, status, ?end, "ticket_status_lost");
+        self.ticket_status_lost.with_label_values(&[reason]).inc();
+    }
+
+    fn report_stuck(&self, ticket_id: &str, owed: Owed, error: &str) {
+        warn!(ticket_id, peer = owed.as_str(), error, "report_stuck");
+        self.report_stuck.with_label_values(&[owed.as_str()]).inc();
     }
 }
 

@@ -22,5 +22,6 @@ mod shutdown;
 mod start_protocol;
 mod startup;
 mod surface;
+mod ticket_service;
 mod verbs;
 mod world;

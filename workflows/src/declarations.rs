@@ -14,6 +14,7 @@ use temporalio_macros::activity_definitions;
 use crate::dependencies::{DependencyState, Found, Registered, Registration, Tell, Wanted};
 use crate::execution::{ExecuteRequest, ExecuteResponse};
 use crate::report::{Finish, Finished, Report};
+use crate::ticket_service::{StatusEnd, StatusUpdate};
 
 /// Declares the activities.
 pub struct TicketActivities;
@@ -37,6 +38,12 @@ impl TicketActivities {
     /// was done.
     #[activity(name = "finish")]
     pub fn finish(finish: Finish) -> Finished {
+        unimplemented!()
+    }
+
+    /// Tells the ticket service a status. Errors mean: try again.
+    #[activity(name = "set_status")]
+    pub fn set_status(update: StatusUpdate) -> StatusEnd {
         unimplemented!()
     }
 
@@ -67,5 +74,5 @@ impl TicketActivities {
 
 pub use ticket_activities::{
     Collect as CollectOutputs, Execute as ExecuteTask, Finish as FinishTicket, Look as LookAtTicket,
-    Register as RegisterDependencies, Report as PublishReport, Tell as TellDependents,
+    Register as RegisterDependencies, Report as PublishReport, SetStatus, Tell as TellDependents,
 };

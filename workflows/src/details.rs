@@ -41,6 +41,10 @@ pub(crate) fn current_details(machine: &Machine) -> String {
             format!("**Paused** since {}: attempt {attempt} begins when it is resumed{until}.", utc(*since_ms))
         }
         State::Reporting { since_ms } => format!("**Reporting** the result since {}.", utc(*since_ms)),
+        State::ReportStuck { since_ms, owed } => {
+            let owed = owed.iter().map(|peer| format!("`{}`", peer.as_str())).collect::<Vec<_>>().join(", ");
+            format!("**Report stuck** since {}; still owed: {owed}. It goes on being tried.", utc(*since_ms))
+        }
         State::Closed => "**Closed**; the result is published.".to_owned(),
     };
     if let Some(wait) = Wait::now(machine) {

@@ -16,6 +16,9 @@ pub struct ExecuteRequest {
     pub timeout_ms: u64,
     /// Absolute end of all work, epoch milliseconds; `None` when the deadline only marks.
     pub deadline_ms: Option<i64>,
+    /// Whether the ticket service is told RUNNING, and for how long it may not know the ticket, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_unknown_after_ms: Option<u64>,
 }
 
 /// What an attempt came to, and who ran it.

@@ -20,6 +20,7 @@ mod references;
 mod repeated;
 mod report;
 mod status;
+mod ticket_service;
 mod trace;
 mod visibility;
 mod waiters;
@@ -27,8 +28,8 @@ mod waiting;
 mod workflow;
 
 pub use declarations::{
-    CollectOutputs, ExecuteTask, FinishTicket, LookAtTicket, PublishReport, RegisterDependencies, TellDependents,
-    TicketActivities,
+    CollectOutputs, ExecuteTask, FinishTicket, LookAtTicket, PublishReport, RegisterDependencies, SetStatus,
+    TellDependents, TicketActivities,
 };
 pub use dependencies::{
     DependencyOutcome, DependencyState, Found, OUTCOME_SIGNAL, Registered, Registration, SUBSCRIBE_SIGNAL,
@@ -45,6 +46,7 @@ pub use policy::{DeadlinePolicy, DependencyPolicy, TicketPolicy};
 pub use references::{MAX_FILLED_BYTES, MAX_FILLED_DEPTH, Problem, ReferenceError, fill, pick, references};
 pub use report::{DependencyWait, Finish, Finished, Report, SlaLedger, result_id};
 pub use status::TicketStatus;
+pub use ticket_service::{Owed, ReportingPolicy, ServiceStatus, StatusEnd, StatusUpdate};
 pub use trace::TraceContext;
 pub use visibility::{
     DEADLINE, ERROR_CODE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, SearchAttribute, TASK_TYPE, TICKET_ID, TicketPhase,

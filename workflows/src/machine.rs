@@ -296,7 +296,12 @@ impl Machine {
 
             (state, Event::Ordered(order)) => self.ordered(state, order, now_ms),
 
-            (State::Reporting { .. }, Event::Published) => {
+            (State::Reporting { since_ms }, Event::ReportOverdue(owed)) if !owed.is_empty() => {
+                self.state = State::ReportStuck { since_ms, owed };
+                Command::Ignore
+            }
+
+            (State::Reporting { .. } | State::ReportStuck { .. }, Event::Published) => {
                 self.state = State::Closed;
                 Command::Close
             }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ticket_service::ReportingPolicy;
+
 /// What `sla.deadline` means for a ticket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,6 +36,9 @@ pub struct TicketPolicy {
     /// How the ticket waits for others. `None`: it was started by a version that did not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependencies: Option<DependencyPolicy>,
+    /// How its reports are owed. `None`: it was started by a version that told Kafka alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reporting: Option<ReportingPolicy>,
 }
 
 /// How a ticket waits for those it depends on, in milliseconds.
@@ -68,6 +73,7 @@ impl Default for TicketPolicy {
             backoff_max_ms: 60_000,
             deadline: DeadlinePolicy::Enforce,
             dependencies: Some(DependencyPolicy::default()),
+            reporting: None,
         }
     }
 }

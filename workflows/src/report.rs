@@ -11,6 +11,7 @@ use ticket_schemas::{ExecutionResult, ExecutionResultPayload, ExecutionStatus};
 use crate::dependencies::Tell;
 use crate::input::TicketInput;
 use crate::machine::{Machine, Times, Verdict};
+use crate::ticket_service::{ServiceStatus, StatusEnd, StatusUpdate};
 use crate::trace::TraceContext;
 
 /// A result on its way to `execution.results`.
@@ -70,15 +71,39 @@ pub struct Finish {
     pub report: Report,
     /// Who depends on it.
     pub tell: Tell,
+    /// What the ticket service is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusUpdate>,
 }
 
 /// What was done of a [`Finish`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
     /// The result is published.
     pub published: bool,
     /// All were told.
     pub told: bool,
+    /// What became of the status, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusEnd>,
+}
+
+impl Report {
+    /// What the ticket service is told of it.
+    pub(crate) fn status_update(&self, unknown_after_ms: u64) -> StatusUpdate {
+        let status = match self.result.status {
+            ExecutionStatus::Completed => ServiceStatus::Completed,
+            _ => ServiceStatus::Failed,
+        };
+        StatusUpdate {
+            ticket_id: self.result.ticket_id.as_str().to_owned(),
+            status,
+            error_message: self.result.error_message.clone(),
+            actual_duration_ms: self.result.actual_duration_ms,
+            since_ms: self.result.timestamp,
+            unknown_after_ms,
+        }
+    }
 }
 
 /// The result id of a run: SHA-256 over ticket id and run id, shortened to 32 hex digits.

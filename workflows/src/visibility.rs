@@ -28,6 +28,8 @@ pub enum TicketPhase {
     Ready,
     /// It waits for others and holds nothing.
     Parked,
+    /// Its result is out; only the ticket service has not heard of it yet.
+    Reported,
 }
 
 impl TicketPhase {
@@ -37,6 +39,7 @@ impl TicketPhase {
         match self {
             Self::Ready => "ready",
             Self::Parked => "parked",
+            Self::Reported => "reported",
         }
     }
 }

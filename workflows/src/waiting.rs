@@ -1,9 +1,12 @@
 //! What an open ticket waits for: each state said as *for what*, *since when*, *until when*, and what ends it. A pure
 //! function of the state, shown by the `status` query, the current details and `worker-agents explain`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Machine, State};
+use crate::ticket_service::Owed;
 
 /// What a ticket waits for. The words of `kind` are stable: programs read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,11 @@ pub enum WaitingFor {
     },
     /// The publication of its result.
     Publication,
+    /// The report of its result, for longer than `REPORT_STUCK_AFTER_SECONDS`.
+    StuckReport {
+        /// To whom it was owed when that was noticed.
+        owed: BTreeSet<Owed>,
+    },
 }
 
 /// One wait of a ticket. Times are epoch milliseconds.
@@ -120,8 +128,14 @@ impl Wait {
                 WaitingFor::Publication,
                 Some(*since_ms),
                 None,
-                "Kafka's acknowledgement of the result and the server's of the messages to its dependents; both are tried \
-                 for ever",
+                "Kafka's acknowledgement of the result, the ticket service's of the status, and the server's of the messages \
+                 to its dependents; all are tried for ever",
+            ),
+            State::ReportStuck { since_ms, owed } => (
+                WaitingFor::StuckReport { owed: owed.clone() },
+                Some(*since_ms),
+                None,
+                "the peer's answer, for which it is tried for ever; look at the peer and at the workers' logs",
             ),
             State::Closed => return None,
         };
@@ -156,7 +170,10 @@ mod tests {
             }
             Some(State::RetryWait { .. }) => State::Paused { since_ms: 8, until_ms: Some(80), attempt: 3, retry: None },
             Some(State::Paused { .. }) => State::Reporting { since_ms: 7 },
-            Some(State::Reporting { .. }) => State::Closed,
+            Some(State::Reporting { .. }) => {
+                State::ReportStuck { since_ms: 9, owed: BTreeSet::from([Owed::TicketService]) }
+            }
+            Some(State::ReportStuck { .. }) => State::Closed,
             Some(State::Closed) => return None,
         })
     }
@@ -182,6 +199,9 @@ mod tests {
             ),
             State::Paused { .. } => (json!({ "kind": "resume", "attempt": 3 }), json!(8), json!(80)),
             State::Reporting { .. } => (json!({ "kind": "publication" }), json!(7), json!(null)),
+            State::ReportStuck { .. } => {
+                (json!({ "kind": "stuck_report", "owed": ["ticket_service"] }), json!(9), json!(null))
+            }
             State::Closed => (json!(null), json!(null), json!(null)),
         }
     }
@@ -205,6 +225,6 @@ mod tests {
             }
             state = next(Some(&current));
         }
-        assert_eq!(seen, 10);
+        assert_eq!(seen, 11);
     }
 }

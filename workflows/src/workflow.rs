@@ -31,6 +31,7 @@ use crate::orders::{Order, OrderAnswer};
 use crate::references::{fill, mentioned};
 use crate::report::report;
 use crate::status::TicketStatus;
+use crate::ticket_service::Owed;
 use crate::visibility::{DEADLINE, ERROR_CODE};
 
 /// One ticket, from its record to its published result.
@@ -44,6 +45,8 @@ pub struct TicketWorkflow {
     orders: VecDeque<Order>,
     /// Workflows that want to know how the ticket ends and have not been told yet.
     subscribers: BTreeSet<String>,
+    /// To whom reports are owed once the ticket has ended.
+    owed: BTreeSet<Owed>,
 }
 
 #[workflow_methods]
@@ -60,7 +63,8 @@ impl TicketWorkflow {
         {
             input.ticket.parameters = parameters;
         }
-        Self { input, machine, told: VecDeque::new(), orders: VecDeque::new(), subscribers: BTreeSet::new() }
+        let (told, orders) = (VecDeque::new(), VecDeque::new());
+        Self { input, machine, told, orders, subscribers: BTreeSet::new(), owed: BTreeSet::new() }
     }
 
     /// Runs the ticket. A ticket that failed closes the workflow as *failed* with its stable code as failure type, a

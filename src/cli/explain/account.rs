@@ -90,9 +90,13 @@ impl Known {
             Some(_) => return "executing",
             None => {}
         }
-        for (activity, state) in
-            [("report", "reporting"), ("tell", "reporting"), ("register", "registering"), ("collect", "collecting")]
-        {
+        for (activity, state) in [
+            ("report", "reporting"),
+            ("set_status", "reporting"),
+            ("tell", "reporting"),
+            ("register", "registering"),
+            ("collect", "collecting"),
+        ] {
             if self.pending(activity).is_some() {
                 return state;
             }
@@ -160,9 +164,10 @@ impl Known {
             }
             "reporting" => Waiting::new(
                 json!({ "kind": "publication" }),
-                since("report").or_else(|| since("tell")),
+                since("report").or_else(|| since("set_status")).or_else(|| since("tell")),
                 None,
-                "Kafka's acknowledgement of the result and the server's of the messages to its dependents",
+                "Kafka's acknowledgement of the result, the ticket service's of the status, and the server's of the messages to \
+                 its dependents",
             ),
             "registering" => Waiting::new(
                 json!({ "kind": "dependency_lookup" }),

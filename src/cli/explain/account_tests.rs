@@ -70,6 +70,13 @@ fn what_a_worker_answers_is_told_as_it_is() {
             Some(T0 + 60),
         ),
         (State::Reporting { since_ms: T0 + 7 }, "reporting", "publication", T0 + 7, None),
+        (
+            State::ReportStuck { since_ms: T0 + 8, owed: [ticket_workflows::Owed::TicketService].into() },
+            "report_stuck",
+            "stuck_report",
+            T0 + 8,
+            None,
+        ),
     ] {
         let told = account(&known(running(), answered(state)));
         assert_eq!(told.state, word);

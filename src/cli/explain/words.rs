@@ -159,6 +159,10 @@ fn doing(waiting_for: &Value) -> String {
             ),
         },
         "publication" => "has its outcome and reports it".to_owned(),
+        "stuck_report" => {
+            let owed: Vec<_> = waiting_for["owed"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            format!("has its outcome and has been kept for long from reporting it to: {},", owed.join(", "))
+        }
         "workflow_task" => format!(
             "is stuck: its workflow task fails again and again ({} attempts, the last failure: {})",
             number("attempt"),

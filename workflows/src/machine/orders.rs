@@ -217,7 +217,9 @@ impl Machine {
     fn cancel_under_way(&self) -> Option<String> {
         match (&self.state, &self.verdict) {
             (State::Stopping { reason, .. }, _) => Some(bounded(reason.clone(), Order::MOST_WHY)),
-            (State::Reporting { .. }, Some(Verdict::Cancelled(failed))) => Some(failed.message.clone()),
+            (State::Reporting { .. } | State::ReportStuck { .. }, Some(Verdict::Cancelled(failed))) => {
+                Some(failed.message.clone())
+            }
             _ => None,
         }
     }
@@ -240,7 +242,7 @@ impl Machine {
             State::Stopping { attempt, .. } => format!("stopping attempt {attempt}"),
             State::RetryWait { attempt, .. } => format!("waiting to repeat attempt {attempt}"),
             State::Paused { .. } => "paused".to_owned(),
-            State::Reporting { .. } => "reporting its result".to_owned(),
+            State::Reporting { .. } | State::ReportStuck { .. } => "reporting its result".to_owned(),
             State::Closed => "closed".to_owned(),
         }
     }

@@ -1,11 +1,14 @@
 //! What the machine is told, what it answers, and the states it can be in.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dependencies::{DependencyOutcome, Registered};
 use crate::execution::ExecuteResponse;
 use crate::orders::Order;
 use crate::outcome::{Completed, Failed};
+use crate::ticket_service::Owed;
 
 /// What a ticket is doing. Every wait says since when, and until when if that is known (epoch milliseconds).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +81,13 @@ pub enum State {
         /// When the outcome was known.
         since_ms: i64,
     },
+    /// The outcome is known, and a peer has been keeping it from being reported for long.
+    ReportStuck {
+        /// When the outcome was known.
+        since_ms: i64,
+        /// To whom it was owed when that was noticed.
+        owed: BTreeSet<Owed>,
+    },
     /// Published.
     Closed,
 }
@@ -133,6 +143,8 @@ pub enum Event {
     Unbegun,
     /// The grace is over, and the executor has not confirmed that the work has stopped.
     GraceOver,
+    /// Reports are owed for too long, to these.
+    ReportOverdue(BTreeSet<Owed>),
     /// The result is published.
     Published,
 }

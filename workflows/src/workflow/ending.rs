@@ -1,4 +1,5 @@
-//! How a ticket ends: its result is published, and whoever depends on it is told. Neither waits for the other.
+//! How a ticket ends: its result is published, the ticket service is told its status, and so is whoever depends on it. None
+//! waits for another.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,13 +8,15 @@ use temporalio_workflow::{
     ActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, join, select,
 };
 
-use super::TicketWorkflow;
 use super::local::locally;
+use super::{TicketWorkflow, now_ms, step};
 use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, Tell, waiters_id};
 use crate::machine::Event;
-use crate::repeated::{MAX_INTERVAL, until_done};
+use crate::repeated::{MAX_INTERVAL, until_done, until_done_slowly};
 use crate::report::{Finish, Finished, Report};
+use crate::ticket_service::{Owed, StatusUpdate};
+use crate::visibility::{PHASE, TicketPhase};
 
 /// How long one try of the report activity may take.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,22 +46,84 @@ async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recor
     // The waiting list of the ticket may not exist: then nobody waits.
     let list = ctx.state(|s| waiters_id(s.input.ticket.ticket_id.as_str()));
     let Some(tell) = subscribers(ctx, Some(list)) else { return publish(ctx, report).await };
+    let status = ctx
+        .state(|s| s.input.policy.reporting.as_ref().and_then(|policy| policy.unknown_after_ms))
+        .map(|unknown_after_ms| report.status_update(unknown_after_ms));
+    let since_ms = report.result.timestamp;
     let mut done = Finished::default();
     if recorded {
-        let finish = Finish { report: report.clone(), tell: tell.clone() };
+        let finish = Finish { report: report.clone(), tell: tell.clone(), status: status.clone() };
         done = locally(ctx, TicketActivities::finish, finish).await.unwrap_or_default();
     }
+    let status = status.filter(|_| done.status.is_none());
+    let owed = [
+        (!done.published).then_some(Owed::Results),
+        status.as_ref().map(|_| Owed::TicketService),
+        (!done.told).then_some(Owed::Dependents),
+    ];
+    ctx.state_mut(|s| s.owed = owed.into_iter().flatten().collect());
     let telling = async {
         if !done.told {
             tell_until_told(ctx, tell).await;
+            settled(ctx, Owed::Dependents);
         }
     };
     let publishing = async {
         if !done.published {
             publish(ctx, report).await;
+            settled(ctx, Owed::Results);
         }
     };
-    join!(telling, publishing);
+    let noting = async {
+        if let Some(status) = status {
+            leave_place(ctx);
+            note_until_noted(ctx, status).await;
+            settled(ctx, Owed::TicketService);
+        }
+    };
+    join!(telling, publishing, noting, watch(ctx, since_ms));
+}
+
+fn settled(ctx: &WorkflowContext<TicketWorkflow>, owed: Owed) {
+    ctx.state_mut(|s| s.owed.remove(&owed));
+    if owed == Owed::Results {
+        leave_place(ctx);
+    }
+}
+
+/// A ticket whose result is out does not count any more while the ticket service is away: an outage of it delays its
+/// updates and nothing else.
+fn leave_place(ctx: &WorkflowContext<TicketWorkflow>) {
+    if ctx.state(|s| s.owed.contains(&Owed::TicketService) && !s.owed.contains(&Owed::Results)) {
+        ctx.upsert_search_attributes([PHASE.value_set(TicketPhase::Reported.as_str().to_owned())]);
+    }
+}
+
+/// Shows reports that are owed for too long as a state of its own.
+async fn watch(ctx: &WorkflowContext<TicketWorkflow>, since_ms: i64) {
+    let policy = ctx.state(|s| s.input.policy.reporting.clone());
+    let Some(policy) = policy.filter(|_| ctx.state(|s| !s.owed.is_empty())) else { return };
+    let left_ms = since_ms.saturating_add_unsigned(policy.stuck_after_ms).saturating_sub(now_ms(ctx));
+    let stop = WorkflowCancellationToken::new();
+    let options = TimerOptions::builder(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
+        .cancellation_token(stop.clone())
+        .summary("until the report counts as stuck".to_owned())
+        .build();
+    let mut overdue = ctx.timer(options);
+    let never = WaitConditionOptions::builder().cancellation_token(WorkflowCancellationToken::new()).build();
+    select! {
+        _ = ctx.wait_condition_with_options(|s: &TicketWorkflow| s.owed.is_empty(), never) => stop.cancel(),
+        _ = overdue => {
+            step(ctx, Event::ReportOverdue(ctx.state(|s| s.owed.clone())));
+        }
+    }
+}
+
+async fn note_until_noted(ctx: &WorkflowContext<TicketWorkflow>, status: StatusUpdate) {
+    let options = || until_done_slowly("ticket service", REPORT_TIMEOUT, WorkflowCancellationToken::new());
+    while ctx.execute_activity(TicketActivities::set_status, status.clone(), options()).await.is_err() {
+        pause(ctx).await;
+    }
 }
 
 /// Whoever is to be told, and is then not any more.

@@ -1,0 +1,150 @@
+//! An Execution Ticket Service without one to install: its HTTP API as `contracts/execution-ticket-service.md` says, in this
+//! process, in memory. A development and test tool.
+//!
+//! It does not read tickets from Kafka: it knows those that were created or [`TicketStandIn::know`]n, and, when it is told
+//! to, takes any ticket that somebody updates as one that it has read.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The statuses that its database takes.
+const STATUSES: [&str; 6] = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "COMPENSATING", "COMPENSATED"];
+
+/// An in-process ticket service. Clones share one store and one set of faults.
+#[derive(Debug, Clone, Default)]
+pub struct TicketStandIn {
+    tickets: Arc<Mutex<BTreeMap<String, Value>>>,
+    updates: Arc<Mutex<Vec<(String, Value)>>>,
+    unavailable: Arc<AtomicBool>,
+    knowing_all: Arc<AtomicBool>,
+}
+
+type Answer = (StatusCode, Json<Value>);
+
+impl TicketStandIn {
+    /// One that knows no ticket.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// It has read this ticket, which has the given status.
+    pub fn know(&self, ticket_id: &str, status: &str) {
+        let ticket = json!({ "ticket_id": ticket_id, "status": status, "error_message": null });
+        lock(&self.tickets).insert(ticket_id.to_owned(), ticket);
+    }
+
+    /// Every ticket that is updated counts as read.
+    pub fn know_all(&self) {
+        self.knowing_all.store(true, Ordering::Relaxed);
+    }
+
+    /// Fault: while set, every call answers 503.
+    pub fn set_unavailable(&self, unavailable: bool) {
+        self.unavailable.store(unavailable, Ordering::Relaxed);
+    }
+
+    /// The bodies of a ticket's updates that were taken, oldest first.
+    #[must_use]
+    pub fn updates(&self, ticket_id: &str) -> Vec<Value> {
+        lock(&self.updates).iter().filter(|(id, _)| id == ticket_id).map(|(_, body)| body.clone()).collect()
+    }
+
+    /// Serves the API until `stop`.
+    ///
+    /// # Errors
+    /// When the listener breaks.
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let router = Router::new()
+            .route("/api/v1/tickets", post(slash).get(slash))
+            .route("/api/v1/tickets/", post(create))
+            .route("/api/v1/tickets/{ticket_id}", get(ticket))
+            .route("/api/v1/tickets/{ticket_id}/status", patch(set_status))
+            .fallback(async || detail(StatusCode::NOT_FOUND, json!("Not Found")))
+            .layer(middleware::from_fn_with_state(self.clone(), faults))
+            .with_state(self.clone());
+        async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn detail(status: StatusCode, detail: Value) -> Answer {
+    (status, Json(json!({ "detail": detail })))
+}
+
+async fn faults(State(service): State<TicketStandIn>, request: Request, next: Next) -> Response {
+    if service.unavailable.load(Ordering::Relaxed) {
+        return detail(StatusCode::SERVICE_UNAVAILABLE, json!("the service was made unavailable")).into_response();
+    }
+    next.run(request).await
+}
+
+async fn slash() -> Redirect {
+    Redirect::temporary("/api/v1/tickets/")
+}
+
+async fn ticket(State(service): State<TicketStandIn>, Path(ticket_id): Path<String>) -> Answer {
+    match lock(&service.tickets).get(&ticket_id) {
+        Some(ticket) => (StatusCode::OK, Json(ticket.clone())),
+        None => detail(StatusCode::NOT_FOUND, json!("Ticket not found")),
+    }
+}
+
+/// As the service does, a duplicate is an internal error.
+async fn create(State(service): State<TicketStandIn>, Json(mut ticket): Json<Value>) -> Answer {
+    let id = ticket["ticket_id"].as_str().map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+    let Some(fields) = ticket.as_object_mut() else {
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, json!([{ "type": "dict_type", "loc": ["body"] }]));
+    };
+    fields.insert("ticket_id".to_owned(), json!(id));
+    fields.entry("status").or_insert_with(|| json!("PENDING"));
+    let mut tickets = lock(&service.tickets);
+    if tickets.contains_key(&id) {
+        return detail(StatusCode::INTERNAL_SERVER_ERROR, json!("Failed to create ticket"));
+    }
+    tickets.insert(id, ticket.clone());
+    (StatusCode::CREATED, Json(ticket))
+}
+
+/// Any status may follow any other; an error that is not given again is cleared; durations are discarded.
+async fn set_status(
+    State(service): State<TicketStandIn>,
+    Path(ticket_id): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer {
+    if !body["status"].as_str().is_some_and(|status| STATUSES.contains(&status)) {
+        let wrong = json!([{ "type": "enum", "loc": ["body", "status"], "input": body["status"] }]);
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, wrong);
+    }
+    let mut tickets = lock(&service.tickets);
+    if service.knowing_all.load(Ordering::Relaxed) {
+        tickets.entry(ticket_id.clone()).or_insert_with(|| json!({ "ticket_id": ticket_id }));
+    }
+    let Some(ticket) = tickets.get_mut(&ticket_id) else {
+        return detail(StatusCode::NOT_FOUND, json!("Ticket not found"));
+    };
+    ticket["status"] = body["status"].clone();
+    ticket["error_message"] = body["error_message"].clone();
+    let ticket = ticket.clone();
+    lock(&service.updates).push((ticket_id, body));
+    (StatusCode::OK, Json(ticket))
+}

@@ -1,0 +1,100 @@
+//! What the ticket service's answers mean.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
+use serde_json::Value;
+use ticket_activities::border;
+
+use super::excerpt;
+
+/// Largest answer read, in bytes: a ticket with its parameters, as text within JSON.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// What FastAPI says of a path that it does not serve.
+const NO_SUCH_PATH: &str = "Not Found";
+
+/// An answer of the service itself.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// 2xx with a JSON object.
+    Good(Value),
+    /// It does not know the ticket.
+    UnknownTicket,
+    /// Another 4xx: asking again does not help.
+    Refused(String),
+    /// 500: of this call, as far as anybody knows.
+    Broken(String),
+}
+
+/// No usable answer.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub(super) reason: String,
+    /// Not before this time.
+    pub(super) after: Option<Duration>,
+    /// Others would get none either.
+    pub(super) silent: bool,
+}
+
+impl NoAnswer {
+    fn of_this(reason: String) -> Self {
+        Self { reason, after: None, silent: false }
+    }
+
+    fn of_any(reason: String) -> Self {
+        Self { reason, after: None, silent: true }
+    }
+}
+
+pub(super) async fn read(response: reqwest::Result<reqwest::Response>) -> Result<Answer, NoAnswer> {
+    let lost = |error: &reqwest::Error| NoAnswer::of_any(crate::net::describe(error));
+    let mut response = response.map_err(|error| lost(&error))?;
+    let status = response.status();
+    let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+    let mut body = Vec::new();
+    while let Some(chunk) = border("ticket_service.body", response.chunk()).await.map_err(|error| lost(&error))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(NoAnswer::of_this(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
+        }
+    }
+    let said = || format!("{status}: {}", excerpt(&body));
+    if status.is_success() {
+        return match serde_json::from_slice::<Value>(&body) {
+            Ok(value) if value.is_object() => Ok(Answer::Good(value)),
+            Ok(_) => Err(NoAnswer::of_this(format!("{status} without a ticket"))),
+            Err(error) => Err(NoAnswer::of_this(format!("{status}, and not the expected JSON: {error}"))),
+        };
+    }
+    match status {
+        StatusCode::NOT_FOUND => {
+            let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+            // A 404 of a proxy, or of another service, says nothing about the ticket.
+            match value.get("detail").and_then(Value::as_str) {
+                Some(detail) if detail != NO_SUCH_PATH => Ok(Answer::UnknownTicket),
+                _ => Err(NoAnswer::of_this(format!("{}; check EXECUTION_TICKET_SERVICE_URL", said()))),
+            }
+        }
+        StatusCode::INTERNAL_SERVER_ERROR => Ok(Answer::Broken(said())),
+        StatusCode::TOO_MANY_REQUESTS => Err(NoAnswer { reason: said(), after, silent: true }),
+        // Matters of set-up, which somebody mends.
+        StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::REQUEST_TIMEOUT => Err(NoAnswer::of_this(said())),
+        _ if status.is_client_error() => Ok(Answer::Refused(said())),
+        _ if status.is_redirection() => Err(NoAnswer::of_this(format!(
+            "{status} to another address; set EXECUTION_TICKET_SERVICE_URL to where the service really is"
+        ))),
+        _ => Err(NoAnswer { reason: said(), after, silent: true }),
+    }
+}
+
+/// `Retry-After` in seconds or as a date.
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(text).ok()?.duration_since(std::time::SystemTime::now()).ok()
+}
