@@ -11,7 +11,7 @@ use crate::scale::size;
 use crate::ticket_service::ticket_service;
 use crate::world::{PATIENCE, World, eventually_within};
 
-fn draw() -> Rng {
+fn seeded() -> Rng {
     let seed = size("SEED", 1);
     println!("SEED={seed}");
     Rng::with_seed(seed as u64)
@@ -30,7 +30,7 @@ fn patience(races: usize) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn dependents_that_come_while_their_predecessor_starts_or_closes_are_all_released() {
     let races = size("RACES", 60);
-    let mut draw = draw();
+    let mut draw = seeded();
     let world = World::new().await;
     let worker = world.worker(&[]).await;
     worker.wait_ready().await;
@@ -64,7 +64,7 @@ async fn dependents_that_come_while_their_predecessor_starts_or_closes_are_all_r
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_35_inc_38_workers_killed_at_random_while_tickets_are_undone_leave_one_undo_each_and_a_truthful_end() {
     let races = size("RACES", 60);
-    let mut draw = draw();
+    let mut draw = seeded();
     let undone = Undone::new().await;
     let world = &undone.world;
     let (service, url, _stop) = ticket_service().await;
@@ -73,7 +73,7 @@ async fn inc_35_inc_38_workers_killed_at_random_while_tickets_are_undone_leave_o
     let settings = [("EXECUTION_TICKET_SERVICE_URL", url.as_str()), ("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "5")];
     let mut created = service.created();
     let publisher = async {
-        let mut draw = draw();
+        let mut draw = seeded();
         while let Some(ticket) = created.recv().await {
             if draw.u8(0..10) > 0 {
                 world.publish(&ticket).await;

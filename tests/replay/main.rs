@@ -13,6 +13,7 @@ mod commands;
 mod comparison;
 mod endings;
 mod everything;
+mod evicted;
 mod gate;
 mod history;
 mod parcel;

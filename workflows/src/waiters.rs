@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    ContinueAsNewOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
+    ContinueAsNewOptions, SyncWorkflowContext, TimerOptions, WorkflowContext, WorkflowContextView, WorkflowResult,
     WorkflowTermination, select,
 };
 
@@ -67,9 +67,12 @@ impl TicketWaiters {
     #[run(name = "TicketWaiters")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<()> {
         let mut looks = 0;
+        // Not the workflow's own token: what is pending on that is kept for good when the cache lets the workflow go.
+        let stop = ctx.cancellation_token().child_token();
         loop {
             let look_after = ctx.state(|s| s.input.look_after_ms.clamp(1_000, MAX_LOOK_AFTER_MS));
             let before = ctx.state(|s| s.signals);
+            let patience = TimerOptions::builder(Duration::from_millis(look_after)).cancellation_token(stop.clone());
             let heard = select! {
                 heard = ctx.wait_condition(|s: &Self| s.outcome.is_some() || s.signals >= SIGNALS_OF_A_RUN) => {
                     // A cancelled list tells nobody; those that wait look for themselves.
@@ -78,13 +81,13 @@ impl TicketWaiters {
                     }
                     true
                 }
-                _ = ctx.timer(Duration::from_millis(look_after)) => false,
+                _ = ctx.timer(patience.build()) => false,
             };
             if !heard {
                 looks += 1;
                 let ticket_id = ctx.state(|s| s.input.ticket_id.clone());
-                match ctx.execute_activity(TicketActivities::look, ticket_id, until_done("look", TIMEOUT, None)).await?
-                {
+                let until_seen = until_done("look", TIMEOUT, stop.clone());
+                match ctx.execute_activity(TicketActivities::look, ticket_id, until_seen).await? {
                     DependencyState::Open => ctx.state_mut(|s| s.input.look_after_ms = look_after.saturating_mul(2)),
                     // Those that wait have given up, or look for themselves.
                     DependencyState::Unknown if ctx.state(|s| s.signals == before) => return Ok(()),
@@ -101,7 +104,7 @@ impl TicketWaiters {
             }
         }
         while let Some(tell) = ctx.state_mut(Self::take_untold) {
-            ctx.execute_activity(TicketActivities::tell, tell, until_done("tell", TIMEOUT, None)).await?;
+            ctx.execute_activity(TicketActivities::tell, tell, until_done("tell", TIMEOUT, stop.clone())).await?;
         }
         Ok(())
     }

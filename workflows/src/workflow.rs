@@ -10,6 +10,7 @@
 mod compensating;
 mod ending;
 mod executing;
+mod local;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -8,7 +8,7 @@ use temporalio_workflow::{
     ActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, join, select,
 };
 
-use super::waiting::local;
+use super::local::locally;
 use super::{TicketWorkflow, now_ms, step};
 use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, Tell, waiters_id};
@@ -29,7 +29,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn end(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recorded: bool) -> Event {
     if ctx.state(|s| s.input.policy.dependencies.is_none()) {
         // A ticket that an earlier version started: its history knows no `finish`.
-        if !(recorded && ctx.execute_local_activity(TicketActivities::report, report.clone(), local()).await.is_ok()) {
+        if !(recorded && locally(ctx, TicketActivities::report, report.clone()).await.is_ok()) {
             publish(ctx, report).await;
         }
     } else {
@@ -53,7 +53,7 @@ async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recor
     let mut done = Finished::default();
     if recorded {
         let finish = Finish { report: report.clone(), tell: tell.clone(), status: status.clone() };
-        done = ctx.execute_local_activity(TicketActivities::finish, finish, local()).await.unwrap_or_default();
+        done = locally(ctx, TicketActivities::finish, finish).await.unwrap_or_default();
     }
     let mut status = status.filter(|_| done.status.is_none());
     // What is to be undone does not wait for the ticket service: it is told beside that.
@@ -149,7 +149,7 @@ pub(super) fn subscribers(ctx: &WorkflowContext<TicketWorkflow>, list: Option<St
 }
 
 pub(super) async fn tell_all(ctx: &WorkflowContext<TicketWorkflow>, tell: Tell) {
-    if ctx.execute_local_activity(TicketActivities::tell, tell.clone(), local()).await.is_err() {
+    if locally(ctx, TicketActivities::tell, tell.clone()).await.is_err() {
         tell_until_told(ctx, tell).await;
     }
 }

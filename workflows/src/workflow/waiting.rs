@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
+use temporalio_common::ActivityDefinition;
 use temporalio_common::data_converters::TemporalDeserializable;
-use temporalio_common::{ActivityDefinition, RetryPolicy};
-use temporalio_workflow::{
-    LocalActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, select,
-};
+use temporalio_workflow::{TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, select};
 
 use super::executing::LONGEST;
+use super::local::locally;
 use super::{TicketWorkflow, cancel_event, now_ms, step};
 use crate::declarations::TicketActivities;
 use crate::dependencies::{Found, Registered, Registration, Wanted};
@@ -22,21 +21,10 @@ use crate::visibility::{PHASE, TicketPhase};
 const FEW: usize = 32;
 /// Up to so many are asked about by one activity.
 const MANY: usize = 200;
-/// How long that, or fetching outputs, may take there before it becomes an activity of its own.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one try of such an activity may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// A waiting list looks for its ticket after so many times the patience of those who wait.
 const LOOK_AFTER: u64 = 2;
-
-pub(super) fn local() -> LocalActivityOptions {
-    LocalActivityOptions::builder()
-        .start_to_close_timeout(LOCAL_TIMEOUT)
-        .schedule_to_close_timeout(LOCAL_TIMEOUT)
-        .retry_policy(RetryPolicy::builder().maximum_attempts(1).build())
-        .cancellation_token(WorkflowCancellationToken::new())
-        .build()
-}
 
 /// What a cancelled workflow's ticket hears.
 fn cancelled(ctx: &WorkflowContext<TicketWorkflow>, otherwise: impl FnOnce() -> Event) -> Event {
@@ -76,10 +64,7 @@ async fn ask(ctx: &WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -
             .as_ref()
             .map_or(0, |policy| policy.unknown_timeout_ms.saturating_mul(LOOK_AFTER)),
     });
-    if few
-        && let Ok(registered) =
-            ctx.execute_local_activity(TicketActivities::register, registration.clone(), local()).await
-    {
+    if few && let Ok(registered) = locally(ctx, TicketActivities::register, registration.clone()).await {
         return Ok(registered);
     }
     of_its_own(ctx, TicketActivities::register, registration, "dependencies", "looked up").await
@@ -228,7 +213,7 @@ pub(super) async fn collect(ctx: &mut WorkflowContext<TicketWorkflow>) -> Comman
 
 /// The outputs, or what is to be done instead.
 async fn fetch(ctx: &WorkflowContext<TicketWorkflow>, wanted: Wanted) -> Result<Found, Command> {
-    if let Ok(found) = ctx.execute_local_activity(TicketActivities::collect, wanted.clone(), local()).await {
+    if let Ok(found) = locally(ctx, TicketActivities::collect, wanted.clone()).await {
         return Ok(found);
     }
     of_its_own(ctx, TicketActivities::collect, wanted, "outputs", "fetched").await
