@@ -12,6 +12,7 @@ mod dependencies;
 mod details;
 mod execution;
 mod input;
+mod local;
 mod machine;
 mod orders;
 mod outcome;

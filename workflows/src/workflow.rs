@@ -10,7 +10,6 @@
 mod compensating;
 mod ending;
 mod executing;
-mod local;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

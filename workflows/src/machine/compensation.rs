@@ -163,11 +163,17 @@ impl Machine {
             }
             (State::Compensating { .. }, Event::CompensationStands(stands)) => self.stands(stands, now_ms),
             // It came late after all.
-            (State::CompensationFailed { since_ms, attempt, ticket_id, .. }, Event::PredecessorEnded(told))
+            (State::CompensationFailed { attempt, ticket_id, .. }, Event::PredecessorEnded(told))
                 if told.ticket_id == ticket_id =>
             {
-                self.state = State::Compensating { since_ms, until_ms: now_ms, attempt, ticket_id };
-                self.stands(told.outcome, now_ms)
+                self.appeared(now_ms, attempt, ticket_id, told.outcome)
+            }
+            (State::CompensationFailed { .. }, Event::WaitOver) => Command::FollowCompensation,
+            (State::CompensationFailed { since_ms, .. }, Event::CompensationStands(DependencyState::Unknown)) => {
+                self.await_operator(since_ms, now_ms)
+            }
+            (State::CompensationFailed { attempt, ticket_id, .. }, Event::CompensationStands(stands)) => {
+                self.appeared(now_ms, attempt, ticket_id, stands)
             }
             (State::Compensating { .. }, Event::WaitOver) => Command::FollowCompensation,
             (State::SettlingCompensation { .. }, Event::CompensationSettled) => {
@@ -197,7 +203,7 @@ impl Machine {
             DependencyState::Unknown => self.fail(now_ms, attempt, ticket_id, code::DEPENDENCY_UNKNOWN.to_owned()),
             // It tells; a look finds one that was terminated, twice as late each time.
             DependencyState::Open => {
-                let interval_ms = (now_ms - since_ms).clamp(appear_ms.min(MAX_LOOK_INTERVAL_MS), MAX_LOOK_INTERVAL_MS);
+                let interval_ms = self.look_interval(since_ms, now_ms);
                 self.look_at(since_ms, now_ms.saturating_add(interval_ms), attempt, ticket_id)
             }
         }
@@ -207,7 +213,28 @@ impl Machine {
         let state = CompensationState::Failed { code: code.clone() };
         self.compensation = Some(Compensation { ticket_id: ticket_id.clone(), attempt, state });
         self.state = State::CompensationFailed { since_ms: now_ms, attempt, ticket_id, code };
-        Command::AwaitOperator
+        self.await_operator(now_ms, now_ms)
+    }
+
+    /// A ticket that nobody has heard of may still come, after hours of a broken Kafka: it is looked for twice as late each
+    /// time.
+    fn await_operator(&self, since_ms: i64, now_ms: i64) -> Command {
+        let unheard = matches!(&self.state, State::CompensationFailed { code, .. } if code == code::DEPENDENCY_UNKNOWN);
+        let interval_ms = self.look_interval(since_ms, now_ms);
+        Command::AwaitOperator { until_ms: unheard.then(|| now_ms.saturating_add(interval_ms)) }
+    }
+
+    fn look_interval(&self, since_ms: i64, now_ms: i64) -> i64 {
+        let appear_ms = self.undo.as_ref().map_or(0, |undo| undo.appear_timeout_ms);
+        (now_ms - since_ms).clamp(appear_ms.min(MAX_LOOK_INTERVAL_MS), MAX_LOOK_INTERVAL_MS)
+    }
+
+    /// It is there after all.
+    fn appeared(&mut self, now_ms: i64, attempt: u32, ticket_id: String, stands: DependencyState) -> Command {
+        let state = CompensationState::UnderWay;
+        self.compensation = Some(Compensation { ticket_id: ticket_id.clone(), attempt, state });
+        self.state = State::Compensating { since_ms: now_ms, until_ms: now_ms, attempt, ticket_id };
+        self.stands(stands, now_ms)
     }
 
     fn look_at(&mut self, since_ms: i64, until_ms: i64, attempt: u32, ticket_id: String) -> Command {

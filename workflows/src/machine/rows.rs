@@ -138,7 +138,7 @@ impl Command {
             Self::Compensate { again: true, .. } => "create the compensation once more",
             Self::FollowCompensation => "follow the compensation",
             Self::AwaitCompensation { .. } => "wait for the compensation",
-            Self::AwaitOperator => "wait for an operator",
+            Self::AwaitOperator { .. } => "wait for an operator",
             Self::SettleCompensation => "tell what became of it",
             Self::Close => "close",
             Self::Ignore => "",

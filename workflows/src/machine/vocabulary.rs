@@ -243,7 +243,10 @@ pub enum Command {
         until_ms: i64,
     },
     /// Wait until somebody says what becomes of a compensation that failed, holding nothing.
-    AwaitOperator,
+    AwaitOperator {
+        /// When to look whether a ticket that nobody has heard of has come after all, epoch milliseconds.
+        until_ms: Option<i64>,
+    },
     /// Tell what became of the compensation.
     SettleCompensation,
     /// Close the workflow.

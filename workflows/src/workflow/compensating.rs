@@ -36,7 +36,7 @@ pub(super) async fn undo(ctx: &mut WorkflowContext<TicketWorkflow>, attempt: u32
                 Command::Compensate { attempt, again } => create(ctx, attempt, again).await,
                 Command::FollowCompensation => follow(ctx).await,
                 Command::AwaitCompensation { until_ms } => wait(ctx, until_ms).await,
-                Command::AwaitOperator => await_operator(ctx).await,
+                Command::AwaitOperator { until_ms } => await_operator(ctx, until_ms).await,
                 Command::SettleCompensation => settle(ctx).await,
                 other => break other,
             };
@@ -171,8 +171,12 @@ pub(super) async fn wait(ctx: &WorkflowContext<TicketWorkflow>, until_ms: i64) -
     }
 }
 
-/// Waits until somebody says what becomes of a compensation that failed.
-pub(super) async fn await_operator(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
+/// Waits until somebody says what becomes of a compensation that failed, or until it is time to look whether one that
+/// nobody has heard of has come after all.
+async fn await_operator(ctx: &WorkflowContext<TicketWorkflow>, until_ms: Option<i64>) -> Command {
+    if let Some(until_ms) = until_ms {
+        return wait(ctx, until_ms).await;
+    }
     let came = |s: &TicketWorkflow| !s.orders.is_empty() || !s.subscribers.is_empty() || !s.told.is_empty();
     loop {
         // It cannot fail: nothing cancels it.

@@ -8,10 +8,10 @@ use temporalio_workflow::{
     ActivityOptions, TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, join, select,
 };
 
-use super::local::locally;
 use super::{TicketWorkflow, now_ms, step};
 use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, Tell, waiters_id};
+use crate::local::locally;
 use crate::machine::Event;
 use crate::repeated::{MAX_INTERVAL, until_done, until_done_slowly};
 use crate::report::{Finish, Finished, Report};

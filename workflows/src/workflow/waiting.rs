@@ -8,10 +8,10 @@ use temporalio_common::data_converters::TemporalDeserializable;
 use temporalio_workflow::{TimerOptions, WaitConditionOptions, WorkflowCancellationToken, WorkflowContext, select};
 
 use super::executing::LONGEST;
-use super::local::locally;
 use super::{TicketWorkflow, cancel_event, now_ms, step};
 use crate::declarations::TicketActivities;
 use crate::dependencies::{Found, Registered, Registration, Wanted};
+use crate::local::locally;
 use crate::machine::{Command, Event, encoded_bytes};
 use crate::references::{ReferenceError, fill, references};
 use crate::repeated::until_done;

@@ -179,7 +179,7 @@ fn a_compensation_that_does_not_appear_is_created_once_more_and_then_an_operator
             Command::FollowCompensation,
             Command::Compensate { attempt: 1, again: true },
             Command::FollowCompensation,
-            Command::AwaitOperator,
+            Command::AwaitOperator { until_ms: Some(T0 + 20 + 3 * PATIENCE) },
         ]
     );
     let State::CompensationFailed { code, .. } = machine.state() else { panic!("{:?}", machine.state()) };
@@ -189,6 +189,36 @@ fn a_compensation_that_does_not_appear_is_created_once_more_and_then_an_operator
     assert_eq!(command, Command::Compensate { attempt: 1, again: true }, "it may still come: the same ticket");
     let late = machine.apply(T0 + 3 * PATIENCE, told(&id("run-1", 1), DependencyState::Completed), || 0.0);
     assert_eq!(late, Command::SettleCompensation, "it came after all");
+}
+
+#[test]
+fn a_compensation_that_nobody_has_heard_of_is_looked_for_until_it_comes() {
+    let mut machine = machine_in("creating_compensation");
+    let unknown = || stands(DependencyState::Unknown);
+    let created = || Event::CompensationCreated;
+    let failed_at = 10 + 2 * PATIENCE;
+    run(
+        &mut machine,
+        [(10, created()), (10 + PATIENCE, unknown()), (10 + PATIENCE, created()), (failed_at, unknown())],
+    );
+    let commands = run(
+        &mut machine,
+        [
+            (failed_at + PATIENCE, Event::WaitOver),
+            (failed_at + PATIENCE, unknown()),
+            (failed_at + 2 * PATIENCE, Event::WaitOver),
+            (failed_at + 2 * PATIENCE, unknown()),
+            (failed_at + 4 * PATIENCE, Event::WaitOver),
+            (failed_at + 4 * PATIENCE, stands(DependencyState::Open)),
+        ],
+    );
+    let until = |after| Command::AwaitOperator { until_ms: Some(T0 + failed_at + after) };
+    let follow = || Command::FollowCompensation;
+    let waits = Command::AwaitCompensation { until_ms: T0 + failed_at + 5 * PATIENCE };
+    assert_eq!(commands, [follow(), until(2 * PATIENCE), follow(), until(4 * PATIENCE), follow(), waits]);
+    assert_eq!(machine.compensation_phase(), Some(TicketPhase::Compensating));
+    let done = machine.apply(T0 + failed_at + 5 * PATIENCE, stands(DependencyState::Completed), || 0.0);
+    assert_eq!(done, Command::SettleCompensation);
 }
 
 /// `+` it changes something, `=` it is so already, `-` it is refused.

@@ -7,14 +7,12 @@ use temporalio_common::error::ActivityExecutionError;
 use temporalio_common::{ActivityDefinition, RetryPolicy};
 use temporalio_workflow::{LocalActivityOptions, WorkflowCancellationToken, WorkflowContext};
 
-use super::TicketWorkflow;
-
 /// How long a local activity may take before it becomes an activity of its own.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Does something within the workflow task, in one try that a cancel of the workflow does not reach.
-pub(super) async fn locally<A>(
-    ctx: &WorkflowContext<TicketWorkflow>,
+pub(crate) async fn locally<W, A>(
+    ctx: &WorkflowContext<W>,
     activity: A,
     input: A::Input,
 ) -> Result<A::Output, ActivityExecutionError>
