@@ -21,7 +21,6 @@ use temporalio_workflow::{
 
 use crate::declarations::TicketActivities;
 use crate::dependencies::{DependencyOutcome, DependencyState, Subscription, Tell, understood};
-use crate::local::locally;
 use crate::repeated::until_done;
 
 /// Workflow type as it stands in histories. Changing it orphans every open list.
@@ -36,10 +35,6 @@ const LOOKS_OF_A_RUN: usize = 200;
 const MAX_LOOK_AFTER_MS: u64 = 3_600_000;
 /// Waiters told by one activity.
 const TOLD_AT_ONCE: usize = 500;
-/// Up to so many are told within the workflow task.
-const FEW: usize = 32;
-/// Marks lists that do so: those of before tell by an activity.
-const TOLD_WITHIN_THE_TASK: &str = "told-within-the-task";
 
 /// Input of `TicketWaiters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,13 +104,7 @@ impl TicketWaiters {
             }
         }
         while let Some(tell) = ctx.state_mut(Self::take_untold) {
-            // A few are told within the workflow task: most lists have one waiter, and everybody waits for a task less.
-            let told = tell.subscribers.len() <= FEW
-                && ctx.patched(TOLD_WITHIN_THE_TASK)
-                && locally(ctx, TicketActivities::tell, tell.clone()).await.is_ok();
-            if !told {
-                ctx.execute_activity(TicketActivities::tell, tell, until_done("tell", TIMEOUT, stop.clone())).await?;
-            }
+            ctx.execute_activity(TicketActivities::tell, tell, until_done("tell", TIMEOUT, stop.clone())).await?;
         }
         Ok(())
     }
