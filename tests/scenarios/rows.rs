@@ -209,7 +209,14 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("failed too often", world().ticket("a").stumbles("execution_failed", None)),
         (
             "failed after a pause",
-            waiting_to_retry().order(Duration::ZERO, "a", Verb::Pause).order(HOUR, "a", Verb::Resume),
+            world()
+                .in_real_time()
+                .ticket("a")
+                .retries(1)
+                .takes_and_stumbles(2 * SECOND, "execution_failed")
+                .order(SECOND, "a", Verb::Pause)
+                .once("a", "paused")
+                .order(SECOND, "a", Verb::Resume),
         ),
         ("stopped by a cancel", hanging().cancel(SECOND, "a")),
         ("stopped by an order", hanging().in_real_time().order(SECOND, "a", cancel())),
