@@ -14,7 +14,7 @@ use ticket_workflows::TraceContext;
 
 use crate::config::KafkaConfig;
 use crate::kafka::Producer;
-use crate::registry::RegistryClient;
+use crate::registry::{RegistryClient, value_subject};
 
 /// How long one try of a publication may take. The activity that waits for it has 30 s.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,15 +36,15 @@ impl KafkaTicketSink {
 
     async fn encode(&self, ticket: &Ticket) -> Result<Vec<u8>, String> {
         let Some(registry) = &self.registry else { return Ok(encode_json_ticket(ticket)) };
-        let subject = format!("{}-value", self.topic);
-        let id = registry.register(&subject, TICKET_SCHEMA_JSON).await.map_err(|error| error.to_string())?;
+        let id = registry
+            .register(&value_subject(&self.topic), TICKET_SCHEMA_JSON)
+            .await
+            .map_err(|error| error.to_string())?;
         encode_avro_ticket(ticket, id).map_err(|error| error.to_string())
     }
 
     async fn send(&self, ticket: &Ticket, trace: &TraceContext) -> Result<(), String> {
         let payload = self.encode(ticket).await?;
-        // By its plan, as the orchestrator does (`contracts/kafka.md §3`).
-        let key = if ticket.plan_id.is_empty() { ticket.ticket_id.as_str() } else { ticket.plan_id.as_str() };
         let own = [
             (SOURCE_HEADER, "worker-agents"),
             ("x-neural-hive-plan-id", ticket.plan_id.as_str()),
@@ -53,7 +53,7 @@ impl KafkaTicketSink {
         let headers = own.into_iter().chain(trace.headers()).filter(|(_, value)| !value.is_empty());
         let headers = headers
             .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-        let record = FutureRecord::to(&self.topic).key(key).payload(&payload).headers(headers);
+        let record = FutureRecord::to(&self.topic).key(ticket.record_key()).payload(&payload).headers(headers);
         let producer = &self.producer;
         match border("kafka.compensation", producer.send(record, Timeout::After(DELIVERY_TIMEOUT))).await {
             Ok(_) => Ok(()),

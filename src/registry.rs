@@ -38,6 +38,12 @@ const MAX_CACHED: usize = 1000;
 type Found = Result<WriterSchema, RegistryError>;
 type Asking = BoxFuture<'static, Found>;
 
+/// The subject of a topic's values, as every client of the platform names it.
+#[must_use]
+pub fn value_subject(topic: &str) -> String {
+    format!("{topic}-value")
+}
+
 /// The client. Holds everything it was told by the registry.
 pub struct RegistryClient(Arc<Inner>);
 

@@ -10,7 +10,7 @@ use ticket_schemas::{TICKET_SCHEMA_JSON, Ticket, encode_avro_ticket, encode_json
 use worker_agents::cli::complete;
 use worker_agents::config::KafkaConfig;
 use worker_agents::kafka::{Clients, Producer};
-use worker_agents::registry::RegistryClient;
+use worker_agents::registry::{RegistryClient, value_subject};
 
 use crate::stack::PARTITIONS;
 
@@ -27,7 +27,7 @@ pub(crate) type Record = (String, Vec<u8>);
 impl Load {
     pub(crate) async fn new(config: &KafkaConfig) -> anyhow::Result<Self> {
         let url = config.schema_registry_url.as_deref().unwrap_or_default();
-        let subject = format!("{}-value", config.tickets_topic);
+        let subject = value_subject(&config.tickets_topic);
         let schema_id = RegistryClient::new(url)?.register(&subject, TICKET_SCHEMA_JSON).await?;
         Ok(Self { producer: Clients::new(config)?.producer()?, schema_id })
     }

@@ -89,6 +89,12 @@ impl Ticket {
         // Nothing in a ticket can fail here: keys are strings and numbers are finite.
         serde_json::to_value(self).unwrap_or(Value::Null)
     }
+
+    /// The key of its record: its plan, as the orchestrator does, else its own id (`contracts/kafka.md §3`).
+    #[must_use]
+    pub fn record_key(&self) -> &str {
+        if self.plan_id.is_empty() { self.ticket_id.as_str() } else { self.plan_id.as_str() }
+    }
 }
 
 impl TryFrom<Map<String, Value>> for Ticket {

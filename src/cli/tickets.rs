@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::UsageError;
 use crate::config::KafkaConfig;
 use crate::kafka::{Clients, Producer};
-use crate::registry::RegistryClient;
+use crate::registry::{RegistryClient, value_subject};
 
 /// How a ticket goes over the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -132,13 +132,11 @@ impl TicketPublisher {
                         "--encoding avro needs KAFKA_SCHEMA_REGISTRY_URL; set it or use --encoding json".to_owned(),
                     )
                 })?;
-                let subject = format!("{}-value", self.topic);
-                let id = registry.register(&subject, TICKET_SCHEMA_JSON).await?;
+                let id = registry.register(&value_subject(&self.topic), TICKET_SCHEMA_JSON).await?;
                 encode_avro_ticket(ticket, id).map_err(|error| UsageError(error.to_string()))?
             }
         };
-        let key = if ticket.plan_id.is_empty() { ticket.ticket_id.as_str() } else { ticket.plan_id.as_str() };
-        self.publish_raw(Some(key), Some(&payload)).await
+        self.publish_raw(Some(ticket.record_key()), Some(&payload)).await
     }
 
     /// Publishes any bytes; answers with partition and offset.

@@ -11,7 +11,7 @@ use super::RESULT_ID_HEADER;
 use crate::config::ResultEncoding;
 use crate::events::ResultFellBack;
 use crate::metrics::Metrics;
-use crate::registry::RegistryClient;
+use crate::registry::{RegistryClient, value_subject};
 
 /// Largest result sent, in bytes: below the topic's `max.message.bytes` of 1 MiB, with room for key and headers.
 const MAX_RESULT_BYTES: usize = 1_000_000;
@@ -71,8 +71,7 @@ impl Encoder {
             (ResultEncoding::Json, _) | (_, None) => return Ok(json()),
             (_, Some(registry)) => registry,
         };
-        let subject = format!("{}-value", self.topic);
-        let avro = match registry.register(&subject, RESULT_SCHEMA_JSON).await {
+        let avro = match registry.register(&value_subject(&self.topic), RESULT_SCHEMA_JSON).await {
             Ok(id) => encode_avro_result(&report.result, id).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };

@@ -8,7 +8,7 @@ use ticket_schemas::{RESULT_SCHEMA_JSON, Readable, WriterSchema};
 use super::clock::Sight;
 use super::finding::{Check, Finding};
 use crate::config::{KafkaConfig, ResultEncoding};
-use crate::registry::{RegistryClient, RegistryError};
+use crate::registry::{RegistryClient, RegistryError, value_subject};
 
 /// Asks the registry. `None`: none is configured.
 pub(super) async fn look(config: &KafkaConfig, registry: Option<&RegistryClient>) -> (Vec<Finding>, Option<Sight>) {
@@ -29,12 +29,12 @@ pub(super) async fn look(config: &KafkaConfig, registry: Option<&RegistryClient>
             (Finding::failed(Check::SchemaRegistry, what, advice), None)
         }
     };
-    let tickets = format!("{}-value", config.tickets_topic);
+    let tickets = value_subject(&config.tickets_topic);
     let mut findings = vec![reachable, ticket_schema(&tickets, registry.latest(&tickets).await)];
     if config.result_encoding == ResultEncoding::Json {
         findings.push(Finding::ok(Check::ResultSchema, "results are JSON (RESULT_ENCODING=json)"));
     } else {
-        let results = format!("{}-value", config.results_topic);
+        let results = value_subject(&config.results_topic);
         findings.push(result_schema(&results, registry.accepts(&results, RESULT_SCHEMA_JSON).await));
     }
     (findings, sight)
