@@ -55,7 +55,7 @@ fn explore(ticket: &Ticket, policy: &TicketPolicy, rows: &mut BTreeSet<Row>) {
                     continue;
                 }
                 let command = after.apply(now, event.clone(), || 0.5);
-                rows.extend(Row::of(machine.state(), name, &command, after.state()));
+                rows.extend(Row::of(machine.state().name(), name, &command, after.state()));
                 if events < MOST_EVENTS && after.orders().len() < 3 && seen.insert(situation(&after)) {
                     next.push_back((after, events + 1, now));
                 }

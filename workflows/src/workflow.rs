@@ -194,9 +194,9 @@ fn step(ctx: &WorkflowContext<TicketWorkflow>, event: Event) -> Command {
 fn step_at(ctx: &WorkflowContext<TicketWorkflow>, now: i64, event: Event) -> Command {
     let (command, details, deadline_ms, phase) = ctx.state_mut(|s| {
         let (before, phase) = (s.machine.deadline_ms(), s.machine.compensation_phase());
-        let (state, name) = (s.machine.state().clone(), event.name());
+        let (state, name) = (s.machine.state().name(), event.name());
         let command = s.machine.apply(now, event, || ctx.random::<f64>());
-        Row::tell(&state, name, &command, s.machine.state());
+        Row::tell(state, name, &command, s.machine.state());
         let deadline_ms = s.machine.deadline_ms().filter(|deadline_ms| before != Some(*deadline_ms));
         let changed = s.machine.compensation_phase().filter(|now| phase != Some(*now));
         (command, current_details(&s.machine), deadline_ms, changed)

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::{Command, Event, State};
 use crate::dependencies::DependencyState;
+use crate::orders::Verb;
 use crate::outcome::{FailureClass, Outcome};
 
 /// One row of the transition table. Events that change neither state nor command have none.
@@ -25,8 +26,8 @@ static WATCHER: OnceLock<fn(Row)> = OnceLock::new();
 impl Row {
     /// The row that this transition is; `None` for an event that changed neither.
     #[must_use]
-    pub fn of(before: &State, event: &'static str, command: &Command, after: &State) -> Option<Self> {
-        let row = Self { state: before.name(), event, command: command.name(), next: after.name() };
+    pub fn of(state: &'static str, event: &'static str, command: &Command, after: &State) -> Option<Self> {
+        let row = Self { state, event, command: command.name(), next: after.name() };
         (*command != Command::Ignore || row.state != row.next).then_some(row)
     }
 
@@ -37,9 +38,9 @@ impl Row {
     }
 
     /// Tells the watcher, if there is one.
-    pub(crate) fn tell(before: &State, event: &'static str, command: &Command, after: &State) {
+    pub(crate) fn tell(state: &'static str, event: &'static str, command: &Command, after: &State) {
         if let Some(watcher) = WATCHER.get()
-            && let Some(row) = Self::of(before, event, command, after)
+            && let Some(row) = Self::of(state, event, command, after)
         {
             watcher(row);
         }
@@ -95,15 +96,15 @@ impl Event {
             Self::Broken(_) => "activity broken",
             Self::WaitOver => "wait over",
             Self::CancelRequested(_) => "workflow cancelled",
-            Self::Ordered(order) => match order.verb.as_str() {
-                "cancel" => "order: cancel",
-                "pause" => "order: pause",
-                "resume" => "order: resume",
-                "retry" => "order: retry",
-                "extend-deadline" => "order: extend-deadline",
-                "skip-dependency" => "order: skip-dependency",
-                "compensation resume" => "order: compensation resume",
-                _ => "order: compensation skip",
+            Self::Ordered(order) => match order.verb {
+                Verb::Cancel { .. } => "order: cancel",
+                Verb::Pause => "order: pause",
+                Verb::Resume => "order: resume",
+                Verb::RetryNow => "order: retry",
+                Verb::ExtendDeadline { .. } => "order: extend-deadline",
+                Verb::SkipDependency { .. } => "order: skip-dependency",
+                Verb::ResumeCompensation => "order: compensation resume",
+                Verb::SkipCompensation => "order: compensation skip",
             },
             Self::Unbegun => "attempt had not begun",
             Self::GraceOver => "grace over",
