@@ -91,6 +91,12 @@ impl Default for TicketPolicy {
 }
 
 impl TicketPolicy {
+    /// How long the ticket service may not know the ticket, in milliseconds. `None`: it is told nothing.
+    #[must_use]
+    pub fn status_unknown_after_ms(&self) -> Option<u64> {
+        self.reporting.as_ref()?.unknown_after_ms
+    }
+
     /// Time one attempt may run, in milliseconds: `timeout_ms × multiplier`, at least 1 ms, at most ten years.
     #[must_use]
     pub fn attempt_timeout_ms(&self, timeout_ms: Option<i64>) -> u64 {

@@ -14,7 +14,7 @@ use temporalio_workflow::{TimerOptions, WorkflowCancellationToken, WorkflowConte
 use ticket_schemas::compensation_of;
 
 use super::ending::{pause, subscribers, tell_all, until_noted};
-use super::waiting::{heard, left, whatever_happens};
+use super::waiting::{LOOK_AFTER, heard, left, whatever_happens};
 use super::{TicketWorkflow, heed, now_ms, step};
 use crate::compensation::Undoing;
 use crate::declarations::TicketActivities;
@@ -35,8 +35,8 @@ pub(super) async fn undo(ctx: &mut WorkflowContext<TicketWorkflow>, attempt: u32
             command = match heed(ctx, command) {
                 Command::Compensate { attempt, again } => create(ctx, attempt, again).await,
                 Command::FollowCompensation => follow(ctx).await,
-                Command::AwaitCompensation { until_ms } => wait(ctx, until_ms).await,
-                Command::AwaitOperator { until_ms } => await_operator(ctx, until_ms).await,
+                Command::AwaitCompensation { until_ms } => wait(ctx, Some(until_ms)).await,
+                Command::AwaitOperator { until_ms } => wait(ctx, until_ms).await,
                 Command::SettleCompensation => settle(ctx).await,
                 other => break other,
             };
@@ -83,7 +83,7 @@ async fn note_the_newest(ctx: &WorkflowContext<TicketWorkflow>) -> Infallible {
 fn owe(ctx: &WorkflowContext<TicketWorkflow>, status: ServiceStatus) {
     let since_ms = now_ms(ctx);
     ctx.state_mut(|s| {
-        let unknown_after_ms = s.input.policy.reporting.as_ref().and_then(|policy| policy.unknown_after_ms);
+        let unknown_after_ms = s.input.policy.status_unknown_after_ms();
         let failure = s.machine.verdict().and_then(Verdict::failure);
         if let (Some(unknown_after_ms), Some(failure)) = (unknown_after_ms, failure) {
             s.unnoted = Some(StatusUpdate {
@@ -100,7 +100,7 @@ fn owe(ctx: &WorkflowContext<TicketWorkflow>, status: ServiceStatus) {
 
 /// Creates the ticket that undoes this one. Its parameters are the plan that the workflow's input holds since before the
 /// first attempt, outputs of predecessors filled in.
-pub(super) async fn create(ctx: &WorkflowContext<TicketWorkflow>, attempt: u32, again: bool) -> Command {
+async fn create(ctx: &WorkflowContext<TicketWorkflow>, attempt: u32, again: bool) -> Command {
     let now = now_ms(ctx);
     let undoing = ctx.state(|s| {
         let epoch = s.machine.compensation_epoch()?;
@@ -126,14 +126,14 @@ pub(super) async fn create(ctx: &WorkflowContext<TicketWorkflow>, attempt: u32, 
 }
 
 /// Asks how the compensation ticket stands, and subscribes to it.
-pub(super) async fn follow(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
+async fn follow(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
     let registration = ctx.state(|s| {
         let ticket_id = s.machine.compensation().map(|compensation| compensation.ticket_id.clone())?;
         let policy = s.input.policy.compensation.as_ref()?;
         Some(Registration {
             ticket_id: s.input.ticket.ticket_id.as_str().to_owned(),
             dependencies: vec![ticket_id],
-            look_after_ms: policy.appear_timeout_ms.saturating_mul(2),
+            look_after_ms: policy.appear_timeout_ms.saturating_mul(LOOK_AFTER),
         })
     });
     let Some(registration) = registration else { return step(ctx, Event::WaitOver) };
@@ -148,20 +148,23 @@ pub(super) async fn follow(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
     }
 }
 
-/// Waits for the compensation ticket to tell, until the time is over.
-pub(super) async fn wait(ctx: &WorkflowContext<TicketWorkflow>, until_ms: i64) -> Command {
+/// Waits for the compensation ticket to tell or for an order, until the time is over if there is one.
+async fn wait(ctx: &WorkflowContext<TicketWorkflow>, until_ms: Option<i64>) -> Command {
     let stop = WorkflowCancellationToken::new();
-    let options = TimerOptions::builder(left(ctx, until_ms)).cancellation_token(stop.clone());
-    let mut timer = ctx.timer(options.summary("looks at the compensation".to_owned()).build());
+    let mut timer = until_ms.map(|until_ms| {
+        let options = TimerOptions::builder(left(ctx, until_ms)).cancellation_token(stop.clone());
+        ctx.timer(options.summary("looks at the compensation".to_owned()).build())
+    });
     let came = |s: &TicketWorkflow| !s.orders.is_empty() || !s.subscribers.is_empty() || !s.told.is_empty();
     loop {
-        let mut over = false;
-        select! {
-            _ = timer => over = true,
-            _ = ctx.wait_condition_with_options(came, whatever_happens()) => {}
-        }
-        if over {
-            return step(ctx, Event::WaitOver);
+        let mut something = ctx.wait_condition_with_options(came, whatever_happens());
+        match timer.as_mut() {
+            Some(mut timer) => select! {
+                _ = timer => return step(ctx, Event::WaitOver),
+                _ = something => {}
+            },
+            // It cannot fail: nothing cancels it.
+            None => drop(something.await),
         }
         answer_subscribers(ctx).await;
         if let Some(command) = told(ctx).or_else(|| heard(ctx)) {
@@ -171,25 +174,8 @@ pub(super) async fn wait(ctx: &WorkflowContext<TicketWorkflow>, until_ms: i64) -
     }
 }
 
-/// Waits until somebody says what becomes of a compensation that failed, or until it is time to look whether one that
-/// nobody has heard of has come after all.
-async fn await_operator(ctx: &WorkflowContext<TicketWorkflow>, until_ms: Option<i64>) -> Command {
-    if let Some(until_ms) = until_ms {
-        return wait(ctx, until_ms).await;
-    }
-    let came = |s: &TicketWorkflow| !s.orders.is_empty() || !s.subscribers.is_empty() || !s.told.is_empty();
-    loop {
-        // It cannot fail: nothing cancels it.
-        let _ = ctx.wait_condition_with_options(came, whatever_happens()).await;
-        answer_subscribers(ctx).await;
-        if let Some(command) = told(ctx).or_else(|| heard(ctx)) {
-            return command;
-        }
-    }
-}
-
 /// Tells what became of it, and whoever has subscribed meanwhile how the ticket ended.
-pub(super) async fn settle(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
+async fn settle(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
     let compensated =
         ctx.state(|s| s.machine.compensation().is_some_and(|it| it.state == CompensationState::Completed));
     owe(ctx, if compensated { ServiceStatus::Compensated } else { ServiceStatus::Failed });

@@ -47,7 +47,7 @@ async fn finish(ctx: &mut WorkflowContext<TicketWorkflow>, report: Report, recor
     let list = ctx.state(|s| waiters_id(s.input.ticket.ticket_id.as_str()));
     let Some(tell) = subscribers(ctx, Some(list)) else { return publish(ctx, report).await };
     let status = ctx
-        .state(|s| s.input.policy.reporting.as_ref().and_then(|policy| policy.unknown_after_ms))
+        .state(|s| s.input.policy.status_unknown_after_ms())
         .map(|unknown_after_ms| report.status_update(unknown_after_ms));
     let since_ms = report.result.timestamp;
     let mut done = Finished::default();

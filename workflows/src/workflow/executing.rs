@@ -26,7 +26,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(super) async fn execute(ctx: &mut WorkflowContext<TicketWorkflow>, attempt: u32, timeout_ms: u64) -> Command {
     let (request, deadline_ms) = ctx.state(|s| {
         let deadline_ms = s.machine.enforced_deadline_ms();
-        let status_unknown_after_ms = s.input.policy.reporting.as_ref().and_then(|policy| policy.unknown_after_ms);
+        let status_unknown_after_ms = s.input.policy.status_unknown_after_ms();
         let ticket = s.input.ticket.clone();
         (ExecuteRequest { ticket, attempt, timeout_ms, deadline_ms, status_unknown_after_ms }, deadline_ms)
     });

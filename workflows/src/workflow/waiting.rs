@@ -24,7 +24,7 @@ const MANY: usize = 200;
 /// How long one try of such an activity may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// A waiting list looks for its ticket after so many times the patience of those who wait.
-const LOOK_AFTER: u64 = 2;
+pub(super) const LOOK_AFTER: u64 = 2;
 
 /// What a cancelled workflow's ticket hears.
 fn cancelled(ctx: &WorkflowContext<TicketWorkflow>, otherwise: impl FnOnce() -> Event) -> Event {
