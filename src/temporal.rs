@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::sdk_metrics::SdkMetrics;
 
-pub use versions::{Ramp, Routing, named, pinned_to, routing, version_status};
+pub use versions::{Ramp, Routing, named, pinned_to, version_status};
 
 /// How long connecting may take before it counts as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,13 +156,25 @@ pub async fn newest_poll(
     task_queue: &str,
     of: Option<&WorkerDeploymentVersion>,
 ) -> Result<Option<SystemTime>, tonic::Status> {
-    let described = describe_task_queue(client, task_queue).await?;
-    let wanted = |poller: &PollerInfo| of.is_none_or(|version| versions::polls_for(poller, version));
-    let polls = described.pollers.into_iter().filter(wanted);
-    Ok(polls.filter_map(|poller| SystemTime::try_from(poller.last_access_time?).ok()).max())
+    Ok(newest_of(describe_task_queue(client, task_queue).await?, of))
 }
 
-async fn describe_task_queue(client: &Client, task_queue: &str) -> Result<DescribeTaskQueueResponse, tonic::Status> {
+/// As [`newest_poll`], of a description.
+#[must_use]
+pub fn newest_of(described: DescribeTaskQueueResponse, of: Option<&WorkerDeploymentVersion>) -> Option<SystemTime> {
+    let wanted = |poller: &PollerInfo| of.is_none_or(|version| versions::polls_for(poller, version));
+    let polls = described.pollers.into_iter().filter(wanted);
+    polls.filter_map(|poller| SystemTime::try_from(poller.last_access_time?).ok()).max()
+}
+
+/// Describes the task queue: who polls it for workflow tasks, and where its tickets go.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn describe_task_queue(
+    client: &Client,
+    task_queue: &str,
+) -> Result<DescribeTaskQueueResponse, tonic::Status> {
     let mut request = Request::new(DescribeTaskQueueRequest {
         namespace: client.namespace(),
         task_queue: Some(TaskQueue { name: task_queue.to_owned(), ..TaskQueue::default() }),

@@ -8,7 +8,7 @@ use super::clock::Sight;
 use super::finding::{Check, Finding};
 use super::version;
 use crate::config::TemporalConfig;
-use crate::temporal;
+use crate::temporal::{self, Routing};
 
 /// The namespace.
 pub(super) struct Engine {
@@ -65,21 +65,26 @@ pub(super) async fn look(client: &Client, settings: &TemporalConfig, fix: bool) 
         }
     };
     findings.push(search_attributes(client, fix).await);
-    findings.push(worker_version(client, settings, &namespace).await);
-    if let Ok(Some(theirs)) = temporal::newest_poll(client, &settings.task_queue, None).await {
+    let queue = temporal::describe_task_queue(client, &settings.task_queue).await;
+    findings.push(worker_version(client, settings, &namespace, queue.as_ref().map(Routing::of)).await);
+    if let Ok(Some(theirs)) = queue.map(|queue| temporal::newest_of(queue, None)) {
         sights.push(Sight::NotBefore { who: "Temporal", theirs, ours: SystemTime::now() });
     }
     Engine { findings, namespace, retention, sights }
 }
 
-async fn worker_version(client: &Client, settings: &TemporalConfig, namespace: &str) -> Finding {
-    let task_queue = &settings.task_queue;
+async fn worker_version(
+    client: &Client,
+    settings: &TemporalConfig,
+    namespace: &str,
+    routing: Result<Routing, &tonic::Status>,
+) -> Finding {
     let worker = version::Worker {
         version: settings.deployment.as_ref().map(|options| &options.version),
-        task_queue,
+        task_queue: &settings.task_queue,
         namespace,
     };
-    let routing = match temporal::routing(client, task_queue).await {
+    let routing = match routing {
         Ok(routing) => routing,
         Err(status) => return worker.unknown(&status.to_string()),
     };

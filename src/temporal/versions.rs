@@ -9,7 +9,9 @@ use temporalio_common::protos::temporal::api::enums::v1::{
 use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueueVersioningInfo};
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionVersioningInfo;
 use temporalio_common::protos::temporal::api::workflow::v1::versioning_override::Override;
-use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeWorkerDeploymentVersionRequest;
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeTaskQueueResponse, DescribeWorkerDeploymentVersionRequest,
+};
 use temporalio_common::worker::WorkerDeploymentVersion;
 use tonic::{Code, Request, Status};
 
@@ -33,6 +35,14 @@ pub struct Ramp {
     pub percent: f32,
 }
 
+impl Routing {
+    /// Where the tickets of a task queue go, as the server describes it.
+    #[must_use]
+    pub fn of(queue: &DescribeTaskQueueResponse) -> Self {
+        queue.versioning_info.clone().map(Into::into).unwrap_or_default()
+    }
+}
+
 impl From<TaskQueueVersioningInfo> for Routing {
     fn from(info: TaskQueueVersioningInfo) -> Self {
         let percent = info.ramping_version_percentage;
@@ -42,15 +52,6 @@ impl From<TaskQueueVersioningInfo> for Routing {
             ramp: Some(ramp).filter(|ramp| ramp.percent > 0.0),
         }
     }
-}
-
-/// Asks where tickets of the task queue go.
-///
-/// # Errors
-/// When the server cannot be asked.
-pub async fn routing(client: &Client, task_queue: &str) -> Result<Routing, Status> {
-    let described = super::describe_task_queue(client, task_queue).await?;
-    Ok(described.versioning_info.map(Into::into).unwrap_or_default())
 }
 
 /// In which state a version is. `None`: the server does not know it, because no worker of it has polled.
