@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ticket_workflows::{CompensationPolicy, DeadlinePolicy, DependencyPolicy, TicketPolicy};
 
-use super::reader::Reader;
+use super::reader::{Reader, millis};
 use crate::bridge::Fairness;
 
 /// Backpressure and ticket policy.
@@ -26,7 +26,6 @@ pub struct BridgeConfig {
 
 impl BridgeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let dependencies = dependencies(reader);
         let config = Self {
             max_concurrent_tickets: reader.number(
@@ -95,7 +94,7 @@ impl BridgeConfig {
 }
 
 fn dependencies(reader: &mut Reader<'_>) -> DependencyPolicy {
-    let millis = |seconds: f64| (seconds * 1000.0) as u64;
+    let in_ms = |seconds: f64| (seconds * 1000.0) as u64;
     let unknown = reader.seconds(
         "DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS",
         300.0,
@@ -118,10 +117,7 @@ fn dependencies(reader: &mut Reader<'_>) -> DependencyPolicy {
         (interval, 0) => Some(interval * 60.0),
         (interval, attempts) => Some(if interval > 0.0 { interval } else { 5.0 } * attempts as f64),
     };
-    DependencyPolicy {
-        unknown_timeout_ms: u64::try_from(unknown.as_millis()).unwrap_or(u64::MAX),
-        wait_limit_ms: limit.map(millis),
-    }
+    DependencyPolicy { unknown_timeout_ms: millis(unknown), wait_limit_ms: limit.map(in_ms) }
 }
 
 fn multiplier(reader: &mut Reader<'_>) -> f64 {

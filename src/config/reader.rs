@@ -34,6 +34,11 @@ impl Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+/// A time as policies have it, in milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The text shown in the place of a secret.
 pub const REDACTED: &str = "(set, hidden)";
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ticket_workflows::ReportingPolicy;
 
-use super::reader::Reader;
+use super::reader::{Reader, millis};
 
 /// Settings of the ticket service's client and of reporting.
 #[derive(Debug, Clone)]
@@ -43,7 +43,6 @@ impl TicketServiceConfig {
 
     /// What tickets are held to.
     pub(super) fn policy(&self) -> ReportingPolicy {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         ReportingPolicy {
             stuck_after_ms: millis(self.stuck_after),
             unknown_after_ms: self.url.as_ref().map(|_| millis(self.unknown_after)),
