@@ -1,33 +1,23 @@
 //! The embedded Temporal dev server with the real CLI and the real supervisor.
 #![cfg(feature = "dev-stack")]
 
-use std::ffi::OsStr;
+#[path = "support/dev_server.rs"]
+mod dev_server;
+
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use temporalio_client::{Connection, ConnectionOptions, Url, tonic};
 use temporalio_common::protos::temporal::api::operatorservice::v1::ListSearchAttributesRequest;
-use ticket_activities::supervisor::SupervisorCommand;
-use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
+use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer};
 
-fn options() -> anyhow::Result<TemporalDevOptions> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
-    Ok(TemporalDevOptions {
-        // What is on PATH is not looked at: the pinned one is what was tried.
-        cli: find_cli(OsStr::new(""), &tools)?,
-        supervisor: SupervisorCommand {
-            program: env!("CARGO_BIN_EXE_worker-agents").into(),
-            arguments: vec!["supervise-process".into()],
-        },
-        port: 0,
-        ui_port: 0,
+fn options() -> TemporalDevOptions {
+    TemporalDevOptions {
         namespace: "tickets".into(),
-        db_file: None,
-        log_file: None,
         search_attributes: vec![("TicketId".into(), "Keyword".into())],
-        grace: Duration::from_secs(5),
-    })
+        ..dev_server::options()
+    }
 }
 
 async fn custom_attributes(server: &TemporalDevServer) -> anyhow::Result<Vec<String>> {
@@ -57,7 +47,7 @@ fn listens(address: &str) -> bool {
 
 #[tokio::test]
 async fn answers_until_it_is_stopped() {
-    let server = TemporalDevServer::start(options().unwrap()).await.unwrap();
+    let server = TemporalDevServer::start(options()).await.unwrap();
     assert_eq!(custom_attributes(&server).await.unwrap(), ["TicketId"]);
     let ui = server.ui_url().trim_start_matches("http://").to_owned();
     eventually("the UI", || listens(&ui)).await;
@@ -69,7 +59,7 @@ async fn answers_until_it_is_stopped() {
 
 #[tokio::test]
 async fn a_drop_ends_it_too() {
-    let server = TemporalDevServer::start(options().unwrap()).await.unwrap();
+    let server = TemporalDevServer::start(options()).await.unwrap();
     let address = server.address().to_owned();
     drop(server);
     eventually("the end of the server", || !listens(&address)).await;
@@ -77,7 +67,7 @@ async fn a_drop_ends_it_too() {
 
 #[tokio::test]
 async fn its_death_is_noticed() {
-    let server = TemporalDevServer::start(options().unwrap()).await.unwrap();
+    let server = TemporalDevServer::start(options()).await.unwrap();
     let exited = server.exited();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(server.pid()), nix::sys::signal::Signal::SIGKILL).unwrap();
     let how = tokio::time::timeout(Duration::from_secs(10), exited).await.unwrap();
@@ -88,8 +78,7 @@ async fn its_death_is_noticed() {
 async fn a_database_of_an_earlier_run_gets_new_attributes() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> Option<PathBuf> { Some(folder.path().join(name)) };
-    let first =
-        TemporalDevOptions { db_file: file("data/temporal.db"), log_file: file("temporal.log"), ..options().unwrap() };
+    let first = TemporalDevOptions { db_file: file("data/temporal.db"), log_file: file("temporal.log"), ..options() };
     TemporalDevServer::start(first.clone()).await.unwrap().stop().await;
     let mut second = first.clone();
     second.search_attributes.push(("TicketPhase".into(), "Keyword".into()));

@@ -1,9 +1,12 @@
 //! What a test needs: peers, workers as processes, and oracles that read topics and histories.
 
+#[path = "../support/dev_server.rs"]
+mod dev_server;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -14,13 +17,14 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde_json::{Value, json};
-use ticket_activities::supervisor::SupervisorCommand;
 use ticket_schemas::{decode_json_ticket, encode_avro_ticket};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use worker_agents::dev::kafka::MockKafka;
 use worker_agents::dev::registry::SchemaRegistry;
-use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
+use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer};
+
+pub(crate) use dev_server::cli;
 
 pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_worker-agents");
 /// Generous: machines are slow.
@@ -43,26 +47,15 @@ pub(crate) async fn eventually_within<T>(what: &str, patience: Duration, mut pro
     }
 }
 
-pub(crate) fn cli() -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
-    // What is on PATH is not looked at: set-up links a fitting one into its folder.
-    find_cli(std::ffi::OsStr::new(""), &tools).expect("the Temporal CLI: run `make setup`")
-}
-
 pub(crate) fn temporal_options(port: u16) -> TemporalDevOptions {
     TemporalDevOptions {
-        cli: cli(),
-        supervisor: SupervisorCommand { program: WORKER.into(), arguments: vec!["supervise-process".into()] },
         port,
-        ui_port: 0,
-        namespace: "default".to_owned(),
-        db_file: None,
-        log_file: None,
         search_attributes: ticket_workflows::search_attributes()
             .into_iter()
             .map(|attribute| (attribute.name.to_owned(), attribute.kind.to_owned()))
             .collect(),
         grace: Duration::from_secs(2),
+        ..dev_server::options()
     }
 }
 

@@ -11,6 +11,9 @@ mod asked;
 mod changing;
 mod commands;
 mod comparison;
+#[cfg(feature = "dev-stack")]
+#[path = "../support/dev_server.rs"]
+mod dev_server;
 mod endings;
 mod everything;
 mod evicted;

@@ -2,8 +2,6 @@
 //! there: a recorded history is never changed. `cargo test --test replay -- --ignored record`
 #![cfg(feature = "dev-stack")]
 
-use std::ffi::OsStr;
-use std::path::Path;
 use std::time::Duration;
 
 use temporalio_client::{
@@ -15,10 +13,10 @@ use temporalio_common::data_converters::{PayloadConverter, RawValue};
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::{History, HistoryEvent};
 use temporalio_sdk::{Runtime, Worker, WorkerOptions};
-use ticket_activities::supervisor::SupervisorCommand;
 use ticket_workflows::TicketWorkflow;
-use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
+use worker_agents::dev::temporal::TemporalDevServer;
 
+use crate::dev_server;
 use crate::everything::Everything;
 use crate::history::root;
 use crate::parcel::{self, deprecated, old, patched, plain, slower};
@@ -102,27 +100,10 @@ fn write(file: &str, events: Vec<HistoryEvent>) {
     std::fs::write(path, serde_json::to_vec(&History { events }).expect("JSON")).expect("written");
 }
 
-fn dev_server() -> TemporalDevOptions {
-    TemporalDevOptions {
-        cli: find_cli(OsStr::new(""), &Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools")).expect("the CLI"),
-        supervisor: SupervisorCommand {
-            program: env!("CARGO_BIN_EXE_worker-agents").into(),
-            arguments: vec!["supervise-process".into()],
-        },
-        port: 0,
-        ui_port: 0,
-        namespace: "default".into(),
-        db_file: None,
-        log_file: None,
-        search_attributes: Vec::new(),
-        grace: Duration::from_secs(5),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "writes what is missing in tests/histories/examples and tests/histories/red"]
 async fn record() {
-    let server = TemporalDevServer::start(dev_server()).await.expect("a server");
+    let server = TemporalDevServer::start(dev_server::options()).await.expect("a server");
     let recorder = Recorder::new(&server).await;
     recorder.complete(code!(old::Parcel), "examples/parcel-old.json").await;
     recorder.complete(code!(patched::Parcel), "examples/parcel-patched.json").await;

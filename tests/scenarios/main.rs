@@ -1,8 +1,11 @@
 //! What happens to tickets over hours and days, in milliseconds: the server skips the time in which nothing runs.
 #![cfg(feature = "dev-stack")]
 
+#[path = "../support/dev_server.rs"]
+mod dev_server;
 mod rows;
 mod scripted;
+mod server;
 #[path = "../support/table.rs"]
 mod table;
 mod world;

@@ -4,9 +4,7 @@
 //! nothing runs. Only the executor is scripted, and results are kept instead of published.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::pin::pin;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,13 +30,13 @@ use tonic::Request;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{Provenance, Starter};
 use worker_agents::config::{Config, MapSource, Origin};
-use worker_agents::dev::temporal::free_port;
 use worker_agents::temporal;
 
 use crate::scripted::{Answer, Kept, Nobody, Script, Scripted, Topic, undo_of};
+use crate::server::Server;
 
 /// Real time that a scenario may take. Machines are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Until an order that nobody takes yet has reached the server.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 /// An hour.
@@ -253,7 +251,7 @@ impl Scenario {
 
     /// Runs all of it, to the last result.
     pub(crate) async fn run(self) -> Ended {
-        let server = Server::start(self.in_real_time);
+        let server = Server::start(self.in_real_time).await;
         let config = config(&server, &self.settings);
         let client = server.connect(&config).await;
         temporal::create_search_attributes(&client, &ticket_workflows::search_attributes()).await.expect("created");
@@ -542,52 +540,4 @@ fn config(server: &Server, settings: &[(&'static str, &'static str)]) -> Config 
         source.set(name, *value, Origin::Environment);
     }
     Config::read(&source).expect("settings")
-}
-
-/// The server, a child of this process.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    /// The one that skips time, or the one that does not.
-    fn start(in_real_time: bool) -> Self {
-        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
-        let port = free_port().expect("port");
-        let (binary, arguments) = if in_real_time {
-            let arguments = format!("server start-dev --headless --log-level never --port {port}");
-            (tools.join("temporal-cli/bin/temporal"), arguments)
-        } else {
-            (tools.join("temporal-test-server/bin/temporal-test-server"), port.to_string())
-        };
-        let mut child = Command::new(&binary);
-        child.args(arguments.split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = child.spawn();
-        let child = child.unwrap_or_else(|error| panic!("{}: {error}; run `make setup`", binary.display()));
-        Self { child, port }
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Connects once it answers. It skips no time before it is told to.
-    async fn connect(&self, config: &Config) -> Client {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match temporal::connect(config).await {
-                Ok(client) => return client,
-                Err(error) => assert!(Instant::now() < deadline, "{error:#}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
