@@ -377,3 +377,19 @@ async fn an_undo_waits_for_no_ticket_service_and_overtaken_statuses_are_not_sent
     let statuses: Vec<_> = heard(&service, &undone, "broken").into_iter().map(|(status, _)| status).collect();
     assert_eq!(statuses, ["COMPENSATED"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inc_33_an_undo_that_the_ticket_service_created_and_never_published_is_published_from_here() {
+    let undone = Undone::new().await;
+    let world = &undone.world;
+    let (service, url, _stop) = ticket_service().await;
+    service.know_all();
+    let settings = [("EXECUTION_TICKET_SERVICE_URL", url.as_str()), ("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "2")];
+    let _worker = undone.worker(&settings).await;
+    world.publish(&world.ticket("broken", "exit 3")).await;
+    let (id, _) = announced(&world.result("broken").await);
+    undone.failure("broken").await;
+    assert_eq!(service.ticket(&id).map(|ticket| ticket["status"].clone()), Some(json!("COMPLETED")), "created there");
+    assert_eq!(undone.published(), [id.as_str()]);
+    assert_eq!(undone.undone_by("broken"), [id.as_str()]);
+}

@@ -29,6 +29,7 @@ const MAY_DIFFER: &[(&str, &str, &str)] = &[
 const ADDED: &[(&str, &str, &str)] = &[
     ("report", "input.payloads[0].sla", "says where the ticket's time went; a report of before is published without"),
     ("report", "input.payloads[0].result.result.metadata.sla", "the same, in the result itself"),
+    ("register", "input.payloads[0].workflows_only", "an undo that the ticket service did not publish is unheard of"),
 ];
 
 /// What a run that continues as new inherits from this one where the code does not say otherwise.

@@ -63,6 +63,9 @@ pub struct Registration {
     pub dependencies: Vec<String>,
     /// After this many milliseconds a waiting list that heard nothing looks for its ticket by itself.
     pub look_after_ms: u64,
+    /// Whether only workflows count. The ticket service knows a ticket that it has created, and may never publish it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub workflows_only: bool,
 }
 
 /// What the registration found.

@@ -134,6 +134,7 @@ async fn follow(ctx: &WorkflowContext<TicketWorkflow>) -> Command {
             ticket_id: s.input.ticket.ticket_id.as_str().to_owned(),
             dependencies: vec![ticket_id],
             look_after_ms: policy.appear_timeout_ms.saturating_mul(LOOK_AFTER),
+            workflows_only: true,
         })
     });
     let Some(registration) = registration else { return step(ctx, Event::WaitOver) };

@@ -63,6 +63,7 @@ async fn ask(ctx: &WorkflowContext<TicketWorkflow>, dependencies: Vec<String>) -
             .dependencies
             .as_ref()
             .map_or(0, |policy| policy.unknown_timeout_ms.saturating_mul(LOOK_AFTER)),
+        workflows_only: false,
     });
     if few && let Ok(registered) = locally(ctx, TicketActivities::register, registration.clone()).await {
         return Ok(registered);
