@@ -28,7 +28,6 @@ fn patience(races: usize) -> Duration {
 /// Each dependent comes around the moment in which its predecessor closes, or in which it starts while the waiting list of
 /// another dependent is being created.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes long: `RACES=1000 cargo test --test end_to_end races -- --ignored`"]
 async fn dependents_that_come_while_their_predecessor_starts_or_closes_are_all_released() {
     let races = size("RACES", 60);
     let mut draw = seeded();
@@ -63,7 +62,6 @@ async fn dependents_that_come_while_their_predecessor_starts_or_closes_are_all_r
 
 /// Tickets fail and are undone while workers are killed at any moment.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes long: `RACES=1000 cargo test --test end_to_end races -- --ignored`"]
 async fn inc_35_inc_38_workers_killed_at_random_while_tickets_are_undone_leave_one_undo_each_and_a_truthful_end() {
     let races = size("RACES", 60);
     let mut draw = seeded();
