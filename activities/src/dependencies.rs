@@ -66,7 +66,7 @@ pub(crate) async fn register(
     service: Option<&dyn TicketService>,
 ) -> Result<Registered, Status> {
     let caller = Caller::of(ctx);
-    let service = service.filter(|_| !registration.workflows_only);
+    let service = if registration.workflows_only { None } else { service };
     let (one, look_after_ms) = (&caller, registration.look_after_ms);
     let found: Vec<_> = stream::iter(registration.dependencies.clone())
         .map(async |id| {
