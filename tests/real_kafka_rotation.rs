@@ -105,7 +105,13 @@ struct Tickets<'a> {
     names: Vec<String>,
 }
 
-impl Tickets<'_> {
+impl<'a> Tickets<'a> {
+    fn on(world: &'a World, kafka: &Kafka) -> Self {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", kafka.address("KAFKA_BOOTSTRAP_SERVERS"));
+        Self { world, producer: settings.create().expect("producer"), names: Vec::new() }
+    }
+
     async fn publish(&mut self, name: &str) {
         let ticket = self.world.ticket(name, "true").to_string();
         let record = FutureRecord::to("execution.tickets").key(name).payload(&ticket);
@@ -149,11 +155,7 @@ async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_
             ("MAX_CONCURRENT_TASKS", "2"),
         ])
         .await;
-    let producer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.address("KAFKA_BOOTSTRAP_SERVERS"))
-        .create()
-        .expect("producer");
-    let mut tickets = Tickets { world: &world, producer, names: Vec::new() };
+    let mut tickets = Tickets::on(&world, &kafka);
     let consumers = "worker_agent_kafka_consumer_initialized_total";
     worker.wait_ready().await;
     tickets.publish("with-the-first").await;
@@ -360,11 +362,7 @@ async fn tokens_of_an_endpoint_are_renewed_before_they_expire() {
             ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
         ])
         .await;
-    let producer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.address("KAFKA_BOOTSTRAP_SERVERS"))
-        .create()
-        .expect("producer");
-    let mut tickets = Tickets { world: &world, producer, names: Vec::new() };
+    let mut tickets = Tickets::on(&world, &kafka);
     worker.wait_ready().await;
     tickets.publish("with-the-first").await;
     tickets.completed(&worker).await;

@@ -221,10 +221,7 @@ fn server_options() -> anyhow::Result<TemporalDevOptions> {
         namespace: NAMESPACE.into(),
         db_file: None,
         log_file: None,
-        search_attributes: ticket_workflows::search_attributes()
-            .into_iter()
-            .map(|attribute| (attribute.name.to_owned(), attribute.kind.to_owned()))
-            .collect(),
+        search_attributes: ticket_workflows::search_attributes(),
         grace: Duration::from_secs(2),
     })
 }

@@ -115,10 +115,7 @@ impl DevStack {
             namespace: NAMESPACE.to_owned(),
             db_file: None,
             log_file: None,
-            search_attributes: ticket_workflows::search_attributes()
-                .into_iter()
-                .map(|attribute| (attribute.name.to_owned(), attribute.kind.to_owned()))
-                .collect(),
+            search_attributes: ticket_workflows::search_attributes(),
             grace: TEMPORAL_GRACE,
         })
         .await?;

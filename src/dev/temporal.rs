@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ticket_activities::supervisor::SupervisorCommand;
+use ticket_workflows::SearchAttribute;
 
 use child::{Child, Launch};
 use diagnosis::{EarlyEnd, Ports};
@@ -50,8 +51,8 @@ pub struct TemporalDevOptions {
     /// Where the server's output is appended; a missing folder is made. `None`: only its last lines are kept, in
     /// memory, for error messages.
     pub log_file: Option<PathBuf>,
-    /// Search attributes of the namespace: name and type (`Keyword`, `KeywordList`, `Int`, `Datetime`…).
-    pub search_attributes: Vec<(String, String)>,
+    /// Search attributes of the namespace.
+    pub search_attributes: Vec<SearchAttribute>,
     /// Between asking the server to end and killing it.
     pub grace: Duration,
 }
@@ -186,7 +187,7 @@ fn arguments(options: &TemporalDevOptions, ports: &Ports) -> Vec<OsString> {
         .chain(["--namespace", &options.namespace, "--log-level", "error"])
         .map(OsString::from)
         .collect();
-    for (name, kind) in &options.search_attributes {
+    for SearchAttribute { name, kind } in &options.search_attributes {
         arguments.extend(["--search-attribute".into(), format!("{name}={kind}").into()]);
     }
     if let Some(file) = &options.db_file {

@@ -1,13 +1,12 @@
 //! `worker-agents explain`: what it says of a ticket in every state that lasts, of those that have ended, and without a
 //! worker.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use crate::world::{WORKER, World, cli, eventually};
+use crate::world::{WORKER, World, cli, eventually, until};
 
 fn explain(world: &World, arguments: &[&str]) -> Output {
     Command::new(WORKER)
@@ -60,11 +59,6 @@ fn now() -> i64 {
 fn instant(text: &Value) -> i64 {
     let text = text.as_str().unwrap_or_else(|| panic!("a time: {text}"));
     DateTime::parse_from_rfc3339(text).expect("RFC 3339").timestamp_millis()
-}
-
-/// A script that runs until `gate` is there.
-fn until(gate: &Path) -> String {
-    format!("while [ ! -e {} ]; do sleep 0.1; done", gate.display())
 }
 
 fn dependent(world: &World, name: &str, on: &[&str]) -> Value {

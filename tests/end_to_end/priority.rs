@@ -1,6 +1,6 @@
 //! An urgent ticket overtakes those that wait for a slot.
 
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_urgent_ticket_overtakes_a_full_queue() {
@@ -8,7 +8,12 @@ async fn an_urgent_ticket_overtakes_a_full_queue() {
     let world = World::new().await;
     let worker = world.worker(&[("MAX_CONCURRENT_TICKETS", "100"), ("MAX_CONCURRENT_TASKS", "1")]).await;
     worker.wait_ready().await;
-    world.publish(&world.ticket("first", "sleep 5")).await;
+    // The slot is taken until the queue has been seen full, however slow the machine is.
+    let folder = tempfile::tempdir().expect("folder");
+    let gate = folder.path().join("gate");
+    let mut first = world.ticket("first", &until(&gate));
+    first["sla"]["timeout_ms"] = 300_000.into();
+    world.publish(&first).await;
     let low: Vec<_> = (0..WAITING)
         .map(|n| {
             let mut ticket = world.ticket(&format!("low{n}"), "sleep 0.1");
@@ -26,6 +31,8 @@ async fn an_urgent_ticket_overtakes_a_full_queue() {
     let mut urgent = world.ticket("urgent", "true");
     urgent["priority"] = "CRITICAL".into();
     world.publish(&urgent).await;
+    eventually("the urgent one is there too", || (open() > WAITING + 1).then_some(())).await;
+    std::fs::write(&gate, "").expect("opened");
     let urgent = world.result("urgent").await["timestamp"].as_i64().expect("time");
     let mut later = 0;
     for n in 0..WAITING {

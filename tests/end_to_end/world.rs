@@ -6,7 +6,7 @@ mod dev_server;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -505,6 +505,11 @@ pub(crate) async fn get(url: &str) -> (u16, String) {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client");
     let response = client.get(url).send().await.expect("an answer");
     (response.status().as_u16(), response.text().await.expect("text"))
+}
+
+/// A script that runs until `gate` is there.
+pub(crate) fn until(gate: &Path) -> String {
+    format!("while [ ! -e {} ]; do sleep 0.1; done", gate.display())
 }
 
 /// Processes whose command line holds `marker`: id and command line.

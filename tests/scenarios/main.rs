@@ -1,6 +1,8 @@
 //! What happens to tickets over hours and days, in milliseconds: the server skips the time in which nothing runs.
 #![cfg(feature = "dev-stack")]
 
+mod attendance;
+mod calls;
 #[path = "../support/dev_server.rs"]
 mod dev_server;
 mod rows;

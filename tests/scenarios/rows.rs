@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, StreamExt as _};
-use ticket_workflows::{Row, Verb};
+use ticket_workflows::{DependencyState, Row, Verb};
 
 use crate::table;
 use crate::world::{HOUR, Scenario, world};
@@ -19,6 +19,10 @@ const AT_ONCE: usize = 5;
 const LATE: Duration = Duration::from_secs(700);
 /// Longer than the server gives an attempt of a second: one and a half, and thirty to stop.
 const IGNORES: Duration = Duration::from_secs(34);
+
+/// Long enough for a worker to leave, and longer, where nobody may wait for more than a minute.
+const SHORT: Duration = Duration::from_secs(6);
+const LONG: Duration = Duration::from_secs(8);
 
 static SEEN: Mutex<BTreeSet<Row>> = Mutex::new(BTreeSet::new());
 
@@ -34,43 +38,21 @@ const OUT_OF_REACH: [(&str, &[Known]); 5] = [
             ("registering", "workflow cancelled", "report"),
             ("collecting", "order: cancel", "report"),
             ("collecting", "workflow cancelled", "report"),
-        ],
-    ),
-    (
-        "an activity that breaks as none does without a defect of the worker",
-        &[
             ("registering", "activity broken", "report"),
             ("collecting", "activity broken", "report"),
-            ("executing", "activity broken", "report"),
-            ("stopping", "activity broken", "report"),
-            ("executing", "attempt stopped", "report"),
         ],
     ),
     (
-        "a deadline that passes in the very moment in which an attempt is about to begin",
-        &[
-            ("collecting", "outputs collected", "report"),
-            ("executing", "attempt had not begun", "report"),
-            ("paused", "order: resume", "report"),
-            ("retry_wait", "order: retry", "report"),
-            ("retry_wait", "wait over", "report"),
-        ],
+        "a stop of an attempt that nobody asked for, which the server takes from nobody",
+        &[("executing", "attempt stopped", "report")],
     ),
     (
-        "a timer that fires, or a look that is made, in the one moment in which nothing else has told yet",
-        &[
-            ("parked", "order: extend-deadline", "register with predecessors"),
-            ("parked", "order: skip-dependency", "register with predecessors"),
-            ("parked", "told: completed", "register with predecessors"),
-            ("parked", "told: failed", "register with predecessors"),
-            ("parked", "wait over", "wait for predecessors"),
-            ("paused", "wait over", "wait to be resumed"),
-            ("compensating", "compensation completed", "tell what became of it"),
-            ("compensating", "compensation failed", "wait for an operator"),
-            ("compensation_failed", "compensation open", "wait for the compensation"),
-            ("compensation_failed", "compensation completed", "tell what became of it"),
-            ("compensation_failed", "compensation failed", "wait for an operator"),
-        ],
+        "a deadline that passes within the one task in which an attempt is begun and an order is heard",
+        &[("executing", "attempt had not begun", "report")],
+    ),
+    (
+        "a timer that fires in the one task in which its time is put off",
+        &[("parked", "wait over", "wait for predecessors"), ("paused", "wait over", "wait to be resumed")],
     ),
     (
         "orders are heard once the ticket has been admitted",
@@ -105,12 +87,29 @@ fn b_after_both() -> Scenario {
     b_after_a().depends_on("c")
 }
 
+/// `b` waits for these. What it has not heard of is looked for after [`SHORT`].
+fn soon_asked(predecessors: &[&'static str]) -> Scenario {
+    let asking = world().in_real_time().setting("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "6").ticket("b");
+    predecessors.iter().fold(asking, |asking, name| asking.depends_on(name)).once("b", "parked")
+}
+
 fn undone() -> Scenario {
     world().setting("COMPENSATION_ENABLED", "true").ticket("a").fails_with("execution_failed")
 }
 
+/// Nobody has heard of the undo of `a`, whose records are lost, and nobody will say how it ends.
+fn given_up(scenario: Scenario) -> Scenario {
+    scenario.undos_lost(2).time(LATE).once("a", "compensation_failed").undo_forgotten("a")
+}
+
 fn waiting_to_retry() -> Scenario {
     world().ticket("a").retries(1).stumbles("execution_failed", Some(4 * HOUR))
+}
+
+/// The retry comes a little before the deadline.
+fn late_retry() -> Scenario {
+    let ticket = world().in_real_time().ticket("a").deadline_in(SHORT + SECOND).retries(1);
+    ticket.stumbles("execution_failed", Some(SHORT)).once("a", "retry_wait")
 }
 
 fn hanging() -> Scenario {
@@ -144,18 +143,18 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
             world().in_real_time().ticket("a").attempt_timeout(SECOND).takes(IGNORES).cancel(SECOND, "a"),
         ),
         // Received.
-        ("cancelled before it is seen", world().ticket("a").cancel(Duration::ZERO, "a").worker_comes_last()),
+        ("cancelled before it is seen", world().worker_leaves().ticket("a").cancel(Duration::ZERO, "a")),
         (
             "ordered to pause before it is seen",
-            world().ticket("a").order(Duration::ZERO, "a", Verb::Pause).worker_comes_last(),
+            world().worker_leaves().ticket("a").order(Duration::ZERO, "a", Verb::Pause),
         ),
         (
             "ordered to end before it is seen",
-            world().in_real_time().ticket("a").order(Duration::ZERO, "a", cancel()).worker_comes_last(),
+            world().in_real_time().worker_leaves().ticket("a").order(Duration::ZERO, "a", cancel()),
         ),
         (
             "given time before it is seen",
-            world().ticket("a").order(Duration::ZERO, "a", extend(20_000 * HOUR)).worker_comes_last(),
+            world().worker_leaves().ticket("a").order(Duration::ZERO, "a", extend(20_000 * HOUR)),
         ),
         ("expired", world().ticket("a").deadline_in(Duration::ZERO)),
         // Parked.
@@ -204,7 +203,44 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
                 Verb::Resume,
             ),
         ),
+        // Parked, and nobody is there when it happens: it comes in one task with a look that is due.
+        (
+            "given time when a look is due",
+            soon_asked(&["a"]).worker_leaves().ticket("a").order(LONG, "b", extend(20_000 * HOUR)),
+        ),
+        (
+            "one of two skipped when a look is due",
+            soon_asked(&["a", "c"]).worker_leaves().ticket("c").order(LONG, "b", skip("a")),
+        ),
+        (
+            "told of one of two when a look is due",
+            soon_asked(&["a", "c"]).worker_leaves().ticket("c").told(LONG, "b", "a", DependencyState::Completed),
+        ),
+        (
+            "told of the failure of one that is skipped when a look is due",
+            soon_asked(&["a", "c"]).order(Duration::ZERO, "b", skip("a")).worker_leaves().ticket("c").told(
+                LONG,
+                "b",
+                "a",
+                DependencyState::Failed { code: "execution_failed".to_owned() },
+            ),
+        ),
+        (
+            "skipped too late",
+            b_after_a()
+                .in_real_time()
+                .setting("DEADLINE_POLICY", "strict")
+                .deadline_in(SHORT)
+                .once("b", "parked")
+                .worker_leaves()
+                .order(LONG, "b", skip("a")),
+        ),
         // Executing.
+        ("failed by hand", hanging().failed_by_hand(SECOND, "a")),
+        (
+            "failed by hand when it was to stop",
+            world().ticket("a").takes(5 * SECOND).cancel(SECOND, "a").failed_by_hand(SECOND, "a"),
+        ),
         ("failed", world().ticket("a").fails_with("execution_failed")),
         ("failed too often", world().ticket("a").stumbles("execution_failed", None)),
         (
@@ -265,6 +301,13 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
             "given time while paused",
             waiting_to_retry().deadline_in(24 * HOUR).order(HOUR, "a", Verb::Pause).order(HOUR, "a", extend(48 * HOUR)),
         ),
+        // Nobody is there when the deadline passes.
+        ("repeated too late", late_retry().worker_leaves().time(LONG)),
+        ("ordered to repeat too late", late_retry().worker_leaves().order(LONG, "a", Verb::RetryNow)),
+        (
+            "resumed too late",
+            late_retry().order(Duration::ZERO, "a", Verb::Pause).worker_leaves().order(LONG, "a", Verb::Resume),
+        ),
         // The report.
         (
             "reported late",
@@ -306,6 +349,33 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
                 .undo_comes(100 * SECOND, "a")
                 .time(LATE)
                 .order(HOUR, "a", leave()),
+        ),
+        // Its undo runs, and nobody tells.
+        ("found undone", undone().undos_lost(1).once("a", "compensating").undo_forgotten("a").undo_comes(SECOND, "a")),
+        (
+            "found not undone",
+            undone()
+                .undos_lost(1)
+                .undo_fails_with("execution_failed")
+                .once("a", "compensating")
+                .undo_forgotten("a")
+                .undo_comes(SECOND, "a")
+                .time(LATE)
+                .once("a", "compensation_failed")
+                .order(HOUR, "a", leave()),
+        ),
+        ("found undone after all", given_up(undone()).undo_comes(SECOND, "a")),
+        (
+            "found not undone after all",
+            given_up(undone().undo_fails_with("execution_failed")).undo_comes(SECOND, "a").time(LATE).order(
+                HOUR,
+                "a",
+                leave(),
+            ),
+        ),
+        (
+            "found while it is undone after all",
+            given_up(undone().undo_stumbles("execution_failed", Some(HOUR / 3))).undo_comes(SECOND, "a"),
         ),
         ("left before its undo is published", undone().undos_refused().order(HOUR, "a", leave())),
     ]

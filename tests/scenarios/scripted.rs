@@ -155,6 +155,11 @@ impl Topic {
         Self { starter, lost: Mutex::new(lost), refused, drawer: Mutex::default() }
     }
 
+    /// The id of the ticket that undoes this one, whose record was lost.
+    pub(crate) fn lost(&self, original: &str) -> String {
+        self.drawer.lock().expect("no panic").get(original).expect("one was lost").ticket_id.to_string()
+    }
+
     /// The lost record of the ticket that undoes this one appears after all.
     pub(crate) async fn find(&self, original: &str) {
         let ticket = self.drawer.lock().expect("no panic").remove(original).expect("one was lost");

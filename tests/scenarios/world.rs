@@ -4,34 +4,23 @@
 //! nothing runs. Only the executor is scripted, and results are kept instead of published.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
-use temporalio_client::{Client, NamespacedClient as _, WorkflowQueryOptions};
-use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::enums::v1::{
-    UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
-};
+use temporalio_client::Client;
 use temporalio_common::protos::temporal::api::testservice::v1::{SleepRequest, UnlockTimeSkippingRequest};
-use temporalio_common::protos::temporal::api::update::v1::outcome::Value as Taken;
-use temporalio_common::protos::temporal::api::update::v1::{Input, Meta, Request as UpdateRequest, WaitPolicy};
-use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
-};
 use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, TicketSink};
 use ticket_schemas::{ExecutionStatus, TaskType, decode_json_ticket};
-use ticket_workflows::payload::encoded;
-use ticket_workflows::{
-    Failed, FailureClass, ORDER_UPDATE, Order, RecordPosition, Report, TicketWorkflow, TraceContext, Verb, workflow_id,
-};
+use ticket_workflows::{DependencyState, Failed, FailureClass, RecordPosition, Report, TraceContext, Verb};
 use tonic::Request;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{Provenance, Starter};
 use worker_agents::config::{Config, MapSource, Origin};
 use worker_agents::temporal;
 
+use crate::attendance::Attendance;
+use crate::calls::{cancel, closed, fail_attempt, is_in, order, tell, terminate_list};
 use crate::scripted::{Answer, Kept, Nobody, Script, Scripted, Topic, undo_of};
 use crate::server::Server;
 
@@ -44,14 +33,13 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A scenario without tickets.
 pub(crate) fn world() -> Scenario {
-    Scenario { settings: Vec::new(), steps: Vec::new(), worker_comes_last: false, in_real_time: false }
+    Scenario { settings: Vec::new(), steps: Vec::new(), in_real_time: false }
 }
 
 /// What happens, in order.
 pub(crate) struct Scenario {
     settings: Vec<(&'static str, &'static str)>,
     steps: Vec<Step>,
-    worker_comes_last: bool,
     in_real_time: bool,
 }
 
@@ -63,6 +51,10 @@ enum Step {
     Await { name: &'static str, state: &'static str },
     Nothing { after: Duration },
     Results { after: Duration, away: bool },
+    WorkerLeaves,
+    Told { after: Duration, name: &'static str, of: &'static str, outcome: DependencyState },
+    FailedByHand { after: Duration, name: &'static str },
+    UndoForgotten { name: &'static str },
 }
 
 #[derive(Default)]
@@ -120,9 +112,7 @@ impl Scenario {
 
     /// The next attempt fails; another one is worth while, after `wait` when the provider said so.
     pub(crate) fn stumbles(self, code: &str, wait: Option<Duration>) -> Self {
-        let after_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        let failed = Failed::new(code, FailureClass::Retry { after_ms }, "as the scenario says");
-        self.with(|ticket| ticket.answers.push_back(Answer::Ends(failed.into())))
+        self.with(|ticket| ticket.answers.push_back(stumbled(code, wait)))
     }
 
     /// The next attempt goes on until it is told to stop.
@@ -156,6 +146,11 @@ impl Scenario {
     pub(crate) fn undo_fails_with(self, code: &str) -> Self {
         let failed = Failed::permanent(code, "as the scenario says");
         self.with(|ticket| ticket.undo_answers.push_back(Answer::Ends(failed.into())))
+    }
+
+    /// The next attempt to undo it fails; another one is worth while.
+    pub(crate) fn undo_stumbles(self, code: &str, wait: Option<Duration>) -> Self {
+        self.with(|ticket| ticket.undo_answers.push_back(stumbled(code, wait)))
     }
 
     /// The next ticket that undoes it takes so long, in real time.
@@ -199,9 +194,34 @@ impl Scenario {
         self
     }
 
-    /// No worker is there until all this has happened.
-    pub(crate) fn worker_comes_last(mut self) -> Self {
-        self.worker_comes_last = true;
+    /// The worker goes away, and comes back when all that follows has happened.
+    pub(crate) fn worker_leaves(mut self) -> Self {
+        self.steps.push(Step::WorkerLeaves);
+        self
+    }
+
+    /// Another worker tells a ticket how one that it depends on ended, so long after the step before.
+    pub(crate) fn told(
+        mut self,
+        after: Duration,
+        name: &'static str,
+        of: &'static str,
+        outcome: DependencyState,
+    ) -> Self {
+        self.steps.push(Step::Told { after, name, of, outcome });
+        self
+    }
+
+    /// Somebody fails the running attempt by hand, so long after the step before.
+    pub(crate) fn failed_by_hand(mut self, after: Duration, name: &'static str) -> Self {
+        self.steps.push(Step::FailedByHand { after, name });
+        self
+    }
+
+    /// Nobody will be told how the ticket ends that undoes this one, and whose record is lost: somebody terminates its
+    /// waiting list.
+    pub(crate) fn undo_forgotten(mut self, name: &'static str) -> Self {
+        self.steps.push(Step::UndoForgotten { name });
         self
     }
 
@@ -282,26 +302,20 @@ impl Scenario {
             agent_id: "scenario".to_owned(),
         });
         let runtime = temporal::runtime(None).expect("runtime");
-        let mut worker = temporal::worker(&runtime, &client, &config, &activities).expect("worker");
-        let shutdown = worker.shutdown_handle();
-        let peers = Peers { client, starter, topic, kept };
-        let mut worker_comes = pin!(self.tell(&peers));
-        if self.worker_comes_last {
-            worker_comes.as_mut().await;
-        }
+        let peers = Peers { client, starter, topic, kept, attendance: Attendance::new() };
         let story = async {
             let told = async {
-                if !self.worker_comes_last {
-                    worker_comes.await;
-                }
+                peers.attendance.call();
+                self.tell(&peers).await;
+                peers.attendance.call();
                 self.end(&peers).await
             };
             let told = tokio::time::timeout(PATIENCE, told).await;
-            shutdown();
+            peers.attendance.end();
             told.unwrap_or_else(|_| panic!("only these tickets ended: {:?}", peers.kept.names()))
         };
-        let (ran, ended) = tokio::join!(worker.run(), story);
-        ran.expect("the worker runs");
+        let working = peers.attendance.work(&runtime, &peers.client, &config, &activities);
+        let ((), ended) = tokio::join!(working, story);
         ended
     }
 
@@ -320,9 +334,11 @@ impl Scenario {
                 Step::Order { after, .. }
                 | Step::Cancel { after, .. }
                 | Step::Undo { after, .. }
-                | Step::Results { after, .. } => *after,
-                Step::Nothing { after } => *after,
-                Step::Await { .. } => Duration::ZERO,
+                | Step::Results { after, .. }
+                | Step::Told { after, .. }
+                | Step::FailedByHand { after, .. }
+                | Step::Nothing { after } => *after,
+                Step::Await { .. } | Step::WorkerLeaves | Step::UndoForgotten { .. } => Duration::ZERO,
             };
             if self.in_real_time {
                 tokio::time::sleep(after).await;
@@ -340,8 +356,8 @@ impl Scenario {
             match step {
                 Step::Record(ticket) if ticket.unheard => {}
                 Step::Record(ticket) => ticket.start(&peers.starter, offset, now).await,
-                // A worker has to take it: it is on its way when the first one comes.
-                Step::Order { name, verb, .. } if self.worker_comes_last => {
+                // A worker has to take it: it is on its way when the next one comes.
+                Step::Order { name, verb, .. } if !peers.attendance.is_called() => {
                     let (client, name, verb) = (peers.client.clone(), *name, verb.clone());
                     tokio::spawn(async move { order(&client, name, verb).await });
                     tokio::time::sleep(ON_ITS_WAY).await;
@@ -352,6 +368,10 @@ impl Scenario {
                 Step::Results { away, .. } => peers.kept.set_away(*away),
                 Step::Nothing { .. } => {}
                 Step::Await { name, state } => is_in(&peers.client, name, state).await,
+                Step::WorkerLeaves => peers.attendance.send_away().await,
+                Step::Told { name, of, outcome, .. } => tell(&peers.client, name, of, outcome.clone()).await,
+                Step::FailedByHand { name, .. } => fail_attempt(&peers.client, name).await,
+                Step::UndoForgotten { name } => terminate_list(&peers.client, &peers.topic.lost(name)).await,
             }
         }
     }
@@ -383,79 +403,12 @@ struct Peers {
     starter: Arc<Starter>,
     topic: Arc<Topic>,
     kept: Kept,
+    attendance: Attendance,
 }
 
-/// Waits until a worker says that the ticket is in this state.
-async fn is_in(client: &Client, name: &str, state: &str) {
-    let ticket = client.get_workflow_handle::<TicketWorkflow>(workflow_id(name));
-    loop {
-        let status = ticket.query(TicketWorkflow::status, (), WorkflowQueryOptions::default()).await;
-        if status.is_ok_and(|status| status.state.name() == state) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Waits until the ticket's workflow is closed.
-async fn closed(client: &Client, name: &str) {
-    loop {
-        let request = DescribeWorkflowExecutionRequest {
-            namespace: client.namespace(),
-            execution: Some(WorkflowExecution { workflow_id: workflow_id(name), run_id: String::new() }),
-        };
-        let run = client.connection().workflow_service().describe_workflow_execution(Request::new(request)).await;
-        let run = run.expect("a description").into_inner().workflow_execution_info.expect("a run");
-        match run.status() {
-            WorkflowExecutionStatus::Running => {}
-            // Where nothing else is to come, the server skips the ten years that it gives a workflow.
-            WorkflowExecutionStatus::TimedOut => panic!("{name} would have stayed open for ever"),
-            _ => return,
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Cancels the workflow of a ticket.
-async fn cancel(client: &Client, name: &str) {
-    let request = RequestCancelWorkflowExecutionRequest {
-        namespace: client.namespace(),
-        workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id(name), run_id: String::new() }),
-        reason: "the scenario says so".to_owned(),
-        ..RequestCancelWorkflowExecutionRequest::default()
-    };
-    client
-        .connection()
-        .workflow_service()
-        .request_cancel_workflow_execution(Request::new(request))
-        .await
-        .expect("taken");
-}
-
-/// Gives an order, which is taken.
-async fn order(client: &Client, name: &str, verb: Verb) {
-    let order = Order { verb, by: "operator".to_owned(), why: "the scenario says so".to_owned() };
-    let input = Input {
-        name: ORDER_UPDATE.to_owned(),
-        args: Some(Payloads { payloads: vec![encoded(&order).expect("encoded")] }),
-        ..Input::default()
-    };
-    let request = UpdateWorkflowExecutionRequest {
-        namespace: client.namespace(),
-        workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id(name), run_id: String::new() }),
-        wait_policy: Some(WaitPolicy { lifecycle_stage: UpdateWorkflowExecutionLifecycleStage::Completed.into() }),
-        request: Some(UpdateRequest {
-            meta: Some(Meta { update_id: uuid::Uuid::new_v4().to_string(), identity: client.identity() }),
-            input: Some(input),
-            ..UpdateRequest::default()
-        }),
-        ..UpdateWorkflowExecutionRequest::default()
-    };
-    let answer = client.connection().workflow_service().update_workflow_execution(Request::new(request)).await;
-    match answer.expect("an answer").into_inner().outcome.and_then(|outcome| outcome.value) {
-        Some(Taken::Success(_)) => {}
-        other => panic!("the order to {name} was not taken: {other:?}"),
-    }
+fn stumbled(code: &str, wait: Option<Duration>) -> Answer {
+    let after_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    Answer::Ends(Failed::new(code, FailureClass::Retry { after_ms }, "as the scenario says").into())
 }
 
 impl Planned {

@@ -12,6 +12,7 @@ use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
 };
 use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeNamespaceRequest;
+use ticket_workflows::SearchAttribute;
 
 /// Between two tries.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -26,8 +27,8 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn new(namespace: &str, search_attributes: &[(String, String)]) -> anyhow::Result<Self> {
-        let typed = |(name, kind): &(String, String)| Ok((name.clone(), value_type(name, kind)?));
+    pub(super) fn new(namespace: &str, search_attributes: &[SearchAttribute]) -> anyhow::Result<Self> {
+        let typed = |it: &SearchAttribute| Ok((it.name.to_owned(), value_type(it.name, it.kind)?));
         Ok(Self {
             namespace: namespace.to_owned(),
             search_attributes: search_attributes.iter().map(typed).collect::<anyhow::Result<_>>()?,

@@ -61,7 +61,7 @@ async fn causes_come_with_what_to_change() {
     let error = refused(options("exit 1")).await;
     assert!(error.contains("it printed nothing"), "{error}");
     let mut unknown_type = options("exit 1");
-    unknown_type.search_attributes = vec![("TicketId".into(), "keyword".into())];
+    unknown_type.search_attributes = vec![SearchAttribute { name: "TicketId", kind: "keyword" }];
     let error = refused(unknown_type).await;
     assert!(error.contains("search attribute TicketId has type keyword"), "{error}");
 }
