@@ -10,12 +10,17 @@ use std::time::Duration;
 
 use temporalio_client::{Connection, ConnectionOptions, Url, tonic};
 use temporalio_common::protos::temporal::api::operatorservice::v1::ListSearchAttributesRequest;
+use ticket_workflows::SearchAttribute;
 use worker_agents::dev::temporal::{TemporalDevOptions, TemporalDevServer};
+
+fn keyword(name: &'static str) -> SearchAttribute {
+    SearchAttribute { name, kind: "Keyword" }
+}
 
 fn options() -> TemporalDevOptions {
     TemporalDevOptions {
         namespace: "tickets".into(),
-        search_attributes: vec![("TicketId".into(), "Keyword".into())],
+        search_attributes: vec![keyword("TicketId")],
         ..dev_server::options()
     }
 }
@@ -81,7 +86,7 @@ async fn a_database_of_an_earlier_run_gets_new_attributes() {
     let first = TemporalDevOptions { db_file: file("data/temporal.db"), log_file: file("temporal.log"), ..options() };
     TemporalDevServer::start(first.clone()).await.unwrap().stop().await;
     let mut second = first.clone();
-    second.search_attributes.push(("TicketPhase".into(), "Keyword".into()));
+    second.search_attributes.push(keyword("TicketPhase"));
     let server = TemporalDevServer::start(second).await.unwrap();
     assert_eq!(custom_attributes(&server).await.unwrap(), ["TicketId", "TicketPhase"]);
     let error = TemporalDevServer::start(first).await.unwrap_err();

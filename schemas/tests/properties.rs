@@ -5,7 +5,7 @@
 mod common;
 mod every_type;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;

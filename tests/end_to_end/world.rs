@@ -50,10 +50,7 @@ pub(crate) async fn eventually_within<T>(what: &str, patience: Duration, mut pro
 pub(crate) fn temporal_options(port: u16) -> TemporalDevOptions {
     TemporalDevOptions {
         port,
-        search_attributes: ticket_workflows::search_attributes()
-            .into_iter()
-            .map(|attribute| (attribute.name.to_owned(), attribute.kind.to_owned()))
-            .collect(),
+        search_attributes: ticket_workflows::search_attributes(),
         grace: Duration::from_secs(2),
         ..dev_server::options()
     }
