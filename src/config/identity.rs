@@ -1,4 +1,4 @@
-//! Who this worker is and which tickets it takes.
+//! Who this worker is, where it runs, and which tickets it takes.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +12,12 @@ use super::reader::Reader;
 pub struct IdentityConfig {
     /// `AGENT_ID`: the worker's own identity in results; a new random UUID unless set.
     pub agent_id: String,
+    /// `SERVICE_VERSION`: the version that this worker says it has.
+    pub service_version: String,
+    /// The Kubernetes namespace that this worker runs in: `POD_NAMESPACE`, or `NAMESPACE` where that is not set or `default`.
+    pub namespace: String,
+    /// `CLUSTER`: the label of the cluster that this worker runs in.
+    pub cluster: String,
     /// `SUPPORTED_TASK_TYPES`: others go to the DLQ.
     pub supported_task_types: BTreeSet<TaskType>,
     /// `BRIDGE_IGNORED_TASK_TYPES`: somebody else takes them from the same topic.
@@ -28,6 +34,9 @@ impl IdentityConfig {
         }
         Self {
             agent_id,
+            service_version: reader.text("SERVICE_VERSION", "1.0.0", "the version that this worker says it has"),
+            namespace: namespace(reader),
+            cluster: reader.text("CLUSTER", "local", "label of the cluster that this worker runs in"),
             supported_task_types: supported(reader),
             ignored_task_types: task_types(
                 reader,
@@ -44,6 +53,13 @@ impl IdentityConfig {
             .unwrap_or(usize::MAX),
         }
     }
+}
+
+/// What the cluster says of the pod counts more than what a values file says, unless it says nothing in particular.
+fn namespace(reader: &mut Reader<'_>) -> String {
+    let of_pod = reader.optional("POD_NAMESPACE", "namespace of this pod; wins over NAMESPACE unless it is default");
+    let named = reader.text("NAMESPACE", "neural-hive", "Kubernetes namespace that this worker runs in");
+    of_pod.filter(|namespace| namespace != "default").unwrap_or(named)
 }
 
 fn supported(reader: &mut Reader<'_>) -> BTreeSet<TaskType> {

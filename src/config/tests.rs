@@ -111,6 +111,21 @@ fn host_and_port_are_an_address_unless_one_is_given() {
     assert_eq!(address.temporal.address.as_deref(), Some("a:2"));
 }
 
+#[test]
+fn the_pods_namespace_wins_unless_it_says_nothing() {
+    let namespace = |pairs: [(&str, &str); 2]| read(pairs).expect("valid").identity.namespace;
+    assert_eq!(namespace([("NAMESPACE", "a"), ("POD_NAMESPACE", "b")]), "b");
+    for nothing in ["", " ", "default"] {
+        assert_eq!(namespace([("NAMESPACE", "a"), ("POD_NAMESPACE", nothing)]), "a", "{nothing:?}");
+    }
+    let identity = read([]).expect("defaults").identity;
+    assert_eq!(
+        [identity.namespace, identity.cluster, identity.service_version],
+        ["neural-hive", "local", "1.0.0"],
+        "as the contract says"
+    );
+}
+
 /// A file that is there and holds no certificate.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
