@@ -73,6 +73,12 @@ impl ServiceRegistryStandIn {
         self.0.registrations.load(Ordering::Relaxed)
     }
 
+    /// How many watch it.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.0.events.receiver_count()
+    }
+
     /// Fault: it knows nobody any more, as after a restart without its storage. Watchers are told nothing.
     pub fn forget_all(&self) {
         self.store().forget_all();
