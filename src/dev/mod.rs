@@ -90,7 +90,7 @@ fn banner(peers: &Peers, http_url: &str) -> String {
          \n  Kafka            {}\
          \n  Schema Registry  {}\
          \n  Ticket service   {}\
-         \n  Service Registry {} (worker-agents agents list)\
+         \n  Service Registry {}\
          \n  Worker           {http_url}/health  /ready  /metrics\n\
          \n  This Kafka is embedded and NOT durable: it keeps 5 MiB a partition, in memory. For development only.\
          \n  Try:  KAFKA_BOOTSTRAP_SERVERS={} KAFKA_SCHEMA_REGISTRY_URL={} worker-agents submit --wait tickets.json\n\
