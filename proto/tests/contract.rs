@@ -1,7 +1,5 @@
-//! The `.proto` files say what the platform's contract says: packages, names, numbers, types, streams.
-
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+//! The `.proto` files say what the platform's contract says: packages, names, numbers, types, streams. They are read as text,
+//! and a form of the language that is not used yet is an error here.
 
 /// `contracts/service-registry.md §1`, in its order.
 const SERVICE: &str = "
@@ -42,74 +40,67 @@ const MESSAGES: &str = "
     NotifyAgentResponse 1 success bool · 2 error string
 ";
 
-fn file() -> FileDescriptorProto {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
-    let files = protox::compile(["service_registry.proto"], [folder]).expect("it compiles");
-    let [file] = <[_; 1]>::try_from(files.file).expect("one file");
-    file
+/// What the file declares, in its order and in the words of the contract.
+#[derive(Debug, Default)]
+struct Declared {
+    package: String,
+    service: String,
+    methods: Vec<String>,
+    enums: Vec<String>,
+    messages: Vec<String>,
+}
+
+/// What is open while a file is read.
+enum Open {
+    Service,
+    Enum(String),
+    /// A message: its name and its fields.
+    Message(String, Vec<String>),
+}
+
+/// Reads a file that has one declaration on a line.
+fn declared(text: &str) -> Declared {
+    let mut declared = Declared::default();
+    let mut open: Vec<Open> = Vec::new();
+    for line in text.lines().map(|line| line.split("//").next().unwrap_or_default().trim()) {
+        let words: Vec<&str> = line.split([' ', ';', '(', ')']).filter(|word| !word.is_empty()).collect();
+        match (words.as_slice(), open.last_mut()) {
+            ([], _) | (["syntax", "=", "\"proto3\""], None) => {}
+            (["package", name], None) => declared.package = (*name).to_owned(),
+            (["service", name, "{"], None) => {
+                declared.service = (*name).to_owned();
+                open.push(Open::Service);
+            }
+            (["rpc", name, request, "returns", answer @ ..], Some(Open::Service)) => {
+                declared.methods.push(format!("{name} {request} → {}", answer.join(" ")));
+            }
+            (["enum", name, "{"], _) => open.push(Open::Enum((*name).to_owned())),
+            ([name, "=", number], Some(Open::Enum(text))) => text.push_str(&format!(" {name}={number}")),
+            (["message", name, "{"], None) => open.push(Open::Message((*name).to_owned(), Vec::new())),
+            ([kind @ .., name, "=", number], Some(Open::Message(_, fields))) => {
+                let kind = kind.join(" ").replace(", ", ",");
+                fields.push(format!("{number} {name} {kind}"));
+            }
+            (["}"], Some(_)) => match open.pop() {
+                Some(Open::Enum(text)) => declared.enums.push(text),
+                Some(Open::Message(name, fields)) => declared.messages.push(format!("{name} {}", fields.join(" · "))),
+                Some(Open::Service) | None => {}
+            },
+            _ => panic!("not understood: {line:?}"),
+        }
+    }
+    declared
 }
 
 fn lines(table: &str) -> Vec<&str> {
     table.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
-/// `.package.Name` → `Name`.
-fn last(name: &str) -> &str {
-    name.rsplit('.').next().unwrap_or(name)
-}
-
-fn enumeration(found: &EnumDescriptorProto) -> String {
-    let values = found.value.iter().map(|value| format!(" {}={}", value.name(), value.number()));
-    format!("{}{}", found.name(), values.collect::<String>())
-}
-
-fn message(found: &DescriptorProto) -> String {
-    let fields: Vec<String> = found.field.iter().map(|field| self::field(found, field)).collect();
-    format!("{} {}", found.name(), fields.join(" · "))
-}
-
-fn field(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
-    let nested = message.nested_type.iter().find(|nested| field.type_name().ends_with(&format!(".{}", nested.name())));
-    let kind = match (nested, field.r#type()) {
-        (Some(entry), _) if entry.options.as_ref().is_some_and(|options| options.map_entry()) => {
-            format!("map<{},{}>", scalar(entry.field[0].r#type()), scalar(entry.field[1].r#type()))
-        }
-        (_, Type::Message | Type::Enum) => last(field.type_name()).to_owned(),
-        (_, kind) => scalar(kind).to_owned(),
-    };
-    let repeated = if field.label() == Label::Repeated && !kind.starts_with("map<") { "repeated " } else { "" };
-    format!("{} {} {repeated}{kind}", field.number(), field.name())
-}
-
-fn scalar(kind: Type) -> &'static str {
-    match kind {
-        Type::Double => "double",
-        Type::Int64 => "int64",
-        Type::Int32 => "int32",
-        Type::Bool => "bool",
-        Type::String => "string",
-        other => panic!("the contract has no {other:?}"),
-    }
-}
-
 #[test]
-fn the_service_is_the_contracts() {
-    let file = file();
-    assert_eq!((file.package(), file.syntax()), ("neural_hive.service_registry", "proto3"));
-    assert_eq!(file.service.len(), 1);
-    assert_eq!(file.service[0].name(), "ServiceRegistry");
-    let methods = file.service[0].method.iter().map(|method| {
-        assert!(!method.client_streaming());
-        let stream = if method.server_streaming() { "stream " } else { "" };
-        format!("{} {} → {stream}{}", method.name(), last(method.input_type()), last(method.output_type()))
-    });
-    assert_eq!(methods.collect::<Vec<_>>(), lines(SERVICE));
-}
-
-#[test]
-fn messages_and_enums_are_the_contracts() {
-    let file = file();
-    assert_eq!(file.message_type.iter().map(message).collect::<Vec<_>>(), lines(MESSAGES));
-    let nested = file.message_type.iter().flat_map(|message| &message.enum_type);
-    assert_eq!(file.enum_type.iter().chain(nested).map(enumeration).collect::<Vec<_>>(), lines(ENUMS));
+fn the_service_registry_is_the_contracts() {
+    let declared = declared(include_str!("../protos/service_registry.proto"));
+    assert_eq!((&*declared.package, &*declared.service), ("neural_hive.service_registry", "ServiceRegistry"));
+    assert_eq!(declared.methods, lines(SERVICE));
+    assert_eq!(declared.enums, lines(ENUMS));
+    assert_eq!(declared.messages, lines(MESSAGES));
 }
