@@ -12,7 +12,7 @@ use platform_proto::service_registry::{
 use ticket_activities::border;
 use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::config::{MtlsFiles, ServiceRegistryConfig};
 use crate::dead_letters::shown;
@@ -85,8 +85,7 @@ impl ServiceRegistryClient {
     /// See [`ServiceRegistryError`]. Without an answer the agent may be registered all the same, until it is forgotten.
     pub async fn register(&self, introduction: RegisterRequest) -> Result<String, ServiceRegistryError> {
         let mut grpc = self.connection()?;
-        let request = self.request(introduction);
-        let answer = self.answer(border("service_registry.register", grpc.register(request))).await?;
+        let answer = self.answer(border("service_registry.register", grpc.register(introduction))).await?;
         if answer.agent_id.is_empty() {
             return Err(self.unavailable("it registered an agent without an id".to_owned()));
         }
@@ -104,8 +103,7 @@ impl ServiceRegistryClient {
     ) -> Result<AgentStatus, ServiceRegistryError> {
         let mut grpc = self.connection()?;
         let heartbeat = HeartbeatRequest { agent_id: agent_id.to_owned(), telemetry: Some(telemetry) };
-        let request = self.request(heartbeat);
-        Ok(self.answer(border("service_registry.heartbeat", grpc.heartbeat(request))).await?.status())
+        Ok(self.answer(border("service_registry.heartbeat", grpc.heartbeat(heartbeat))).await?.status())
     }
 
     /// Removes an agent; whether the registry knew it.
@@ -114,8 +112,8 @@ impl ServiceRegistryClient {
     /// See [`ServiceRegistryError`].
     pub async fn deregister(&self, agent_id: &str) -> Result<bool, ServiceRegistryError> {
         let mut grpc = self.connection()?;
-        let request = self.request(DeregisterRequest { agent_id: agent_id.to_owned() });
-        Ok(self.answer(border("service_registry.deregister", grpc.deregister(request))).await?.success)
+        let farewell = DeregisterRequest { agent_id: agent_id.to_owned() };
+        Ok(self.answer(border("service_registry.deregister", grpc.deregister(farewell))).await?.success)
     }
 
     /// Agents that have all the capabilities and pass the filters, the best first; unhealthy ones are left out.
@@ -136,8 +134,7 @@ impl ServiceRegistryClient {
 
     async fn ask_for_agents(&self, question: DiscoverRequest) -> Result<Vec<AgentInfo>, ServiceRegistryError> {
         let mut grpc = self.connection()?;
-        let request = self.request(question);
-        Ok(self.answer(border("service_registry.discover", grpc.discover_agents(request))).await?.agents)
+        Ok(self.answer(border("service_registry.discover", grpc.discover_agents(question))).await?.agents)
     }
 
     /// Agents of a type that pass the filters.
@@ -146,8 +143,7 @@ impl ServiceRegistryClient {
     /// See [`ServiceRegistryError`].
     pub async fn list(&self, question: ListAgentsRequest) -> Result<Vec<AgentInfo>, ServiceRegistryError> {
         let mut grpc = self.connection()?;
-        let request = self.request(question);
-        Ok(self.answer(border("service_registry.list", grpc.list_agents(request))).await?.agents)
+        Ok(self.answer(border("service_registry.list", grpc.list_agents(question))).await?.agents)
     }
 
     /// What happens to agents of a type from now on. The deadline is that of the stream's beginning.
@@ -159,7 +155,7 @@ impl ServiceRegistryClient {
         question: WatchAgentsRequest,
     ) -> Result<Streaming<AgentChangeEvent>, ServiceRegistryError> {
         let mut grpc = self.connection()?;
-        self.answer(border("service_registry.watch", grpc.watch_agents(Request::new(question)))).await
+        self.answer(border("service_registry.watch", grpc.watch_agents(question))).await
     }
 
     /// The next event of a stream; `None` at its end.
@@ -173,14 +169,7 @@ impl ServiceRegistryClient {
         events.message().await.map_err(|status| self.meaning(&status))
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        // The server is told too, so that it need not answer what nobody waits for.
-        request.set_timeout(self.timeout);
-        request
-    }
-
-    /// Waits for an answer no longer than the deadline, connecting included.
+    /// Waits for an answer no longer than the deadline, connecting included. A call that is given up is cancelled at the server.
     async fn answer<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
