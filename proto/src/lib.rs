@@ -9,6 +9,7 @@
 //! **Called by** the clients of `worker-agents` and by the stand-ins of its development stack.
 
 /// The Service Registry.
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "the generator writes them")]
 pub mod service_registry {
     tonic::include_proto!("neural_hive.service_registry");
 }
