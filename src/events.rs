@@ -2,6 +2,7 @@
 //! drift apart. Log lines carry ids and positions; of ticket content only, where a record is
 //! refused, a short escaped excerpt of the field that was wrong (INC-95).
 
+mod agents;
 mod tickets;
 
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,8 @@ use ticket_workflows::{RecordPosition, Report};
 use tracing::{debug, error, info, warn};
 
 use crate::metrics::Metrics;
+
+pub use agents::*;
 
 /// Something that happened and is both logged and counted.
 pub trait Event {

@@ -22,8 +22,11 @@ pub mod registry;
 pub mod rejections;
 pub mod results;
 pub mod sdk_metrics;
+pub mod service_registry;
 pub mod startup;
 mod task;
 pub mod temporal;
+#[cfg(test)]
+mod test_authority;
 pub mod ticket_service;
 pub mod worker;

@@ -2,10 +2,14 @@
 //! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
 //! (INC-92).
 
+use std::sync::Arc;
+
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+
+use crate::service_registry::Executions;
 
 const TASK_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const PAUSE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -18,6 +22,9 @@ const START_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 const WAIT_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 /// From a fast start to a ticket that runs for hours.
 const STAGE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0];
+/// Agents, not seconds.
+const AGENTS_BUCKETS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
+const DISCOVERY_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Parts of a deadline, not seconds.
 const DEADLINE_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0];
 
@@ -27,6 +34,22 @@ pub struct Metrics {
     registry: Registry,
     /// Process starts.
     pub startup: IntCounter,
+    /// The attempts that ended here, as the Service Registry is told of them.
+    pub executions: Arc<Executions>,
+    /// Agents that the Service Registry has taken.
+    pub agent_registered: IntCounter,
+    /// Heartbeats, by whether the registry took them: success, error.
+    pub agent_heartbeat: IntCounterVec,
+    /// Agents that the registry was told are gone.
+    pub agent_deregistered: IntCounter,
+    /// Agents of this worker that the registry knows now, one for each security level.
+    pub agent_registrations: IntGauge,
+    /// Questions for agents, by success.
+    pub discovery_requests: IntCounterVec,
+    /// Agents found by a question.
+    pub discovery_agents_found: Histogram,
+    /// Time from a question for agents to its answer.
+    pub discovery_duration: Histogram,
     /// Tickets taken from Kafka, by task type.
     pub tickets_consumed: IntCounterVec,
     /// Tickets whose workflow was started, by task type.
@@ -130,6 +153,46 @@ impl Metrics {
         let r = Registry::new();
         Ok(Self {
             startup: counter(&r, "worker_agent_startup_total", "process starts")?,
+            executions: Arc::default(),
+            agent_registered: counter(
+                &r,
+                "worker_agent_registered_total",
+                "agents that the Service Registry has taken",
+            )?,
+            agent_heartbeat: counters(
+                &r,
+                "worker_agent_heartbeat_total",
+                "heartbeats to the Service Registry",
+                &["status"],
+            )?,
+            agent_deregistered: counter(
+                &r,
+                "worker_agent_deregistered_total",
+                "agents that the Service Registry was told are gone",
+            )?,
+            agent_registrations: gauge(
+                &r,
+                "worker_agent_registrations",
+                "agents of this worker that the Service Registry knows now",
+            )?,
+            discovery_requests: counters(
+                &r,
+                "worker_agent_discovery_requests_total",
+                "questions to the Service Registry for agents",
+                &["status"],
+            )?,
+            discovery_agents_found: histogram(
+                &r,
+                "worker_agent_discovery_agents_found",
+                "agents found by a question",
+                AGENTS_BUCKETS,
+            )?,
+            discovery_duration: histogram(
+                &r,
+                "worker_agent_discovery_duration_seconds",
+                "time from a question for agents to its answer",
+                DISCOVERY_BUCKETS,
+            )?,
             tickets_consumed: counters(
                 &r,
                 "worker_agent_tickets_consumed_total",

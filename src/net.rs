@@ -1,6 +1,6 @@
 //! Outgoing HTTP: one place that builds clients.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -70,7 +70,7 @@ pub fn install_crypto() {
 
 /// An error with its causes, for one line: the outermost alone often says only `error sending request`.
 #[must_use]
-pub fn describe(error: &reqwest::Error) -> String {
+pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -90,7 +90,7 @@ pub fn is_untrusted(error: &reqwest::Error) -> bool {
         }
         // The layers between wrap it in I/O errors, whose content is no source.
         let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = wrapped.map_or_else(|| inner.source(), |wrapped| Some(wrapped as &dyn std::error::Error));
+        cause = wrapped.map_or_else(|| inner.source(), |wrapped| Some(wrapped as &dyn Error));
     }
     false
 }

@@ -30,6 +30,7 @@ use crate::registry::RegistryClient;
 use crate::rejections::Rejections;
 use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
+use crate::service_registry::{Registrar, ServiceRegistryClient};
 use crate::startup::{Checks, Watch};
 use crate::temporal;
 use crate::ticket_service::TicketServiceClient;
@@ -129,7 +130,9 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let kafka = Clients::of_worker(&config.kafka, Arc::clone(&metrics), health.clone())?;
     let producer = kafka.producer()?;
     let watch = Watch::new(config.http.strict_startup_checks, health.clone(), Arc::clone(&metrics));
-    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone());
+    let agents = ServiceRegistryClient::of(&config.service_registry, Arc::clone(&metrics)).map(Arc::new);
+    let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
+    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents);
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let executors = executors(&config, &options);
     for (task_type, count) in executors.counts() {
@@ -183,6 +186,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             // Ends with the bridge, whyever that ends.
             let beside = stop.child_token();
             let checking = watch.run(|| checks.make(false), beside.clone());
+            let registering = registered(registrar, beside.clone());
             let bridge = async {
                 health.alive(BRIDGE_LOOP);
                 // With strict start-up checks nothing is taken before they have passed.
@@ -213,7 +217,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     alerting.run(alerts_stop.clone()).await;
                 }
             };
-            let (bridged, worked, (), ()) = tokio::join!(bridge, worker, alerts, checking);
+            let (bridged, worked, (), (), ()) = tokio::join!(bridge, worker, alerts, checking, registering);
             credentials_stop.cancel();
             for ended in [watching.await, following.await] {
                 if let Err(error) = ended {
@@ -297,6 +301,13 @@ async fn run_bridge(config: &Config, mut parts: BridgeParts, stop: &Cancellation
 async fn rejected(rejections: Option<Rejections>, stop: CancellationToken) {
     if let Some(rejections) = rejections {
         rejections.run(stop).await;
+    }
+}
+
+/// Keeps the worker in the Service Registry, when there is one.
+async fn registered(registrar: Option<Registrar>, stop: CancellationToken) {
+    if let Some(registrar) = registrar {
+        registrar.run(stop).await;
     }
 }
 

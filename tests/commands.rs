@@ -147,11 +147,17 @@ fn dev_names_its_peers_and_ends_everything_within_five_seconds() {
             "temporal_address",
             "temporal_namespace",
             "temporal_ui_url",
+            "service_registry_address",
             "http_url",
         ] {
             assert!(!dev.peer(key).is_empty(), "{key}");
         }
         assert!(dev.log().contains("NOT durable"), "{}", dev.log());
+        let (host, port) = dev.peer("service_registry_address").rsplit_once(':').expect("host:port");
+        let registry = [("SERVICE_REGISTRY_HOST", host), ("SERVICE_REGISTRY_PORT", port)];
+        let listed = run(&["agents", "list", "--json"], &registry, "");
+        let agent: Value = serde_json::from_slice(&listed.stdout).expect("one agent");
+        assert_eq!(agent["metadata"]["endpoint"], dev.peer("http_url"), "the worker is registered");
         let children = dev.descendants();
         assert!(!children.is_empty(), "the Temporal server is a child");
         let told = Instant::now();

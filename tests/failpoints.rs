@@ -26,6 +26,8 @@ const CROSSINGS: &[&str] = &[
     "workflow_service().*(",
     "operator_service().*(",
     "Connection::connect(",
+    // The platform's gRPC services.
+    "grpc.*(",
     // HTTP.
     ".send()",
     ".chunk()",
@@ -244,6 +246,7 @@ fn a_call_without_a_mark_is_found() {
         (1, "let mut service = client.workflow_service(); service.pause_activity(request).await"),
         (1, "client.operator_service().list_search_attributes(request).await"),
         (0, "let mut service = client.workflow_service(); border(\"a\", service.pause_activity(request)).await"),
+        (1, "let mut grpc = self.connection()?; grpc.heartbeat(request).await"),
         // A call, not a word in a text, a comment or a test, or a part of a name.
         (0, "log(\"producer.send(\"); // producer.send(\n"),
         (0, "#[cfg(test)]\nmod tests { fn a() { producer.send(message) } }"),

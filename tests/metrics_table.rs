@@ -15,10 +15,19 @@ const DLQ: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
 const WAIT: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const STAGE: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0];
 const DEADLINE: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0];
+const AGENTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
+const DISCOVERY: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
     ("worker_agent_startup_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_registered_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_heartbeat_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_deregistered_total", MetricType::COUNTER, &[], &[]),
+    ("worker_agent_registrations", MetricType::GAUGE, &[], &[]),
+    ("worker_agent_discovery_requests_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_discovery_agents_found", MetricType::HISTOGRAM, &[], AGENTS),
+    ("worker_agent_discovery_duration_seconds", MetricType::HISTOGRAM, &[], DISCOVERY),
     ("worker_agent_tickets_consumed_total", MetricType::COUNTER, &["task_type"], &[]),
     ("worker_agent_tickets_processing_total", MetricType::COUNTER, &["task_type"], &[]),
     ("worker_agent_tickets_completed_total", MetricType::COUNTER, &["task_type"], &[]),
@@ -71,6 +80,8 @@ const TABLE: &[Row] = &[
 fn touched() -> Vec<MetricFamily> {
     let metrics = Metrics::new().expect("metrics");
     for one in [
+        &metrics.agent_heartbeat,
+        &metrics.discovery_requests,
         &metrics.tickets_consumed,
         &metrics.tickets_processing,
         &metrics.tickets_completed,

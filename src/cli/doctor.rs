@@ -1,13 +1,16 @@
 //! `worker-agents doctor`: each line says what, why it matters, and how to fix it. The checks are those that `run` makes.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::settings;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
+use crate::service_registry::ServiceRegistryClient;
 use crate::startup::{Check, Checks, Finding, State};
 
 #[derive(Args)]
@@ -23,8 +26,9 @@ pub(super) struct DoctorArgs {
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = settings()?;
     let mut findings = settings_findings(&config);
-    let registry = RegistryClient::of(&config.kafka)?;
-    let checks = Checks::new(config, None, registry.map(std::sync::Arc::new));
+    let registry = RegistryClient::of(&config.kafka)?.map(Arc::new);
+    let agents = ServiceRegistryClient::of(&config.service_registry, Arc::new(Metrics::new()?)).map(Arc::new);
+    let checks = Checks::new(config, None, registry, agents);
     findings.extend(checks.make(args.fix).await);
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
     let (failed, unknown) = (count(State::Failed), count(State::Unknown));

@@ -2,11 +2,13 @@
 //!
 //! Exit codes: 0 success, 1 tickets failed, checks did not pass, nothing was found or an order was refused, 2 wrong usage or settings, 3 infrastructure.
 
+mod agents;
 mod config;
 mod dlq;
 mod doctor;
 mod explain;
 mod follow;
+mod output;
 mod run;
 mod submit;
 mod ticket;
@@ -56,6 +58,8 @@ enum Command {
     Ticket(ticket::TicketArgs),
     /// List, show and re-drive dead letters
     Dlq(dlq::DlqArgs),
+    /// List and watch the agents that the Service Registry knows
+    Agents(agents::AgentsArgs),
     /// Print every setting, its value, and where it came from
     Config(config::ConfigArgs),
     /// Check what the worker needs, and say how to fix what is missing
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => block_on(|| explain::run(args)),
         Command::Ticket(args) => block_on(|| ticket::run(args)),
         Command::Dlq(args) => block_on(|| dlq::run(args)),
+        Command::Agents(args) => block_on(|| agents::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Doctor(args) => block_on(|| doctor::run(args)),
     };

@@ -1,4 +1,4 @@
-//! Who this worker is and which tickets it takes.
+//! Who this worker is, where it runs, and which tickets it takes.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +12,12 @@ use super::reader::Reader;
 pub struct IdentityConfig {
     /// `AGENT_ID`: the worker's own identity in results; a new random UUID unless set.
     pub agent_id: String,
+    /// `SERVICE_VERSION`: the version that this worker says it has.
+    pub service_version: String,
+    /// The Kubernetes namespace that this worker runs in: `POD_NAMESPACE`, or `NAMESPACE` where that is not set or `default`.
+    pub namespace: String,
+    /// `CLUSTER`: the label of the cluster that this worker runs in.
+    pub cluster: String,
     /// `SUPPORTED_TASK_TYPES`: others go to the DLQ.
     pub supported_task_types: BTreeSet<TaskType>,
     /// `BRIDGE_IGNORED_TASK_TYPES`: somebody else takes them from the same topic.
@@ -28,9 +34,11 @@ impl IdentityConfig {
         }
         Self {
             agent_id,
+            service_version: reader.text("SERVICE_VERSION", "1.0.0", "the version that this worker says it has"),
+            namespace: namespace(reader),
+            cluster: reader.text("CLUSTER", "local", "label of the cluster that this worker runs in"),
             supported_task_types: supported(reader),
-            ignored_task_types: task_types(
-                reader,
+            ignored_task_types: reader.words(
                 "BRIDGE_IGNORED_TASK_TYPES",
                 "",
                 "task types that are passed over and counted, because another service takes them (INC-03); added by this product",
@@ -46,32 +54,21 @@ impl IdentityConfig {
     }
 }
 
+/// What the cluster says of the pod counts more than what a values file says, unless it says nothing in particular.
+fn namespace(reader: &mut Reader<'_>) -> String {
+    let of_pod = reader.optional("POD_NAMESPACE", "namespace of this pod; wins over NAMESPACE unless it is default");
+    let named = reader.text("NAMESPACE", "neural-hive", "Kubernetes namespace that this worker runs in");
+    of_pod.filter(|namespace| namespace != "default").unwrap_or(named)
+}
+
 fn supported(reader: &mut Reader<'_>) -> BTreeSet<TaskType> {
-    let types = task_types(
-        reader,
+    let types = reader.words(
         "SUPPORTED_TASK_TYPES",
         "BUILD,DEPLOY,TEST,VALIDATE,EXECUTE,COMPENSATE,QUERY,TRANSFORM",
         "task types taken from Kafka; a ticket of another type goes to the DLQ",
     );
     if types.is_empty() {
         reader.error("SUPPORTED_TASK_TYPES: at least one task type is needed".to_owned());
-    }
-    types
-}
-
-fn task_types(reader: &mut Reader<'_>, name: &'static str, default: &str, help: &'static str) -> BTreeSet<TaskType> {
-    let words = reader.list(name, default, help);
-    let mut types = BTreeSet::new();
-    for word in words {
-        match word.parse::<TaskType>() {
-            Ok(task_type) => {
-                types.insert(task_type);
-            }
-            Err(_) => reader.error(format!(
-                "{name}: {word:?} is no task type (known: {})",
-                TaskType::ALL.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ")
-            )),
-        }
     }
     types
 }

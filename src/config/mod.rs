@@ -12,6 +12,7 @@ mod known;
 mod local;
 mod reader;
 mod schema_registry;
+mod service_registry;
 mod source;
 mod temporal;
 mod ticket_service;
@@ -25,6 +26,7 @@ pub use kafka_security::{KafkaSecurity, Sasl, SecretSource, TokenEndpoint, Token
 pub use local::LocalRuntimeConfig;
 pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
+pub use service_registry::{MtlsFiles, PodFacts, ServiceRegistryConfig};
 pub use source::{MapSource, Origin, Source};
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
@@ -44,6 +46,8 @@ pub struct Config {
     pub bridge: BridgeConfig,
     /// The Execution Ticket Service.
     pub ticket_service: TicketServiceConfig,
+    /// The Service Registry, and how this worker introduces itself there.
+    pub service_registry: ServiceRegistryConfig,
     /// The engine.
     pub temporal: TemporalConfig,
     /// The local runtime of EXECUTE.
@@ -69,11 +73,24 @@ impl Config {
         let mut bridge = BridgeConfig::read(&mut reader);
         let ticket_service = TicketServiceConfig::read(&mut reader);
         bridge.policy.reporting = Some(ticket_service.policy());
+        let service_registry = ServiceRegistryConfig::read(&mut reader);
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let (settings, warnings) = reader.finish()?;
-        Ok(Self { identity, kafka, dead_letters, bridge, ticket_service, temporal, local, http, settings, warnings })
+        Ok(Self {
+            identity,
+            kafka,
+            dead_letters,
+            bridge,
+            ticket_service,
+            service_registry,
+            temporal,
+            local,
+            http,
+            settings,
+            warnings,
+        })
     }
 }
 

@@ -214,6 +214,25 @@ impl<'a> Reader<'a> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
+    /// A list of words of a vocabulary.
+    pub(super) fn words<T: FromStr<Err: Display> + Ord>(
+        &mut self,
+        name: &'static str,
+        default: &str,
+        help: &'static str,
+    ) -> BTreeSet<T> {
+        let mut words = BTreeSet::new();
+        for text in self.list(name, default, help) {
+            match text.parse() {
+                Ok(word) => {
+                    words.insert(word);
+                }
+                Err(error) => self.error(format!("{name}: {error}")),
+            }
+        }
+        words
+    }
+
     /// One of a fixed set of words, in any case.
     pub(super) fn one_of<T: Copy>(
         &mut self,

@@ -111,6 +111,21 @@ fn host_and_port_are_an_address_unless_one_is_given() {
     assert_eq!(address.temporal.address.as_deref(), Some("a:2"));
 }
 
+#[test]
+fn the_pods_namespace_wins_unless_it_says_nothing() {
+    let namespace = |pairs: [(&str, &str); 2]| read(pairs).expect("valid").identity.namespace;
+    assert_eq!(namespace([("NAMESPACE", "a"), ("POD_NAMESPACE", "b")]), "b");
+    for nothing in ["", " ", "default"] {
+        assert_eq!(namespace([("NAMESPACE", "a"), ("POD_NAMESPACE", nothing)]), "a", "{nothing:?}");
+    }
+    let identity = read([]).expect("defaults").identity;
+    assert_eq!(
+        [identity.namespace, identity.cluster, identity.service_version],
+        ["neural-hive", "local", "1.0.0"],
+        "as the contract says"
+    );
+}
+
 /// A file that is there and holds no certificate.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
@@ -280,4 +295,66 @@ fn a_version_needs_its_name_and_its_build_id() {
     }
     let warnings = read([behavior("pinned")]).expect("valid").warnings;
     assert!(warnings.iter().any(|warning| warning.contains("has no effect without")), "{warnings:?}");
+}
+
+#[test]
+fn without_a_host_the_worker_does_not_register_and_an_address_is_put_together() {
+    let address = |pairs: &[(&str, &str)]| {
+        let mut source = MapSource::default();
+        pairs.iter().for_each(|(name, value)| source.set(name, *value, Origin::Environment));
+        Config::read(&source).expect("valid").service_registry.address
+    };
+    assert_eq!(address(&[("SERVICE_REGISTRY_PORT", "50051")]), None);
+    let host = |host| address(&[("SERVICE_REGISTRY_HOST", host)]).expect("an address");
+    assert_eq!(host("service-registry"), "service-registry:50051");
+    assert_eq!(host("fd00::1"), "[fd00::1]:50051");
+    assert_eq!(host("[fd00::1]"), "[fd00::1]:50051");
+    assert_eq!(address(&[("SERVICE_REGISTRY_HOST", "r"), ("SERVICE_REGISTRY_PORT", "1")]).as_deref(), Some("r:1"));
+    let registry = read([]).expect("defaults").service_registry;
+    assert_eq!((registry.heartbeat_interval.as_secs(), registry.timeout.as_secs()), (30, 5));
+    assert_eq!(registry.capabilities.len(), 14);
+    assert_eq!(registry.mtls, None);
+}
+
+#[test]
+fn registrations_that_cannot_work_are_refused_and_say_why() {
+    for (settings, expected) in [
+        (
+            &[("SERVICE_REGISTRY_HOST", "http://registry")][..],
+            "SERVICE_REGISTRY_HOST=\"http://registry\": expected the name",
+        ),
+        (&[("SERVICE_REGISTRY_HOST", "two words")], "SERVICE_REGISTRY_HOST=\"two words\""),
+        // What Kubernetes sets beside a Service of this name.
+        (&[("SERVICE_REGISTRY_PORT", "tcp://10.0.0.1:50051")], "enableServiceLinks: false"),
+        (&[("SECURITY_LEVELS", "INTERNAL,SECRET")], "SECURITY_LEVELS: \"SECRET\" is not a security level"),
+        (&[("SECURITY_LEVELS", ",")], "SECURITY_LEVELS: at least one"),
+        (&[("CAPABILITIES", "[]")], "CAPABILITIES: at least one"),
+        (&[("HEARTBEAT_INTERVAL_SECONDS", "0")], "HEARTBEAT_INTERVAL_SECONDS=0"),
+        (&[("AGENT_ENDPOINT", "worker:8080")], "AGENT_ENDPOINT=\"worker:8080\""),
+        (&[("POD_IP", "here")], "POD_IP=\"here\""),
+        (&[("SPIFFE_ID", "worker")], "SPIFFE_ID=\"worker\""),
+        (
+            &[("ENABLE_MTLS", "true"), ("MTLS_CERT_PATH", FILE), ("MTLS_KEY_PATH", "/no/such")],
+            "MTLS_KEY_PATH=\"/no/such\"",
+        ),
+        (&[("ENABLE_MTLS", "true"), ("MTLS_CA_PATH", "/no/such")], "MTLS_CA_PATH"),
+    ] {
+        let text = errors(settings);
+        assert!(text.contains(expected), "{settings:?}: {expected} is missing in {text:?}");
+    }
+}
+
+#[test]
+fn plaintext_beyond_the_cluster_is_told() {
+    let warned = |host| {
+        let warnings = read([("SERVICE_REGISTRY_HOST", host)]).expect("valid").warnings;
+        warnings.iter().any(|warning| warning.contains("plaintext"))
+    };
+    for near in ["localhost", "127.0.0.1", "::1", "service-registry", "service-registry.neural-hive.svc.cluster.local"]
+    {
+        assert!(!warned(near), "{near}");
+    }
+    for far in ["registry.example.com", "10.0.0.1", "localhost.example.com"] {
+        assert!(warned(far), "{far}");
+    }
 }

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod kafka;
 mod proxy;
 pub mod registry;
+pub mod service_registry;
 mod stack;
 pub mod temporal;
 pub mod tickets;
@@ -89,6 +90,7 @@ fn banner(peers: &Peers, http_url: &str) -> String {
          \n  Kafka            {}\
          \n  Schema Registry  {}\
          \n  Ticket service   {}\
+         \n  Service Registry {}\
          \n  Worker           {http_url}/health  /ready  /metrics\n\
          \n  This Kafka is embedded and NOT durable: it keeps 5 MiB a partition, in memory. For development only.\
          \n  Try:  KAFKA_BOOTSTRAP_SERVERS={} KAFKA_SCHEMA_REGISTRY_URL={} worker-agents submit --wait tickets.json\n\
@@ -99,6 +101,7 @@ fn banner(peers: &Peers, http_url: &str) -> String {
         peers.kafka_bootstrap,
         peers.schema_registry_url,
         peers.execution_ticket_service_url,
+        peers.service_registry_address,
         peers.kafka_bootstrap,
         peers.schema_registry_url,
     )

@@ -1,4 +1,4 @@
-//! The embedded peers together: Kafka, Schema Registry, Temporal.
+//! The embedded peers together: Kafka, Schema Registry, ticket service, Service Registry, Temporal.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::kafka::MockKafka;
 use super::proxy;
 use super::registry::SchemaRegistry;
+use super::service_registry::ServiceRegistryStandIn;
 use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
 use super::tickets::TicketStandIn;
 use crate::config::{MapSource, Origin, Source as _};
@@ -62,6 +63,8 @@ pub struct Peers {
     pub temporal_ui_url: String,
     /// Base URL.
     pub execution_ticket_service_url: String,
+    /// host:port.
+    pub service_registry_address: String,
 }
 
 /// The running peers.
@@ -106,6 +109,10 @@ impl DevStack {
         tokio::spawn(publish(tickets.created(), producer(&kafka_bootstrap)?));
         tokio::spawn(tickets.serve(tickets_listener, stop.clone()));
 
+        let agents_listener = http::bind(local(0), "service registry").await?;
+        let service_registry_address = agents_listener.local_addr()?.to_string();
+        tokio::spawn(ServiceRegistryStandIn::new().serve(agents_listener, stop.clone()));
+
         let temporal = TemporalDevServer::start(TemporalDevOptions {
             cli,
             supervisor: supervisor(),
@@ -126,6 +133,7 @@ impl DevStack {
             temporal_namespace: NAMESPACE.to_owned(),
             temporal_ui_url: temporal.ui_url().to_owned(),
             execution_ticket_service_url,
+            service_registry_address,
         };
         Ok(Self { kafka, registry, temporal, peers, stop })
     }
@@ -158,6 +166,7 @@ impl DevStack {
     pub fn source(&self, base: MapSource, ports: &Ports) -> MapSource {
         let mut source = defaults(base);
         let peers = &self.peers;
+        let (agents_host, agents_port) = peers.service_registry_address.rsplit_once(':').unwrap_or_default();
         for (name, value) in [
             ("KAFKA_BOOTSTRAP_SERVERS", peers.kafka_bootstrap.clone()),
             ("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT".to_owned()),
@@ -171,6 +180,10 @@ impl DevStack {
             ("SCHEMA_REGISTRY_PASSWORD", String::new()),
             ("SCHEMA_REGISTRY_TOKEN", String::new()),
             ("EXECUTION_TICKET_SERVICE_URL", peers.execution_ticket_service_url.clone()),
+            ("SERVICE_REGISTRY_HOST", agents_host.to_owned()),
+            ("SERVICE_REGISTRY_PORT", agents_port.to_owned()),
+            // It takes no TLS.
+            ("ENABLE_MTLS", String::new()),
             ("TEMPORAL_ADDRESS", peers.temporal_address.clone()),
             ("TEMPORAL_NAMESPACE", peers.temporal_namespace.clone()),
             ("TEMPORAL_UI_URL", peers.temporal_ui_url.clone()),
@@ -198,6 +211,8 @@ pub(super) fn defaults(mut source: MapSource) -> MapSource {
         ("HTTP_BIND", "127.0.0.1"),
         ("SHUTDOWN_GRACE_SECONDS", "1"),
         ("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "1"),
+        // What the worker has done is seen at once.
+        ("HEARTBEAT_INTERVAL_SECONDS", "1"),
         // The embedded broker lets every rebalance take a session time-out.
         ("KAFKA_SESSION_TIMEOUT_MS", "4000"),
         // It does not wake a fetch that waits.

@@ -23,6 +23,7 @@ impl Observer for Metrics {
             "attempt_ended"
         );
         self.active_tasks.dec();
+        self.executions.note(end);
         if !matches!(end.end, "completed" | "handed_back") {
             let attempt = if end.attempt > MOST_ATTEMPTS { "more".to_owned() } else { end.attempt.to_string() };
             self.task_retries.with_label_values(&[end.task_type, &attempt]).inc();

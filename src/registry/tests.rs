@@ -9,8 +9,6 @@ use axum::http::header::{AUTHORIZATION, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
 use futures::future::join_all;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use ticket_schemas::TICKET_SCHEMA_JSON;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -19,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 use crate::config::{Config, MapSource, Origin};
+use crate::test_authority::Authority;
 
 /// Path and credentials of a request.
 type Asked = (String, Option<String>);
@@ -313,33 +312,12 @@ impl axum::serve::Listener for Tls {
     }
 }
 
-struct Authority {
-    pem: tempfile::NamedTempFile,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-fn authority(name: &str) -> Authority {
-    let key = KeyPair::generate().expect("key");
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params.self_signed(&key).expect("signed");
-    let pem = tempfile::NamedTempFile::new().expect("file");
-    std::fs::write(pem.path(), certificate.pem()).expect("written");
-    Authority { pem, issuer: Issuer::new(params, key) }
-}
-
 #[tokio::test]
 async fn only_the_authorities_of_the_bundle_are_trusted() {
     crate::net::install_crypto();
-    let (ours, other) = (authority("ours"), authority("other"));
-    let key = KeyPair::generate().expect("key");
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
-    let certificate = params.signed_by(&key, &ours.issuer).expect("signed");
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .expect("server");
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let (chain, key) = ours.issue().chain();
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("server");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
     let url = format!("https://localhost:{}", listener.local_addr().expect("address").port());
     let stub = Stub::new();
@@ -348,10 +326,9 @@ async fn only_the_authorities_of_the_bundle_are_trusted() {
     let tls = Tls(listener, TlsAcceptor::from(Arc::new(config)));
     tokio::spawn(async move { axum::serve(tls, router).await });
 
-    let path = |authority: &Authority| authority.pem.path().to_str().expect("utf-8").to_owned();
-    for (bundle, trusted) in [(None, false), (Some(path(&other)), false), (Some(path(&ours)), true)] {
+    for (bundle, trusted) in [(None, false), (Some(other.path()), false), (Some(ours.path()), true)] {
         let mut settings = vec![("KAFKA_SCHEMA_REGISTRY_URL", url.as_str()), ("SCHEMA_REGISTRY_TOKEN", "t0ken")];
-        settings.extend(bundle.as_deref().map(|path| ("SCHEMA_REGISTRY_CA_BUNDLE", path)));
+        settings.extend(bundle.map(|path| ("SCHEMA_REGISTRY_CA_BUNDLE", path)));
         let found = client_of(&settings).expect("client").writer_schema(1).await;
         if trusted {
             found.expect("a schema");

@@ -9,11 +9,12 @@ use super::cluster::{self, Role};
 use super::engine::{self, Engine};
 use super::finding::{Check, Finding, demand};
 use super::topics::ConsumerTimes;
-use super::{clock, retention, schemas, topics};
+use super::{clock, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, LocalRuntimeConfig};
 use crate::kafka::Clients;
 use crate::registry::RegistryClient;
+use crate::service_registry::ServiceRegistryClient;
 use crate::temporal;
 
 /// Everything that is checked, and how to ask for it.
@@ -23,13 +24,19 @@ pub struct Checks {
     /// `None`: each round connects anew.
     client: Option<Client>,
     registry: Option<Arc<RegistryClient>>,
+    agents: Option<Arc<ServiceRegistryClient>>,
 }
 
 impl Checks {
-    /// Checks of a worker with these settings.
+    /// Checks of a worker with these settings. `registry` is that of schemas, `agents` that of services.
     #[must_use]
-    pub fn new(config: Config, client: Option<Client>, registry: Option<Arc<RegistryClient>>) -> Self {
-        Self { config, client, registry }
+    pub fn new(
+        config: Config,
+        client: Option<Client>,
+        registry: Option<Arc<RegistryClient>>,
+        agents: Option<Arc<ServiceRegistryClient>>,
+    ) -> Self {
+        Self { config, client, registry, agents }
     }
 
     /// What nothing works without, in Kafka.
@@ -54,10 +61,11 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock)) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
-            schemas::look(kafka, self.registry.as_deref())
+            schemas::look(kafka, self.registry.as_deref()),
+            service_registry::look(&self.config.service_registry, self.agents.as_deref())
         );
         let mut findings = Vec::new();
         let mut sights = engine.sights;
@@ -88,6 +96,7 @@ impl Checks {
         findings.extend(engine.findings);
         findings.push(retention::judge(tickets, broker, &engine.namespace, engine.retention));
         findings.extend(schemas);
+        findings.push(agents);
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
         findings.push(local_runtime(&self.config.local));

@@ -33,6 +33,8 @@ pub enum Check {
     TicketSchema,
     /// The registry takes the schema of results.
     ResultSchema,
+    /// The Service Registry answers.
+    ServiceRegistry,
     /// Clocks agree.
     Clock,
     /// Local commands have a folder to work in.
@@ -57,6 +59,7 @@ impl Check {
             Self::SchemaRegistry => "schema_registry",
             Self::TicketSchema => "ticket_schema",
             Self::ResultSchema => "result_schema",
+            Self::ServiceRegistry => "service_registry",
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
         }
@@ -103,6 +106,9 @@ impl Check {
             Self::SchemaRegistry => "tickets in Avro wait until it answers, and results go out as JSON or wait too",
             Self::TicketSchema => "tickets that cannot be read go to the dead-letter topic",
             Self::ResultSchema => "a schema that the registry refuses keeps results from going out as Avro",
+            Self::ServiceRegistry => {
+                "the orchestrator publishes a ticket only when it finds a worker for it there, in its own namespace"
+            }
             Self::Clock => {
                 "a late duplicate is told from a re-drive by comparing a record's time with Temporal's, and deadlines are \
                  compared with both"

@@ -1,7 +1,7 @@
-//! Start-up checks: what the worker needs of Kafka, Temporal, the Schema Registry and this machine. `run` makes them at
+//! Start-up checks: what the worker needs of Kafka, Temporal, the two registries and this machine. `run` makes them at
 //! the start and every few minutes, `worker-agents doctor` when an operator asks; both print the same findings.
 //!
-//! Facts are gathered in `cluster`, `engine` and `schemas`; what they mean is decided by values without I/O
+//! Facts are gathered in `cluster`, `engine`, `schemas` and `service_registry`; what they mean is decided by values without I/O
 //! (`topics`, `retention`, `version`, `clock`). What cannot be found out is a state of its own: neither a pass nor a failure.
 
 mod checks;
@@ -11,6 +11,7 @@ mod engine;
 mod finding;
 mod retention;
 mod schemas;
+mod service_registry;
 mod topics;
 mod version;
 mod watch;

@@ -20,6 +20,7 @@ mod raw_produce;
 mod rejections;
 mod results;
 mod scale;
+mod service_registry;
 mod shutdown;
 mod start_protocol;
 mod startup;

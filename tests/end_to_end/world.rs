@@ -269,6 +269,7 @@ impl<K: Brokers, R> World<K, R> {
             .env("KAFKA_FETCH_WAIT_MAX_MS", "10")
             .env("TEMPORAL_ADDRESS", &self.temporal)
             .env("TEMPORAL_TASK_QUEUE", &self.id)
+            .envs(self.settings.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,12 +5,12 @@ mod original;
 mod redrive;
 mod show;
 
-use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ticket_activities::now_ms;
 
+use crate::cli::output::{nothing, print};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Extent, Letter, Place, Selection, TopicScan, fetch, parse_instant};
 
@@ -95,20 +95,4 @@ async fn letter_at(kafka: &KafkaConfig, place: Place) -> anyhow::Result<Option<L
 
 fn place(letter: &Letter) -> Place {
     Place { partition: letter.position.partition, offset: letter.position.offset }
-}
-
-/// Writes to standard output; `false` once nobody reads it any more (`… | head`).
-fn print(bytes: &[u8]) -> anyhow::Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Nothing matched: said on standard error, exit code 1.
-fn nothing(what: &str) -> ExitCode {
-    eprintln!("worker-agents: {what}");
-    ExitCode::from(1)
 }

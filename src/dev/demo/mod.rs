@@ -1,5 +1,6 @@
 //! `worker-agents demo`: a plan of real tickets through the embedded stack, every outcome checked.
 
+mod agents;
 mod plan;
 mod table;
 
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stack = DevStack::start(&ports).await?;
     let base = MapSource::process().context(".env cannot be read")?;
     let config = Config::read(&stack.source(base, &ports))?;
-    let (kafka, temporal) = (config.kafka.clone(), config.temporal.clone());
+    let settings = config.clone();
     let worker = worker::start(config, WorkerOptions { noop_runtime: true, ..WorkerOptions::default() }).await?;
     let health = worker.health.clone();
     let http = worker.http;
@@ -40,7 +41,11 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut passed = None;
     let plan = async {
         health.wait_ready().await;
-        let result = play(&kafka, &temporal).await;
+        let result = async {
+            let played = play(&settings.kafka, &settings.temporal).await?;
+            Ok::<_, anyhow::Error>(agents::show(&settings).await? && played)
+        };
+        let result = result.await;
         match &result {
             Ok(ok) if args.keep => {
                 let peers = stack.peers();
