@@ -19,7 +19,7 @@ use super::proxy;
 use super::registry::SchemaRegistry;
 use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
 use super::tickets::TicketStandIn;
-use crate::config::{MapSource, Origin, Source as _};
+use crate::config::{DEVELOPMENT, MapSource, Origin, Source as _};
 use crate::http;
 use crate::worker::supervisor;
 
@@ -199,6 +199,8 @@ impl DevStack {
 pub(super) fn defaults(mut source: MapSource) -> MapSource {
     for (name, value) in [
         ("HTTP_BIND", "127.0.0.1"),
+        // Who reaches it runs on this machine.
+        ("HTTP_API_AUTH", "false"),
         ("SHUTDOWN_GRACE_SECONDS", "1"),
         ("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "1"),
         // The embedded broker lets every rebalance take a session time-out.
@@ -210,6 +212,7 @@ pub(super) fn defaults(mut source: MapSource) -> MapSource {
             source.set(name, value, Origin::DevStack);
         }
     }
+    source.set("ENVIRONMENT", DEVELOPMENT, Origin::DevStack);
     source
 }
 

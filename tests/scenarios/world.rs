@@ -10,33 +10,30 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use temporalio_client::{Client, NamespacedClient as _, WorkflowQueryOptions};
-use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::enums::v1::{
-    UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
-};
+use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
+use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
 use temporalio_common::protos::temporal::api::testservice::v1::{SleepRequest, UnlockTimeSkippingRequest};
-use temporalio_common::protos::temporal::api::update::v1::outcome::Value as Taken;
-use temporalio_common::protos::temporal::api::update::v1::{Input, Meta, Request as UpdateRequest, WaitPolicy};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
+    DescribeWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest,
 };
 use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, TicketSink};
 use ticket_schemas::{ExecutionStatus, TaskType, decode_json_ticket};
-use ticket_workflows::payload::encoded;
 use ticket_workflows::{
-    Failed, FailureClass, ORDER_UPDATE, Order, RecordPosition, Report, TicketWorkflow, TraceContext, Verb, workflow_id,
+    Failed, FailureClass, Order, RecordPosition, Report, TicketWorkflow, TraceContext, Verb, workflow_id,
 };
 use tonic::Request;
 use worker_agents::bridge::decision::Decision;
 use worker_agents::bridge::{Provenance, Starter};
 use worker_agents::config::{Config, MapSource, Origin};
-use worker_agents::temporal;
+use worker_agents::{orders, temporal};
 
 use crate::scripted::{Answer, Kept, Nobody, Script, Scripted, Topic, undo_of};
 use crate::server::Server;
 
 /// Real time that a scenario may take. Machines are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The default of `TEMPORAL_TASK_QUEUE`.
+const TASK_QUEUE: &str = "worker-agents";
 /// Until an order that nobody takes yet has reached the server.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 /// An hour.
@@ -435,27 +432,8 @@ async fn cancel(client: &Client, name: &str) {
 /// Gives an order, which is taken.
 async fn order(client: &Client, name: &str, verb: Verb) {
     let order = Order { verb, by: "operator".to_owned(), why: "the scenario says so".to_owned() };
-    let input = Input {
-        name: ORDER_UPDATE.to_owned(),
-        args: Some(Payloads { payloads: vec![encoded(&order).expect("encoded")] }),
-        ..Input::default()
-    };
-    let request = UpdateWorkflowExecutionRequest {
-        namespace: client.namespace(),
-        workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id(name), run_id: String::new() }),
-        wait_policy: Some(WaitPolicy { lifecycle_stage: UpdateWorkflowExecutionLifecycleStage::Completed.into() }),
-        request: Some(UpdateRequest {
-            meta: Some(Meta { update_id: uuid::Uuid::new_v4().to_string(), identity: client.identity() }),
-            input: Some(input),
-            ..UpdateRequest::default()
-        }),
-        ..UpdateWorkflowExecutionRequest::default()
-    };
-    let answer = client.connection().workflow_service().update_workflow_execution(Request::new(request)).await;
-    match answer.expect("an answer").into_inner().outcome.and_then(|outcome| outcome.value) {
-        Some(Taken::Success(_)) => {}
-        other => panic!("the order to {name} was not taken: {other:?}"),
-    }
+    let answer = orders::send(client, TASK_QUEUE, name, &order, PATIENCE).await.expect("an answer");
+    assert!(matches!(answer, orders::Answer::Done(_)), "the order to {name} was not taken: {answer:?}");
 }
 
 impl Planned {
