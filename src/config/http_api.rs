@@ -49,9 +49,8 @@ fn token(entry: &str) -> Result<(String, Secret), String> {
     let token = token.trim();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=');
     if token.chars().count() < LEAST_TOKEN || !token.chars().all(good) {
-        return Err(format!(
-            "the token of {identity} must have at least {LEAST_TOKEN} characters of A-Z a-z 0-9 - . _ ~ + / ="
-        ));
+        // What stands in the identity's place may be a token that lacks one.
+        return Err(format!("its token must have at least {LEAST_TOKEN} characters of A-Z a-z 0-9 - . _ ~ + / ="));
     }
     Ok((identity, Secret::new(token)))
 }

@@ -309,8 +309,9 @@ fn inc_106_callers_of_the_api_are_named_and_what_is_wrong_with_them_shows_no_tok
     assert!(!shown.contains("hunter2"), "{shown}");
     for (settings, expected) in [
         (&[("HTTP_API_TOKEN", "hunter2hunter2hunter2")][..], "HTTP_API_TOKEN: entry 1: expected identity=token"),
-        (&[("HTTP_API_TOKEN", "a=0123456789abcdef,b=hunter2")], "entry 2: the token of b must have at least 16"),
-        (&[("HTTP_API_TOKEN", "a=hunter2 hunter2 hunter2")], "the token of a must have"),
+        (&[("HTTP_API_TOKEN", "a=0123456789abcdef,b=hunter2")], "entry 2: its token must have at least 16"),
+        (&[("HTTP_API_TOKEN", "hunter2hunter2hunter2==")], "entry 1: its token must"),
+        (&[("HTTP_API_TOKEN", "a=hunter2 hunter2 hunter2")], "entry 1: its token must have"),
         (&[("HTTP_API_TOKEN", "a b=hunter2hunter2hunter2")], "entry 1: an identity is"),
         (&[token, ("HTTP_API_TOKEN_FILE", FILE)], "HTTP_API_TOKEN and HTTP_API_TOKEN_FILE are both set"),
         (&[("HTTP_API_TOKEN_FILE", "/no/such")], "HTTP_API_TOKEN_FILE: /no/such"),

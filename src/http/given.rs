@@ -162,3 +162,23 @@ impl<'de> Deserialize<'de> for Reason {
         Ok(Self(text))
     }
 }
+
+/// A time of 0 to `MOST` seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Seconds<const MOST: u64>(pub(super) u64);
+
+impl<const MOST: u64> Seconds<MOST> {
+    pub(super) fn as_millis(self) -> u64 {
+        self.0 * 1000
+    }
+}
+
+impl<'de, const MOST: u64> Deserialize<'de> for Seconds<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            seconds if seconds <= MOST => Ok(Self(seconds)),
+            seconds => Err(serde::de::Error::custom(format!("{seconds} s is more than {MOST} s"))),
+        }
+    }
+}

@@ -11,13 +11,10 @@ use utoipa::ToSchema;
 
 use super::api::Api;
 use super::caller::Caller;
-use super::given::{Body, OfTicket, Reason, TaskPath, TicketPath};
+use super::given::{Body, OfTicket, Reason, Seconds, TaskPath, TicketPath};
 use super::problem::{BodyProblems, Kind, OrderProblems, Problem, TicketProblems};
 use crate::explain::Account;
 use crate::orders::Answer;
-
-/// Longest grace of the contract, in seconds.
-const MOST_GRACE: u64 = 300;
 
 /// A request to cancel a ticket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,20 +26,13 @@ pub(super) struct CancelRequest {
     #[schema(value_type = Option<String>, min_length = 1, max_length = 200, pattern = r"^[A-Za-z0-9._:-]+$")]
     preempted_by: Option<TicketId>,
     /// How long to wait for the work to stop before the ticket is reported, in seconds.
-    #[serde(default = "usual_grace", deserialize_with = "grace")]
-    #[schema(minimum = 0, maximum = 300)]
-    grace_period_seconds: u64,
+    #[serde(default = "usual_grace")]
+    #[schema(value_type = u64, minimum = 0, maximum = 300)]
+    grace_period_seconds: Seconds<300>,
 }
 
-fn usual_grace() -> u64 {
-    30
-}
-
-fn grace<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    match u64::deserialize(deserializer)? {
-        seconds if seconds <= MOST_GRACE => Ok(seconds),
-        _ => Err(serde::de::Error::custom(format!("grace_period_seconds must be between 0 and {MOST_GRACE}"))),
-    }
+fn usual_grace() -> Seconds<300> {
+    Seconds(30)
 }
 
 /// A ticket is being cancelled.
@@ -204,7 +194,7 @@ async fn cancel(
 ) -> Result<Json<Cancelled>, Problem> {
     let verb = Verb::Cancel {
         preempted_by: request.preempted_by.map(|id| id.as_str().to_owned()),
-        grace_ms: Some(request.grace_period_seconds * 1000),
+        grace_ms: Some(request.grace_period_seconds.as_millis()),
     };
     match api.order(ticket_id, caller, verb, &request.reason).await? {
         Answer::Done(message) => Ok(Json(Cancelled {

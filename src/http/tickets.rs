@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::api::Api;
 use super::caller::Caller;
-use super::given::{OfTicket, Reason, TicketPath};
+use super::given::{OfTicket, Reason, Seconds, TicketPath};
 use super::problem::{Kind, OrderProblems, Problem, TicketProblems};
 use crate::explain::Account;
 use crate::orders::Answer;
@@ -32,9 +32,9 @@ pub(super) struct CancelOrder {
     #[schema(value_type = Option<String>, min_length = 1, max_length = 200, pattern = r"^[A-Za-z0-9._:-]+$")]
     preempted_by: Option<TicketId>,
     /// Report after at most so many seconds, even if the work is not known to have stopped.
-    #[serde(default, deserialize_with = "grace")]
-    #[schema(minimum = 0, maximum = 3600)]
-    grace_seconds: Option<u64>,
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 3600)]
+    grace_seconds: Option<Seconds<3600>>,
 }
 
 /// An order to move the deadline.
@@ -55,16 +55,6 @@ pub(super) struct DependencyOrder {
     /// The ticket that is not to be waited for.
     #[schema(value_type = String, min_length = 1, max_length = 200, pattern = r"^[A-Za-z0-9._:-]+$", example = "predecessor")]
     dependency: TicketId,
-}
-
-fn grace<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let seconds = Option::<u64>::deserialize(deserializer)?;
-    match seconds {
-        Some(seconds) if seconds.saturating_mul(1000) > Verb::MOST_GRACE_MS => {
-            Err(serde::de::Error::custom(format!("grace_seconds must be between 0 and {}", Verb::MOST_GRACE_MS / 1000)))
-        }
-        other => Ok(other),
-    }
 }
 
 /// What an order came to.
@@ -118,7 +108,7 @@ operation!(
     /// Stops the work, and reports the ticket as FAILED with the code `cancelled`.
     cancel, "/api/v1/tickets/{ticket_id}/cancel", |body: CancelOrder| Verb::Cancel {
         preempted_by: body.preempted_by.map(|id| id.as_str().to_owned()),
-        grace_ms: body.grace_seconds.map(|seconds| seconds * 1000),
+        grace_ms: body.grace_seconds.map(Seconds::as_millis),
     }
 );
 operation!(

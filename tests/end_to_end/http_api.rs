@@ -65,7 +65,7 @@ fn marker(world: &World, number: u32) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inc_47_inc_26_the_orchestrator_cancels_within_its_time_out_and_the_result_says_for_whom() {
+async fn inc_47_the_orchestrator_cancels_within_its_time_out_and_the_result_says_for_whom() {
     let world = World::new().await;
     let worker = world.worker(&OPEN).await;
     let caller = Caller::of(&worker).await;
