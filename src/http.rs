@@ -2,7 +2,7 @@
 //! metrics again on a second port (INC-51).
 //!
 //! It never decides what a ticket does: it asks Temporal how one stands, and carries orders to it (`crate::orders`). Every
-//! operation of the API names the permission that it takes ([`routes`]), and is described by its own types.
+//! operation of the API names the permission that it takes (`operations`), and is described by its own types.
 
 mod access;
 mod api;

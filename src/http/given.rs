@@ -176,9 +176,19 @@ impl<const MOST: u64> Seconds<MOST> {
 
 impl<'de, const MOST: u64> Deserialize<'de> for Seconds<MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u64::deserialize(deserializer)? {
-            seconds if seconds <= MOST => Ok(Self(seconds)),
-            seconds => Err(serde::de::Error::custom(format!("{seconds} s is more than {MOST} s"))),
-        }
+        let seconds = whole(deserializer)?;
+        let within = u64::try_from(seconds).ok().filter(|seconds| *seconds <= MOST);
+        within.map(Self).ok_or_else(|| serde::de::Error::custom(format!("{seconds} s is not between 0 and {MOST} s")))
     }
+}
+
+/// A whole number, also when it is written as 30.0: to JSON Schema that is an integer.
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    // Larger ones are no whole numbers of a double any more.
+    let written = |float: f64| (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0).then_some(float as i64);
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().and_then(written))
+        .ok_or_else(|| serde::de::Error::custom(format!("{number} is not a whole number of 64 bits")))
 }

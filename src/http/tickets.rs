@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::api::Api;
 use super::caller::Caller;
-use super::given::{OfTicket, Reason, Seconds, TicketPath};
+use super::given::{OfTicket, Reason, Seconds, TicketPath, whole};
 use super::problem::{Kind, OrderProblems, Problem, TicketProblems};
 use crate::explain::Account;
 use crate::orders::Answer;
@@ -43,6 +43,7 @@ pub(super) struct CancelOrder {
 pub(super) struct DeadlineOrder {
     why: Reason,
     /// The new deadline, epoch milliseconds: later than the present one.
+    #[serde(deserialize_with = "whole")]
     #[schema(example = 253_402_300_799_999_i64)]
     deadline_ms: i64,
 }
