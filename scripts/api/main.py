@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import tickets
 
 START_SECONDS = 90.0
-# 5xx that would say something of the test's machine, not of the API, are failures all the same: the peers are there.
+# The peers are there: a 5xx is a failure.
 CHECKS = ",".join(
     [
         "not_a_server_error",
@@ -132,6 +133,8 @@ def never_taken(document: dict, archive: dict) -> list[str]:
 
 
 def main() -> int:
+    # Told to end, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     worker = os.environ["WORKER_AGENTS"]
     with tempfile.TemporaryDirectory(prefix="worker-agents-api-") as name:
         folder = Path(name)

@@ -94,6 +94,9 @@ async fn every_operation_of_the_document_is_in_the_authorisation_table() {
     assert_eq!(used, Permission::ALL.map(Permission::as_str).into(), "a permission that no operation takes");
 }
 
+/// Who, the headers that are presented, and the permissions that follow; `None`: nobody knows who that is.
+type Presented<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<Vec<&'a str>>);
+
 #[tokio::test]
 async fn inc_50_inc_106_every_caller_may_do_what_its_identity_is_allowed_and_nothing_else() {
     const OPS: &str = "Bearer ops-token-0123456789";
@@ -111,8 +114,7 @@ async fn inc_50_inc_106_every_caller_may_do_what_its_identity_is_allowed_and_not
     let authorization = |value: &'static str| ("authorization", value);
     let (all, nothing) = (Permission::ALL.map(Permission::as_str).to_vec(), Vec::new());
     let orchestrating = vec!["status", "cancel"];
-    // Who, what is presented, and what that allows; `None`: nobody knows who that is.
-    let callers: Vec<(&str, Vec<(&str, &str)>, Option<Vec<&str>>)> = vec![
+    let callers: Vec<Presented<'_>> = vec![
         ("nobody", vec![], None),
         ("a wrong token", vec![authorization("Bearer ops-token-0123456780")], None),
         ("the beginning of a token", vec![authorization("Bearer ops-token-012345678")], None),
