@@ -509,3 +509,41 @@ impl Event for ConsumerLost<'_> {
         metrics.kafka_consumer_errors.with_label_values(&["consumer_lost"]).inc();
     }
 }
+
+/// A request to the API was turned away.
+pub struct ApiRefused<'a> {
+    /// `unauthenticated`, `forbidden` or `too_many_requests`.
+    pub reason: &'static str,
+    /// What was asked for.
+    pub verb: &'static str,
+    /// Who may not, as far as known.
+    pub detail: &'a str,
+}
+
+impl Event for ApiRefused<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        // Whoever reaches the port can cause these.
+        debug!(reason = self.reason, verb = self.verb, detail = self.detail, "http_api_refused");
+        metrics.http_api_refusals.with_label_values(&[self.reason]).inc();
+    }
+}
+
+/// Somebody ordered something of a ticket over the API.
+pub struct ApiOrder<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// What.
+    pub verb: &'static str,
+    /// Who.
+    pub by: &'a str,
+    /// Whether the ticket took it.
+    pub done: bool,
+}
+
+impl Event for ApiOrder<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        info!(ticket_id = self.ticket_id, verb = self.verb, by = self.by, done = self.done, "http_api_order");
+        let outcome = if self.done { "done" } else { "not_done" };
+        metrics.http_api_orders.with_label_values(&[self.verb, outcome]).inc();
+    }
+}

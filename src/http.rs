@@ -1,22 +1,50 @@
-//! The worker's HTTP surface: `/health`, `/ready`, `/metrics`; the metrics again on a second port (INC-51).
+//! The worker's HTTP surface: probes and metrics for whoever reaches the port, `/api/v1` for callers who may use it, and the
+//! metrics again on a second port (INC-51).
+//!
+//! It never decides what a ticket does: it asks Temporal how one stands, and carries orders to it (`crate::orders`). Every
+//! operation of the API names the permission that it takes (`operations`), and is described by its own types.
+
+mod access;
+mod api;
+mod caller;
+mod connections;
+mod given;
+mod probes;
+mod problem;
+mod rate;
+mod status;
+mod tasks;
+mod tickets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri, header};
 use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi as _};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use access::{AllowList, Permission};
+pub use api::Api;
+pub use connections::serve;
+
+use access::guarded;
+use problem::{Kind, Problem};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::sdk_metrics::SdkMetrics;
 
-/// What the handlers read.
+/// Where the OpenAPI document is.
+const DOCUMENT: &str = "/api/v1/openapi.json";
+
+/// What probes and scrapes read.
 #[derive(Clone)]
 pub struct Surface {
     /// Liveness and readiness.
@@ -25,22 +53,29 @@ pub struct Surface {
     pub metrics: Arc<Metrics>,
     /// The SDK's.
     pub sdk_metrics: Arc<SdkMetrics>,
-    /// `AGENT_ID`.
-    pub agent_id: String,
 }
 
 /// The main port.
-pub fn router(surface: Surface) -> Router {
-    Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(surface)
+pub fn router(api: &Api) -> Router {
+    let (router, document) = operations(api).split_for_parts();
+    // The document is made of constants.
+    let document = Arc::<str>::from(document.to_json().unwrap_or_default());
+    let described = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
+    router
+        .route(DOCUMENT, get(described))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(given::MOST_BODY))
+        .with_state(api.clone())
 }
 
 /// The metrics port: nothing but metrics, at `/metrics` and `/`.
-pub fn metrics_router(surface: Surface) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/", get(metrics)).with_state(surface)
+pub fn metrics_router(api: &Api) -> Router {
+    Router::new()
+        .route("/metrics", get(probes::metrics))
+        .route("/", get(probes::metrics))
+        .fallback(no_such_path)
+        .with_state(api.clone())
 }
 
 /// Binds a listener.
@@ -55,37 +90,60 @@ pub async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListe
     })
 }
 
-/// Serves until stopped.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+/// Every operation, with the permission that it takes.
+fn operations(api: &Api) -> OpenApiRouter<Api> {
+    let open = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(probes::health))
+        .routes(routes!(probes::ready))
+        .routes(routes!(probes::metrics));
+    [
+        (Permission::Status, routes!(status::status)),
+        (Permission::Cancel, routes!(tasks::cancel_task)),
+        (Permission::Submit, routes!(tasks::announce_task)),
+        (Permission::Read, routes!(tasks::task)),
+        (Permission::Cancel, routes!(tasks::delete_task)),
+        (Permission::Read, routes!(tickets::ticket)),
+        (Permission::Cancel, routes!(tickets::cancel)),
+        (Permission::Pause, routes!(tickets::pause)),
+        (Permission::Resume, routes!(tickets::resume)),
+        (Permission::Retry, routes!(tickets::retry)),
+        (Permission::ExtendDeadline, routes!(tickets::extend_deadline)),
+        (Permission::SkipDependency, routes!(tickets::skip_dependency)),
+        (Permission::ResumeCompensation, routes!(tickets::resume_compensation)),
+        (Permission::SkipCompensation, routes!(tickets::skip_compensation)),
+    ]
+    .into_iter()
+    .fold(open, |all, (permission, operations)| all.routes(guarded(api, permission, operations)))
 }
 
-/// 503 once a loop that must live is dead (INC-17).
-async fn health(State(surface): State<Surface>) -> Response {
-    let (ok, checks) = surface.health.liveness();
-    let status = if ok { "healthy" } else { "unhealthy" };
-    let body = json!({ "status": status, "agent_id": surface.agent_id, "checks": checks });
-    (code(ok), Json(body)).into_response()
-}
+/// What the operations' own descriptions do not say.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "worker-agents", description = "How the worker and its tickets stand, and orders to tickets."),
+    components(schemas(Problem)),
+    modifiers(&Bearer)
+)]
+struct Document;
 
-/// A real 503 while not ready (INC-49).
-async fn ready(State(surface): State<Surface>) -> Response {
-    let (ok, checks) = surface.health.readiness();
-    (code(ok), Json(json!({ "ready": ok, "checks": checks }))).into_response()
-}
+/// How callers prove who they are.
+struct Bearer;
 
-async fn metrics(State(surface): State<Surface>) -> Response {
-    let mut text = surface.metrics.render();
-    match surface.sdk_metrics.render().await {
-        Ok(sdk) => text.push_str(&sdk),
-        Err(error) => tracing::warn!(%error, "the SDK's metrics could not be read"),
+impl Modify for Bearer {
+    fn modify(&self, document: &mut OpenApi) {
+        let scheme =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of HTTP_API_TOKEN.")).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-fn code(ok: bool) -> StatusCode {
-    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+async fn no_such_path(uri: Uri) -> Problem {
+    Problem::new(Kind::NoSuchPath, format!("nothing is at {}", uri.path()))
 }
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(Kind::NoSuchMethod, format!("{} does not take {method}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests;

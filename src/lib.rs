@@ -12,12 +12,14 @@ pub mod dead_letters;
 #[cfg(feature = "dev-stack")]
 pub mod dev;
 pub mod events;
+pub mod explain;
 pub mod health;
 pub mod http;
 pub mod kafka;
 pub mod logging;
 pub mod metrics;
 pub mod net;
+pub mod orders;
 pub mod registry;
 pub mod rejections;
 pub mod results;

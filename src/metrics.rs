@@ -138,6 +138,10 @@ pub struct Metrics {
     pub report_stuck: IntCounterVec,
     /// Rejections of guard-agents, by what became of them.
     pub rejections: IntCounterVec,
+    /// Requests to the HTTP API that were turned away, by reason: `unauthenticated`, `forbidden`, `too_many_requests`.
+    pub http_api_refusals: IntCounterVec,
+    /// Orders to tickets over the HTTP API, by verb and outcome: `done`, `not_done`.
+    pub http_api_orders: IntCounterVec,
     /// 1 for a start-up check in this state, by check and state.
     pub startup_check_failures: IntGaugeVec,
     /// Set-up faults that the bridge met, by fault.
@@ -421,6 +425,18 @@ impl Metrics {
                 "worker_agent_rejections_total",
                 "rejections of guard-agents, by what became of them",
                 &["outcome"],
+            )?,
+            http_api_refusals: counters(
+                &r,
+                "worker_agent_http_api_refusals_total",
+                "requests to the HTTP API that were turned away",
+                &["reason"],
+            )?,
+            http_api_orders: counters(
+                &r,
+                "worker_agent_http_api_orders_total",
+                "orders to tickets over the HTTP API",
+                &["verb", "outcome"],
             )?,
             startup_check_failures: gauges(
                 &r,

@@ -23,7 +23,7 @@ use crate::compensation::KafkaTicketSink;
 use crate::config::Config;
 use crate::dead_letters::Alerting;
 use crate::health::Health;
-use crate::http::{self, Surface};
+use crate::http::{self, Api, Surface};
 use crate::kafka::{self, Clients, Producer};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
@@ -56,7 +56,7 @@ pub struct WorkerOptions {
 
 /// A worker that runs.
 pub struct RunningWorker {
-    /// Where `/health`, `/ready` and `/metrics` are.
+    /// Where `/health`, `/ready`, `/metrics` and the API are.
     pub http: SocketAddr,
     /// Where `/metrics` is, again.
     pub metrics: SocketAddr,
@@ -105,17 +105,13 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let metrics_listener =
         http::bind(SocketAddr::new(config.http.bind, config.http.metrics_port), "PROMETHEUS_PORT").await?;
     let (http, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
-    let surface = Surface {
-        health: health.clone(),
-        metrics: Arc::clone(&metrics),
-        sdk_metrics: Arc::clone(&sdk_metrics),
-        agent_id: config.identity.agent_id.clone(),
-    };
+    let surface =
+        Surface { health: health.clone(), metrics: Arc::clone(&metrics), sdk_metrics: Arc::clone(&sdk_metrics) };
+    let api = Api::new(&config, surface);
     // The surface outlives the drain: probes and scrapes see it happen.
     let surface_stop = CancellationToken::new();
-    let serving = tokio::spawn(http::serve(listener, http::router(surface.clone()), surface_stop.clone()));
-    let serving_metrics =
-        tokio::spawn(http::serve(metrics_listener, http::metrics_router(surface), surface_stop.clone()));
+    let serving = tokio::spawn(http::serve(listener, http::router(&api), surface_stop.clone()));
+    let serving_metrics = tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), surface_stop.clone()));
 
     health.expect(SETUP_CHECK);
     health.expect(temporal::WORKER_LOOP);
@@ -125,6 +121,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     Checks::demand_namespace(&config, &client).await?;
     let described = temporal::describe_namespace(&client).await.context("the namespace cannot be described")?;
     health.ready(SETUP_CHECK);
+    api.connected(client.clone());
 
     let registry = registry(&config)?;
     let kafka = Clients::of_worker(&config.kafka, Arc::clone(&metrics), health.clone())?;
@@ -226,8 +223,8 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             }
             flush(&producer);
             surface_stop.cancel();
-            serving.await??;
-            serving_metrics.await??;
+            serving.await?;
+            serving_metrics.await?;
             bridged.context("the bridge ended")?;
             worked.context("the Temporal worker ended")
         }

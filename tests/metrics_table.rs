@@ -72,6 +72,8 @@ const TABLE: &[Row] = &[
     ("worker_agent_ticket_status_lost_total", MetricType::COUNTER, &["reason"], &[]),
     ("worker_agent_report_stuck_total", MetricType::COUNTER, &["peer"], &[]),
     ("worker_agent_rejections_total", MetricType::COUNTER, &["outcome"], &[]),
+    ("worker_agent_http_api_refusals_total", MetricType::COUNTER, &["reason"], &[]),
+    ("worker_agent_http_api_orders_total", MetricType::COUNTER, &["outcome", "verb"], &[]),
     ("worker_agent_startup_check_failures", MetricType::GAUGE, &["check", "state"], &[]),
     ("worker_agent_setup_faults_total", MetricType::COUNTER, &["fault"], &[]),
 ];
@@ -101,11 +103,13 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.ticket_status_lost,
         &metrics.report_stuck,
         &metrics.rejections,
+        &metrics.http_api_refusals,
         &metrics.setup_faults,
     ] {
         one.with_label_values(&["x"]).inc();
     }
     metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
+    metrics.http_api_orders.with_label_values(&["x", "y"]).inc();
     metrics.ticket_api_calls.with_label_values(&["x", "y"]).inc();
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();
     metrics.dlq_alerts_sent.with_label_values(&["x", "y"]).inc();

@@ -21,7 +21,7 @@ pub enum LogFormat {
 pub struct HttpConfig {
     /// `HTTP_BIND`: address of both listeners.
     pub bind: IpAddr,
-    /// `HTTP_PORT`: health, readiness, metrics; 0: any free one.
+    /// `HTTP_PORT`: health, readiness, metrics and the API; 0: any free one.
     pub port: u16,
     /// `PROMETHEUS_PORT`: the same metrics again; 0: any free one.
     pub metrics_port: u16,
@@ -44,7 +44,7 @@ impl HttpConfig {
                 "an IP address",
                 "address of both ports; added by this product",
             ),
-            port: reader.parsed("HTTP_PORT", 8080, "a port number", "health, readiness and metrics"),
+            port: reader.parsed("HTTP_PORT", 8080, "a port number", "health, readiness, metrics and the API"),
             metrics_port: reader.parsed("PROMETHEUS_PORT", 9090, "a port number", "the same metrics again"),
             log_level: log_level(reader),
             log_format: reader

@@ -242,12 +242,13 @@ fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
 
 /// Whether `worker-agents config` shows a value.
 #[derive(Clone, Copy)]
-enum Shown {
+pub(super) enum Shown {
     Plainly,
     Hidden,
 }
 
-fn secret_or_file(
+/// A secret in a setting, or in a file that another setting names; both are an error.
+pub(super) fn secret_or_file(
     reader: &mut Reader<'_>,
     (name, help): (&'static str, &'static str),
     (file_name, file_help): (&'static str, &'static str),

@@ -5,6 +5,7 @@
 mod bridge;
 mod dead_letters;
 mod http;
+mod http_api;
 mod identity;
 mod kafka;
 mod kafka_security;
@@ -20,6 +21,7 @@ mod ticket_service;
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
 pub use http::{HttpConfig, LogFormat};
+pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, SecretSource, TokenEndpoint, TokenSource};
@@ -54,6 +56,8 @@ pub struct Config {
     pub local: LocalRuntimeConfig,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
+    /// Callers of the HTTP API.
+    pub http_api: HttpApiConfig,
     /// Every setting as it is in force, for `worker-agents config`.
     pub settings: Vec<Setting>,
     /// What is odd but not wrong.
@@ -77,6 +81,7 @@ impl Config {
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
+        let http_api = HttpApiConfig::read(&mut reader);
         let (settings, warnings) = reader.finish()?;
         Ok(Self {
             identity,
@@ -88,6 +93,7 @@ impl Config {
             temporal,
             local,
             http,
+            http_api,
             settings,
             warnings,
         })

@@ -358,3 +358,43 @@ fn plaintext_beyond_the_cluster_is_told() {
         assert!(warned(far), "{far}");
     }
 }
+
+#[test]
+fn inc_106_callers_of_the_api_are_named_and_what_is_wrong_with_them_shows_no_token() {
+    let token = ("HTTP_API_TOKEN", "ops=hunter2-0123456789, spiffe://a/b=hunter2+/0123456789==");
+    let config = read([token, ("HTTP_API_ALLOW", "ops=*, spiffe://a/b=cancel|status")]).expect("valid");
+    assert!(config.http_api.authenticated && config.warnings.is_empty(), "{:?}", config.warnings);
+    let tokens = config.http_api.tokens.as_ref().expect("tokens").read().expect("readable");
+    let identities: Vec<_> = tokens.iter().map(|(identity, token)| (identity.as_str(), token.expose())).collect();
+    assert_eq!(identities, [("ops", "hunter2-0123456789"), ("spiffe://a/b", "hunter2+/0123456789==")]);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for (settings, expected) in [
+        (&[("HTTP_API_TOKEN", "hunter2hunter2hunter2")][..], "HTTP_API_TOKEN: entry 1: expected identity=token"),
+        (&[("HTTP_API_TOKEN", "a=0123456789abcdef,b=hunter2")], "entry 2: its token must have at least 16"),
+        (&[("HTTP_API_TOKEN", "hunter2hunter2hunter2==")], "entry 1: its token must"),
+        (&[("HTTP_API_TOKEN", "a=hunter2 hunter2 hunter2")], "entry 1: its token must have"),
+        (&[("HTTP_API_TOKEN", "a b=hunter2hunter2hunter2")], "entry 1: an identity is"),
+        (&[token, ("HTTP_API_TOKEN_FILE", FILE)], "HTTP_API_TOKEN and HTTP_API_TOKEN_FILE are both set"),
+        (&[("HTTP_API_TOKEN_FILE", "/no/such")], "HTTP_API_TOKEN_FILE: /no/such"),
+        (&[("HTTP_API_ALLOW", "ops")], "HTTP_API_ALLOW: \"ops\": expected identity=verb"),
+        (&[("HTTP_API_ALLOW", "ops=cancel|dance")], "\"dance\" is no verb of the API (known: status, read"),
+        (&[("HTTP_API_AUTH", "false")], "HTTP_API_AUTH=false lets anyone in reach cancel tickets"),
+        (&[("HTTP_API_AUTH", "false"), ("ENVIRONMENT", "staging")], "which is \"staging\""),
+        (&[("HTTP_API_RATE", "0")], "HTTP_API_RATE=0"),
+    ] {
+        let text = errors(settings);
+        assert!(
+            text.contains(expected) && !text.contains("hunter2"),
+            "{settings:?}: {expected:?} is missing in {text:?}"
+        );
+    }
+    for settings in [&[token][..], &[token, ("HTTP_API_AUTH", "false"), ("ENVIRONMENT", "development")]] {
+        let mut source = MapSource::default();
+        for (name, value) in settings {
+            source.set(name, *value, Origin::Environment);
+        }
+        let warnings = Config::read(&source).expect("valid").warnings;
+        assert!(warnings.iter().any(|warning| warning.starts_with("HTTP_API_TOKEN has no effect")), "{warnings:?}");
+    }
+}

@@ -20,7 +20,7 @@ use super::registry::SchemaRegistry;
 use super::service_registry::ServiceRegistryStandIn;
 use super::temporal::{TemporalDevOptions, TemporalDevServer, find_cli};
 use super::tickets::TicketStandIn;
-use crate::config::{MapSource, Origin, Source as _};
+use crate::config::{DEVELOPMENT, MapSource, Origin, Source as _};
 use crate::http;
 use crate::worker::supervisor;
 
@@ -209,6 +209,8 @@ impl DevStack {
 pub(super) fn defaults(mut source: MapSource) -> MapSource {
     for (name, value) in [
         ("HTTP_BIND", "127.0.0.1"),
+        // Who reaches it runs on this machine.
+        ("HTTP_API_AUTH", "false"),
         ("SHUTDOWN_GRACE_SECONDS", "1"),
         ("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "1"),
         // What the worker has done is seen at once.
@@ -222,6 +224,7 @@ pub(super) fn defaults(mut source: MapSource) -> MapSource {
             source.set(name, value, Origin::DevStack);
         }
     }
+    source.set("ENVIRONMENT", DEVELOPMENT, Origin::DevStack);
     source
 }
 

@@ -11,6 +11,7 @@ mod cost;
 mod dependencies;
 mod dlq;
 mod explain;
+mod http_api;
 mod kills;
 mod memory;
 mod outages;

@@ -4,25 +4,24 @@ use std::time::Duration;
 
 use temporalio_client::{Client, NamespacedClient as _, WorkflowQueryOptions};
 use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::enums::v1::{
-    UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
-};
+use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
 use temporalio_common::protos::temporal::api::failure::v1::failure::FailureInfo;
 use temporalio_common::protos::temporal::api::failure::v1::{ApplicationFailureInfo, Failure};
-use temporalio_common::protos::temporal::api::update::v1::outcome::Value as Taken;
-use temporalio_common::protos::temporal::api::update::v1::{Input, Meta, Request as UpdateRequest, WaitPolicy};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, RequestCancelWorkflowExecutionRequest,
     RespondActivityTaskFailedByIdRequest, SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
-    UpdateWorkflowExecutionRequest,
 };
 use ticket_workflows::payload::encoded;
 use ticket_workflows::{
-    DependencyOutcome, DependencyState, ORDER_UPDATE, OUTCOME_SIGNAL, Order, TicketWorkflow, Verb, waiters_id,
-    workflow_id,
+    DependencyOutcome, DependencyState, OUTCOME_SIGNAL, Order, TicketWorkflow, Verb, waiters_id, workflow_id,
 };
 use tonic::{Code, Request};
+use worker_agents::orders;
 
+use crate::world::PATIENCE;
+
+/// The default of `TEMPORAL_TASK_QUEUE`.
+const TASK_QUEUE: &str = "worker-agents";
 /// Between two looks at what is to happen.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -71,27 +70,8 @@ pub(crate) async fn cancel(client: &Client, name: &str) {
 /// Gives an order, which is taken.
 pub(crate) async fn order(client: &Client, name: &str, verb: Verb) {
     let order = Order { verb, by: "operator".to_owned(), why: "the scenario says so".to_owned() };
-    let input = Input {
-        name: ORDER_UPDATE.to_owned(),
-        args: Some(Payloads { payloads: vec![encoded(&order).expect("encoded")] }),
-        ..Input::default()
-    };
-    let request = UpdateWorkflowExecutionRequest {
-        namespace: client.namespace(),
-        workflow_execution: Some(execution(workflow_id(name))),
-        wait_policy: Some(WaitPolicy { lifecycle_stage: UpdateWorkflowExecutionLifecycleStage::Completed.into() }),
-        request: Some(UpdateRequest {
-            meta: Some(Meta { update_id: uuid::Uuid::new_v4().to_string(), identity: client.identity() }),
-            input: Some(input),
-            ..UpdateRequest::default()
-        }),
-        ..UpdateWorkflowExecutionRequest::default()
-    };
-    let answer = client.connection().workflow_service().update_workflow_execution(Request::new(request)).await;
-    match answer.expect("an answer").into_inner().outcome.and_then(|outcome| outcome.value) {
-        Some(Taken::Success(_)) => {}
-        other => panic!("the order to {name} was not taken: {other:?}"),
-    }
+    let answer = orders::send(client, TASK_QUEUE, name, &order, PATIENCE).await.expect("an answer");
+    assert!(matches!(answer, orders::Answer::Done(_)), "the order to {name} was not taken: {answer:?}");
 }
 
 /// Says to a ticket how one that it depends on ended, as the worker that ran that one does.

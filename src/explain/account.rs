@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use temporalio_common::protos::temporal::api::enums::v1::{PendingActivityState, WorkflowExecutionStatus};
 use ticket_schemas::TicketId;
 use ticket_workflows::{Ledger, State, TicketPhase, TicketStatus, Wait, WaitingFor, code, workflow_id};
+use utoipa::ToSchema;
 
 use super::server::{Answer, Pending, Recent, Run};
 use super::words;
@@ -288,44 +289,68 @@ impl Waiting {
     }
 }
 
-/// What is told about a ticket. The names are stable; further ones may come.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Account {
-    pub(super) ticket_id: String,
-    pub(super) workflow_id: String,
-    pub(super) run_id: String,
-    pub(super) state: String,
-    /// Null once it has ended.
-    pub(super) waiting_for: Option<Value>,
-    pub(super) since: Option<String>,
-    pub(super) until: Option<String>,
-    pub(super) unblocked_by: Option<String>,
-    pub(super) started: Option<String>,
-    pub(super) closed: Option<String>,
-    pub(super) deadline: Option<String>,
+/// What is told about a ticket. Times are RFC 3339. The names are stable; further ones may come.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(title = "Ticket")]
+pub struct Account {
+    /// The ticket.
+    pub ticket_id: String,
+    /// Its workflow.
+    pub workflow_id: String,
+    /// The workflow's newest run.
+    pub run_id: String,
+    /// What it is doing, in a word, or how it ended.
+    pub state: String,
+    /// For what it waits: `kind`, and what belongs to it. Null once it has ended.
+    #[schema(value_type = Option<Object>)]
+    pub waiting_for: Option<Value>,
+    /// Since when it waits, or has ended.
+    pub since: Option<String>,
+    /// When the wait ends by itself, at the latest.
+    pub until: Option<String>,
+    /// What ends the wait.
+    pub unblocked_by: Option<String>,
+    /// When the run began.
+    pub started: Option<String>,
+    /// When the run closed.
+    pub closed: Option<String>,
+    /// `sla.deadline`, or what an order has made of it.
+    pub deadline: Option<String>,
     /// Share of the time from its start to its deadline that is used, above 1 when the deadline has passed.
-    pub(super) deadline_used: Option<f64>,
-    /// Null when no worker answers.
-    pub(super) attempts: Option<Ledger>,
-    pub(super) error_code: Option<String>,
-    pub(super) message: Option<String>,
-    pub(super) predecessors: Vec<Predecessor>,
+    pub deadline_used: Option<f64>,
+    /// The ledger of attempts. Null when no worker answers.
+    #[schema(value_type = Option<Object>)]
+    pub attempts: Option<Ledger>,
+    /// Why it failed, as a code.
+    pub error_code: Option<String>,
+    /// How it ended, in words.
+    pub message: Option<String>,
+    /// Some of the tickets that it waits for.
+    pub predecessors: Vec<Predecessor>,
     /// Why no worker's answer is in here; null when one is.
-    pub(super) unanswered: Option<String>,
-    pub(super) url: Option<String>,
-    pub(super) explanation: String,
+    pub unanswered: Option<String>,
+    /// The run's page in the Temporal UI; null without `TEMPORAL_UI_URL`.
+    pub url: Option<String>,
+    /// All of it in plain sentences.
+    pub explanation: String,
 }
 
 /// How a ticket stands that another waits for.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Predecessor {
-    pub(super) ticket_id: String,
-    /// As of an account, or `not_found`.
-    pub(super) state: String,
-    pub(super) waiting_for: Option<Value>,
-    pub(super) since: Option<String>,
-    pub(super) until: Option<String>,
-    pub(super) error_code: Option<String>,
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Predecessor {
+    /// The ticket.
+    pub ticket_id: String,
+    /// As of an account; `not_found`, or `unknown` when that could not be found out.
+    pub state: String,
+    /// For what it waits itself.
+    #[schema(value_type = Option<Object>)]
+    pub waiting_for: Option<Value>,
+    /// Since when.
+    pub since: Option<String>,
+    /// Until when.
+    pub until: Option<String>,
+    /// Why it failed, as a code.
+    pub error_code: Option<String>,
 }
 
 impl Predecessor {

@@ -1,4 +1,5 @@
-//! Carries an order to a ticket's workflow and waits for the answer, for a bounded time.
+//! Carries an order to a ticket's workflow and waits for the answer, for a bounded time. Whoever orders, on the command
+//! line or over HTTP, does it here; what the order comes to is the ticket's own decision.
 
 use std::time::Duration;
 
@@ -24,26 +25,46 @@ use crate::temporal::newest_poll;
 /// How long a question beside the order may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of an order.
+/// What became of an order. The texts say why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The ticket took it, or was so already: what follows.
     Done(String),
-    /// It was not taken: why, and what to do.
+    /// It makes no sense now.
     Refused(String),
+    /// The ticket has ended already.
+    Ended(String),
+    /// There is no such ticket.
+    Unknown(String),
 }
 
-/// Sends the order.
+/// Why nobody can say what became of an order. To repeat it is harmless.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The server did not take it.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No worker answered in time; the order may still reach the ticket.
+    #[error("{0}")]
+    Unanswered(String),
+    /// The order cannot be written, or the answer not read.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// Sends the order, and waits for the ticket's answer as long as `patience`; whatever has to be asked after that takes some
+/// seconds more.
 ///
 /// # Errors
 /// When the server, or a worker, does not answer in time.
-pub(super) async fn send(
+pub async fn send(
     client: &Client,
     task_queue: &str,
     ticket_id: &str,
     order: &Order,
     patience: Duration,
-) -> anyhow::Result<Answer> {
+) -> Result<Answer, SendError> {
     let deadline = Instant::now() + patience;
     let request = request(client, ticket_id, order)?;
     loop {
@@ -56,12 +77,12 @@ pub(super) async fn send(
             // The server gives up before we do when no worker takes the update.
             Ok(Err(status)) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => None,
             Ok(Err(status)) => {
-                anyhow::bail!(
+                return Err(SendError::Unavailable(format!(
                     "the order could not be given to ticket {ticket_id}: Temporal answers {:?} ({}); repeat it when the \
                      server is well, which is harmless",
                     status.code(),
                     status.message()
-                )
+                )));
             }
             Err(_) => None,
         };
@@ -74,17 +95,16 @@ pub(super) async fn send(
     }
 }
 
-fn request(client: &Client, ticket_id: &str, order: &Order) -> anyhow::Result<UpdateWorkflowExecutionRequest> {
+fn request(client: &Client, ticket_id: &str, order: &Order) -> Result<UpdateWorkflowExecutionRequest, SendError> {
     let meta = Meta {
         // One for all tries of this command: the ticket hears it once.
         update_id: Uuid::new_v4().to_string(),
         identity: client.identity(),
     };
-    let input = Input {
-        name: ORDER_UPDATE.to_owned(),
-        args: Some(Payloads { payloads: vec![encoded(order)?] }),
-        ..Input::default()
-    };
+    let payload =
+        encoded(order).map_err(|error| SendError::Unreadable(format!("the order cannot be written ({error})")))?;
+    let input =
+        Input { name: ORDER_UPDATE.to_owned(), args: Some(Payloads { payloads: vec![payload] }), ..Input::default() };
     Ok(UpdateWorkflowExecutionRequest {
         namespace: client.namespace(),
         workflow_execution: Some(execution(ticket_id)),
@@ -98,10 +118,10 @@ fn execution(ticket_id: &str) -> WorkflowExecution {
     WorkflowExecution { workflow_id: workflow_id(ticket_id), run_id: String::new() }
 }
 
-fn read(payloads: Payloads) -> anyhow::Result<Answer> {
+fn read(payloads: Payloads) -> Result<Answer, SendError> {
     let payload = payloads.payloads.into_iter().next().unwrap_or_default();
     let answer: OrderAnswer = serde_json::from_slice(&payload.data).map_err(|error| {
-        anyhow::anyhow!("the ticket's answer cannot be read ({error}): is the worker of this version?")
+        SendError::Unreadable(format!("the ticket's answer cannot be read ({error}): is the worker of this version?"))
     })?;
     Ok(if answer.done { Answer::Done(answer.note) } else { Answer::Refused(answer.note) })
 }
@@ -115,7 +135,7 @@ fn cause(failure: &Failure) -> String {
 }
 
 /// The server has no open run of the ticket: whether it has ended or never was.
-async fn absent(client: &Client, ticket_id: &str, status: &Status) -> anyhow::Result<Answer> {
+async fn absent(client: &Client, ticket_id: &str, status: &Status) -> Result<Answer, SendError> {
     let mut request = Request::new(DescribeWorkflowExecutionRequest {
         namespace: client.namespace(),
         execution: Some(execution(ticket_id)),
@@ -125,24 +145,28 @@ async fn absent(client: &Client, ticket_id: &str, status: &Status) -> anyhow::Re
     let info = match described {
         Ok(answer) => answer.into_inner().workflow_execution_info,
         Err(status) if status.code() == Code::NotFound => None,
-        Err(status) => anyhow::bail!(
-            "whether ticket {ticket_id} is open could not be found out: Temporal answers {:?} ({}); repeat the order",
-            status.code(),
-            status.message()
-        ),
+        Err(status) => {
+            return Err(SendError::Unavailable(format!(
+                "whether ticket {ticket_id} is open could not be found out: Temporal answers {:?} ({}); repeat the order",
+                status.code(),
+                status.message()
+            )));
+        }
     };
-    Ok(Answer::Refused(match info.map(|info| info.status()) {
-        None => format!(
+    Ok(match info.map(|info| info.status()) {
+        None => Answer::Unknown(format!(
             "Temporal knows no such ticket in namespace {:?}: check the id and TEMPORAL_NAMESPACE; a ticket is forgotten \
              after the namespace's retention, and one that has not started yet has a record in the tickets topic only",
             client.namespace()
-        ),
+        )),
         Some(WorkflowExecutionStatus::Running) => {
-            format!("Temporal does not take it ({}); repeat it", status.message())
+            Answer::Refused(format!("Temporal does not take it ({}); repeat it", status.message()))
         }
-        Some(WorkflowExecutionStatus::Completed) => "it has ended as COMPLETED".to_owned(),
-        Some(status) => format!("it has ended already, {}; to run it again, re-drive it", ending(status)),
-    }))
+        Some(WorkflowExecutionStatus::Completed) => Answer::Ended("it has ended as COMPLETED".to_owned()),
+        Some(status) => {
+            Answer::Ended(format!("it has ended already, {}; to run it again, re-drive it", ending(status)))
+        }
+    })
 }
 
 fn ending(status: WorkflowExecutionStatus) -> &'static str {
@@ -154,7 +178,7 @@ fn ending(status: WorkflowExecutionStatus) -> &'static str {
     }
 }
 
-async fn unanswered(client: &Client, task_queue: &str, ticket_id: &str, patience: Duration) -> anyhow::Error {
+async fn unanswered(client: &Client, task_queue: &str, ticket_id: &str, patience: Duration) -> SendError {
     let why = match newest_poll(client, task_queue, None).await {
         Ok(None) => format!("no worker polls the task queue {task_queue}: start one (worker-agents run)"),
         Ok(Some(_)) => format!(
@@ -163,8 +187,8 @@ async fn unanswered(client: &Client, task_queue: &str, ticket_id: &str, patience
         ),
         Err(status) => format!("Temporal does not say whether a worker polls ({})", status.message()),
     };
-    anyhow::anyhow!(
+    SendError::Unanswered(format!(
         "ticket {ticket_id} did not answer within {} s; {why}. the order may still reach it; to repeat it is harmless",
         patience.as_secs()
-    )
+    ))
 }

@@ -1,7 +1,5 @@
 //! `worker-agents ticket`: what an operator can order of one ticket.
 
-mod send;
-
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -10,10 +8,10 @@ use ticket_activities::now_ms;
 use ticket_schemas::TicketId;
 use ticket_workflows::{Order, Verb};
 
-use self::send::{Answer, send};
 use super::{UsageError, settings, who};
 use crate::config::LogFormat;
 use crate::dead_letters::{parse_instant, shown};
+use crate::orders::{Answer, send};
 use crate::{logging, temporal};
 
 #[derive(Args)]
@@ -159,7 +157,7 @@ pub(super) async fn run(args: TicketArgs) -> anyhow::Result<ExitCode> {
     let answer = send(&client, &config.temporal.task_queue, &common.ticket_id, &order, timeout).await?;
     let (done, note) = match answer {
         Answer::Done(note) => (true, note),
-        Answer::Refused(note) => (false, note),
+        Answer::Refused(note) | Answer::Ended(note) | Answer::Unknown(note) => (false, note),
     };
     let id = &common.ticket_id;
     if common.json {

@@ -1,0 +1,294 @@
+//! The surface without peers: who gets in, what is refused and how, and the bodies of the contract.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::config::{Config, MapSource, Origin};
+use crate::http::probes::{Health as HealthBody, Ready};
+use crate::http::status::Status;
+use crate::http::tasks::{CancelRequest, Cancelled};
+
+const ORCHESTRATOR: &str = "spiffe://neural-hive.local/orchestrator-dynamic";
+const ALLOW: &str = "ops=*, spiffe://neural-hive.local/orchestrator-dynamic=status|cancel";
+
+fn settings(pairs: &[(&str, &str)]) -> Config {
+    let mut source = MapSource::default();
+    for (name, value) in pairs {
+        source.set(name, *value, Origin::Environment);
+    }
+    Config::read(&source).expect("settings")
+}
+
+/// The main port of a worker that has not reached its peers.
+fn port_of(pairs: &[(&str, &str)]) -> Router {
+    crate::net::install_crypto();
+    let config = settings(pairs);
+    let surface = Surface {
+        health: Health::default(),
+        metrics: Arc::new(Metrics::new().expect("metrics")),
+        sdk_metrics: Arc::new(SdkMetrics::start().expect("the SDK's metrics")),
+    };
+    router(&Api::new(&config, surface))
+}
+
+async fn ask(port: &Router, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    port.clone().oneshot(request.body(Body::from(body.to_owned())).expect("a request")).await.expect("an answer")
+}
+
+async fn json_of(response: Response) -> Value {
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+/// Operations that a caller needs a permission for: method, path, permission, body.
+const OPERATIONS: [(&str, &str, &str, &str); 14] = [
+    ("GET", "/api/v1/status", "status", ""),
+    ("POST", "/api/v1/tasks", "submit", r#"{"task_id":"task_t","ticket_id":"t"}"#),
+    ("GET", "/api/v1/tasks/{task_id}", "read", ""),
+    ("DELETE", "/api/v1/tasks/{task_id}", "cancel", ""),
+    ("POST", "/api/v1/tasks/{ticket_id}/cancel", "cancel", r#"{"reason":"preemption"}"#),
+    ("GET", "/api/v1/tickets/{ticket_id}", "read", ""),
+    ("POST", "/api/v1/tickets/{ticket_id}/cancel", "cancel", WHY),
+    ("POST", "/api/v1/tickets/{ticket_id}/pause", "pause", WHY),
+    ("POST", "/api/v1/tickets/{ticket_id}/resume", "resume", WHY),
+    ("POST", "/api/v1/tickets/{ticket_id}/retry", "retry", WHY),
+    ("POST", "/api/v1/tickets/{ticket_id}/extend-deadline", "extend-deadline", r#"{"why":"x","deadline_ms":1}"#),
+    ("POST", "/api/v1/tickets/{ticket_id}/skip-dependency", "skip-dependency", r#"{"why":"x","dependency":"d"}"#),
+    ("POST", "/api/v1/tickets/{ticket_id}/compensation/resume", "compensation-resume", WHY),
+    ("POST", "/api/v1/tickets/{ticket_id}/compensation/skip", "compensation-skip", WHY),
+];
+const WHY: &str = r#"{"why":"the plan changed"}"#;
+
+#[tokio::test]
+async fn every_operation_of_the_document_is_in_the_authorisation_table() {
+    let document = json_of(ask(&port_of(&[]), "GET", DOCUMENT, &[], "").await).await;
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
+    let mut secured = BTreeSet::new();
+    let mut open = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let place = (method.to_uppercase(), path.clone());
+            if operation["security"].is_null() {
+                open.insert(place)
+            } else {
+                secured.insert(place)
+            };
+        }
+    }
+    let listed = OPERATIONS.map(|(method, path, ..)| (method.to_owned(), path.to_owned()));
+    assert_eq!(secured, BTreeSet::from(listed));
+    assert_eq!(open, ["/health", "/metrics", "/ready"].map(|path| ("GET".to_owned(), path.to_owned())).into());
+    let used: BTreeSet<&str> = OPERATIONS.map(|(_, _, permission, _)| permission).into();
+    assert_eq!(used, Permission::ALL.map(Permission::as_str).into(), "a permission that no operation takes");
+}
+
+/// Who, the headers that are presented, and the permissions that follow; `None`: nobody knows who that is.
+type Presented<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<Vec<&'a str>>);
+
+#[tokio::test]
+async fn inc_50_inc_106_every_caller_may_do_what_its_identity_is_allowed_and_nothing_else() {
+    const OPS: &str = "Bearer ops-token-0123456789";
+    const ORCHESTRATING: &str = "Bearer orchestrator-0123456789";
+    const STRANGER: &str = "Bearer stranger-0123456789";
+    let tokens = format!(
+        "ops=ops-token-0123456789,{ORCHESTRATOR}=orchestrator-0123456789,stranger=stranger-0123456789,\
+         OPS=capitals-0123456789,{ORCHESTRATOR}-2=lookalike-0123456789,spiffe://other/orchestrator-dynamic=foreign-0123456789"
+    );
+    let port = port_of(&[("HTTP_API_TOKEN", &tokens), ("HTTP_API_ALLOW", ALLOW), ("HTTP_API_RATE", "1000")]);
+
+    let forged_cert =
+        ("x-forwarded-client-cert", "By=spiffe://x;Hash=00;URI=spiffe://neural-hive.local/orchestrator-dynamic");
+    let forged_caller = ("x-internal-caller", ORCHESTRATOR);
+    let authorization = |value: &'static str| ("authorization", value);
+    let (all, nothing) = (Permission::ALL.map(Permission::as_str).to_vec(), Vec::new());
+    let orchestrating = vec!["status", "cancel"];
+    let callers: Vec<Presented<'_>> = vec![
+        ("nobody", vec![], None),
+        ("a wrong token", vec![authorization("Bearer ops-token-0123456780")], None),
+        ("the beginning of a token", vec![authorization("Bearer ops-token-012345678")], None),
+        ("a token and more", vec![authorization("Bearer ops-token-01234567890")], None),
+        ("an empty token", vec![authorization("Bearer ")], None),
+        ("another scheme", vec![authorization("Basic ops-token-0123456789")], None),
+        ("no scheme", vec![authorization("ops-token-0123456789")], None),
+        ("two tokens", vec![authorization(OPS), authorization(STRANGER)], None),
+        ("an identity in the token's place", vec![authorization("Bearer ops")], None),
+        ("a forged certificate", vec![forged_cert], None),
+        ("a forged caller", vec![forged_caller], None),
+        ("both, and a wrong token", vec![forged_cert, forged_caller, authorization("Bearer x")], None),
+        ("ops", vec![authorization(OPS)], Some(all.clone())),
+        ("ops, in small letters", vec![authorization("bearer ops-token-0123456789")], Some(all)),
+        ("the orchestrator", vec![authorization(ORCHESTRATING)], Some(orchestrating.clone())),
+        (
+            "the orchestrator, forging",
+            vec![authorization(ORCHESTRATING), forged_cert, forged_caller],
+            Some(orchestrating),
+        ),
+        ("a stranger", vec![authorization(STRANGER)], Some(nothing.clone())),
+        ("a stranger, forging", vec![authorization(STRANGER), forged_cert, forged_caller], Some(nothing.clone())),
+        ("an identity in other letters", vec![authorization("Bearer capitals-0123456789")], Some(nothing.clone())),
+        ("an identity that begins alike", vec![authorization("Bearer lookalike-0123456789")], Some(nothing.clone())),
+        ("an identity of another domain", vec![authorization("Bearer foreign-0123456789")], Some(nothing)),
+    ];
+    for (who, presented, allowed) in &callers {
+        for (method, path, permission, body) in OPERATIONS {
+            let path = path.replace("{ticket_id}", "t").replace("{task_id}", "task_t");
+            let headers = [&presented[..], &[("content-type", "application/json")]].concat();
+            let answer = ask(&port, method, &path, &headers, body).await;
+            let status = answer.status();
+            let cell = format!("{who}: {method} {path}");
+            match allowed {
+                None => {
+                    assert_eq!(status, StatusCode::UNAUTHORIZED, "{cell}");
+                    assert!(answer.headers().contains_key("www-authenticate"), "{cell}");
+                }
+                Some(allowed) if !allowed.contains(&permission) => assert_eq!(status, StatusCode::FORBIDDEN, "{cell}"),
+                // What needs Temporal says that it is not there yet.
+                Some(_) => assert!([200, 202, 503].contains(&status.as_u16()), "{cell}: {status}"),
+            }
+            if status.is_client_error() {
+                let problem = json_of(answer).await;
+                let text = problem.to_string();
+                assert!(!text.contains("0123456789") && problem["next_action"].is_string(), "{cell}: {text}");
+            }
+        }
+    }
+    let by_token = json_of(ask(&port, "GET", "/api/v1/status", &[authorization(ORCHESTRATING)], "").await).await;
+    assert_eq!(by_token["authenticated_spiffe_id"], Value::Null, "a token proves no SPIFFE id");
+}
+
+#[tokio::test]
+async fn inc_106_without_settings_nobody_gets_in_and_probes_are_open() {
+    let port = port_of(&[]);
+    assert_eq!(ask(&port, "GET", "/api/v1/status", &[], "").await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(&port, "GET", "/health", &[], "").await.status(), StatusCode::OK);
+    assert_eq!(ask(&port, "GET", "/ready", &[], "").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&port, "GET", "/metrics", &[], "").await.status(), StatusCode::OK);
+    let open = port_of(&[("ENVIRONMENT", "development"), ("HTTP_API_AUTH", "false")]);
+    assert_eq!(ask(&open, "GET", "/api/v1/status", &[], "").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn tokens_in_a_file_change_without_a_restart_and_a_broken_file_lets_nobody_in() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, "ops=first-0123456789\n").expect("written");
+    let port = port_of(&[("HTTP_API_TOKEN_FILE", file.to_str().expect("UTF-8")), ("HTTP_API_ALLOW", "ops=status")]);
+    let status = async |token: &str| {
+        let header = format!("Bearer {token}");
+        ask(&port, "GET", "/api/v1/status", &[("authorization", &header)], "").await.status().as_u16()
+    };
+    assert_eq!((status("first-0123456789").await, status("second-0123456789").await), (200, 401));
+    std::fs::write(&file, "ops=first-0123456789\nops=second-0123456789\n").expect("written");
+    assert_eq!((status("first-0123456789").await, status("second-0123456789").await), (200, 200));
+    std::fs::write(&file, "ops=second-0123456789\n").expect("written");
+    assert_eq!((status("first-0123456789").await, status("second-0123456789").await), (401, 200));
+    std::fs::remove_file(&file).expect("removed");
+    assert_eq!(status("second-0123456789").await, 503);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_a_problem_that_names_ticket_cause_and_next_action() {
+    let port = port_of(&[("ENVIRONMENT", "development"), ("HTTP_API_AUTH", "false")]);
+    let (pause, json) = ("/api/v1/tickets/t-1/pause", ("content-type", "application/json; charset=utf-8"));
+    let (cancel, large) = ("/api/v1/tasks/t-1/cancel", format!(r#"{{"why":"{}"}}"#, "x".repeat(20_000)));
+    let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+    for (method, path, headers, body, status, kind) in [
+        ("GET", "/api/v2", &[][..], "", 404, "no-such-path"),
+        ("PUT", pause, &[], "", 405, "no-such-method"),
+        ("POST", pause, &[], WHY, 415, "unsupported-media-type"),
+        ("POST", pause, &[("content-type", "text/plain")], WHY, 415, "unsupported-media-type"),
+        ("POST", pause, &[json], "", 400, "bad-request"),
+        ("POST", pause, &[json], r#"{"why":"#, 400, "bad-request"),
+        ("POST", pause, &[json], &deep, 422, "invalid"),
+        ("POST", pause, &[json], "{}", 422, "invalid"),
+        ("POST", pause, &[json], r#"{"why":" \u0007\n"}"#, 422, "invalid"),
+        ("POST", pause, &[json], r#"{"why":"x","by":"somebody else"}"#, 422, "invalid"),
+        ("POST", pause, &[json], &large, 413, "too-large"),
+        ("POST", "/api/v1/tickets/a%2Fb/pause", &[json], WHY, 422, "invalid"),
+        ("POST", "/api/v1/tickets/%FF/pause", &[json], WHY, 422, "invalid"),
+        ("GET", "/api/v1/tasks/t-1", &[], "", 422, "invalid"),
+        ("POST", cancel, &[json], r#"{"reason":"x","grace_period_seconds":301}"#, 422, "invalid"),
+        ("POST", cancel, &[json], r#"{"reason":"x","grace_period_seconds":30.5}"#, 422, "invalid"),
+        ("POST", cancel, &[json], r#"{"reason":"x","grace_period_seconds":30.0}"#, 503, "unavailable"),
+        ("POST", cancel, &[json], r#"{"reason":"x","grace_period_seconds":-1}"#, 422, "invalid"),
+        ("POST", cancel, &[json], r#"{"reason":"x","preempted_by":"a b"}"#, 422, "invalid"),
+        ("POST", cancel, &[json], r#"{"reason":"x","unknown":"is let pass"}"#, 503, "unavailable"),
+        ("POST", "/api/v1/tickets/t-1/cancel", &[json], r#"{"why":"x","grace_seconds":3601}"#, 422, "invalid"),
+    ] {
+        let answer = ask(&port, method, path, headers, body).await;
+        let case = format!("{method} {path} {}", body.chars().take(40).collect::<String>());
+        assert_eq!(answer.status().as_u16(), status, "{case}");
+        assert_eq!(answer.headers()["content-type"], problem::MEDIA_TYPE, "{case}");
+        assert_eq!(answer.headers().contains_key("allow"), status == 405, "{case}");
+        let found: Problem = serde_json::from_value(json_of(answer).await).expect("a problem");
+        assert_eq!((found.status, found.kind), (status, format!("urn:worker-agents:problem:{kind}")), "{case}");
+        assert!(!found.detail.is_empty() && found.detail.chars().count() <= 1000 && !found.next_action.is_empty());
+        if path.contains("t-1/") && ![405].contains(&status) {
+            assert_eq!(found.ticket_id.as_deref(), Some("t-1"), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_asks_too_often_is_told_when_to_come_back_and_probes_are_not_counted() {
+    let port = port_of(&[("HTTP_API_RATE", "1")]);
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.push(ask(&port, "GET", "/api/v1/status", &[], "").await);
+    }
+    let last = answers.pop().expect("ten");
+    assert_eq!((answers[0].status(), last.status()), (StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(last.headers()["retry-after"], "1");
+    assert_eq!(ask(&port, "GET", "/health", &[], "").await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for_long() {
+    let port = port_of(&[("ENVIRONMENT", "development"), ("HTTP_API_AUTH", "false")]);
+    let never = Body::from_stream(futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>());
+    let request = Request::post("/api/v1/tickets/t-1/pause").header("content-type", "application/json");
+    let answer = port.oneshot(request.body(never).expect("a request")).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+}
+
+/// A body of the contract, read and written again, is the same.
+fn round_trips<T: DeserializeOwned + Serialize>(sample: &str) {
+    let sample: Value = serde_json::from_str(sample).expect("JSON");
+    let read: T = serde_json::from_value(sample.clone()).expect("a body of the contract");
+    assert_eq!(serde_json::to_value(&read).expect("JSON"), sample);
+}
+
+macro_rules! sample {
+    ($name:literal) => {
+        include_str!(concat!("../../tests/samples/http/", $name, ".json"))
+    };
+}
+
+#[test]
+fn bodies_of_the_contract_round_trip() {
+    round_trips::<HealthBody>(sample!("health"));
+    round_trips::<Ready>(sample!("ready-200"));
+    round_trips::<Ready>(sample!("ready-503"));
+    round_trips::<Status>(sample!("status"));
+    round_trips::<CancelRequest>(sample!("cancel-request"));
+    round_trips::<Cancelled>(sample!("cancel-200"));
+}
+
+#[test]
+fn a_ticket_that_is_not_active_is_told_in_the_contracts_words() {
+    let sample: Value = serde_json::from_str(sample!("cancel-404")).expect("JSON");
+    let problem = tasks::not_active("c3c351c3-2a1a-55c9-963d-b389f79599d1");
+    assert_eq!((problem.status, json!(problem)["detail"].clone()), (404, sample["detail"].clone()));
+}
