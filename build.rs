@@ -1,5 +1,6 @@
-//! Functions with equal code become one where the linker can do that, in debug builds: unoptimised generic code is full of
-//! them, and every page of code that is touched counts as the worker's memory.
+//! What keeps the memory of debug builds small, where the linker can do that. Functions with equal code become one:
+//! unoptimised generic code is full of them, and every page of code that is touched counts as the worker's memory. And the
+//! code has a fixed address, so that no seven MiB of relocations are read, and four MiB written, at the start.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -8,5 +9,6 @@ fn main() {
     // The linker that the pinned toolchain brings for this target is LLD.
     if is("PROFILE", "debug") && is("TARGET", "x86_64-unknown-linux-gnu") {
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+        println!("cargo::rustc-link-arg-bins=-no-pie");
     }
 }
