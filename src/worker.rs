@@ -179,11 +179,11 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     stop,
                 )
             };
-            let allowed = watch.passed();
+            let (allowed, findable) = (watch.passed(), watch.passed());
             // Ends with the bridge, whyever that ends.
             let beside = stop.child_token();
             let checking = watch.run(|| checks.make(false), beside.clone());
-            let registering = registered(registrar, beside.clone());
+            let registering = registered(registrar, findable, beside.clone());
             let bridge = async {
                 health.alive(BRIDGE_LOOP);
                 // With strict start-up checks nothing is taken before they have passed.
@@ -301,9 +301,11 @@ async fn rejected(rejections: Option<Rejections>, stop: CancellationToken) {
     }
 }
 
-/// Keeps the worker in the Service Registry, when there is one.
-async fn registered(registrar: Option<Registrar>, stop: CancellationToken) {
-    if let Some(registrar) = registrar {
+/// Keeps the worker in the Service Registry, when there is one, from when it may take tickets.
+async fn registered(registrar: Option<Registrar>, allowed: impl Future<Output = ()>, stop: CancellationToken) {
+    if let Some(registrar) = registrar
+        && stop.run_until_cancelled(allowed).await.is_some()
+    {
         registrar.run(stop).await;
     }
 }

@@ -48,7 +48,8 @@ pub struct PodFacts {
     pub node: Option<String>,
 }
 
-/// PEM files of a mutually authenticated connection. They are read for each new connection.
+/// PEM files of a mutually authenticated connection. They are read for each new connection, and one is made when any of
+/// them has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MtlsFiles {
     /// `MTLS_CERT_PATH`: this worker's certificate, then its intermediates.
@@ -57,6 +58,13 @@ pub struct MtlsFiles {
     pub key: PathBuf,
     /// `MTLS_CA_PATH`: the only authorities trusted; `None`: the system's.
     pub ca: Option<PathBuf>,
+}
+
+impl MtlsFiles {
+    /// All of them.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.certificate, &self.key].into_iter().chain(&self.ca).map(PathBuf::as_path)
+    }
 }
 
 impl ServiceRegistryConfig {

@@ -18,7 +18,7 @@ use platform_proto::service_registry::service_registry_server::ServiceRegistrySe
 use platform_proto::service_registry::{AgentChangeEvent, AgentInfo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -40,6 +40,7 @@ struct Shared {
     registrations: AtomicU32,
     silent: AtomicBool,
     refusal: Mutex<Option<Code>>,
+    cut: Notify,
 }
 
 impl Default for ServiceRegistryStandIn {
@@ -58,6 +59,7 @@ impl ServiceRegistryStandIn {
             registrations: AtomicU32::new(0),
             silent: AtomicBool::new(false),
             refusal: Mutex::new(None),
+            cut: Notify::new(),
         }))
     }
 
@@ -82,6 +84,12 @@ impl ServiceRegistryStandIn {
     /// Fault: it knows nobody any more, as after a restart without its storage. Watchers are told nothing.
     pub fn forget_all(&self) {
         self.store().forget_all();
+    }
+
+    /// Fault: every connection is cut and nobody is known any more, as when it is killed and started again at its port.
+    pub fn restart(&self) {
+        self.0.cut.notify_waiters();
+        self.forget_all();
     }
 
     /// Fault: while set, every call is answered with this code.
@@ -117,13 +125,18 @@ impl ServiceRegistryStandIn {
         }
     }
 
-    /// Serves one connection to its end, whatever carries it.
+    /// Serves one connection to its end or a restart, whatever carries it.
     pub async fn serve_connection(&self, connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let service = TowerToHyperService::new(ServiceRegistryServer::new(self.clone()));
         let builder = Builder::new(TokioExecutor::new()).http2_only();
-        // A client may break its connection at any time.
-        if let Err(error) = builder.serve_connection(TokioIo::new(connection), service).await {
-            tracing::debug!(error, "a connection to the service registry ended");
+        tokio::select! {
+            served = builder.serve_connection(TokioIo::new(connection), service) => {
+                // A client may break its connection at any time.
+                if let Err(error) = served {
+                    tracing::debug!(error, "a connection to the service registry ended");
+                }
+            }
+            () = self.0.cut.notified() => {}
         }
     }
 

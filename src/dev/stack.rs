@@ -72,6 +72,7 @@ pub struct DevStack {
     // Dropped last: its thread ends with it.
     kafka: MockKafka,
     registry: SchemaRegistry,
+    agents: ServiceRegistryStandIn,
     temporal: TemporalDevServer,
     peers: Peers,
     stop: CancellationToken,
@@ -111,7 +112,8 @@ impl DevStack {
 
         let agents_listener = http::bind(local(0), "service registry").await?;
         let service_registry_address = agents_listener.local_addr()?.to_string();
-        tokio::spawn(ServiceRegistryStandIn::new().serve(agents_listener, stop.clone()));
+        let agents = ServiceRegistryStandIn::new();
+        tokio::spawn(agents.serve(agents_listener, stop.clone()));
 
         let temporal = TemporalDevServer::start(TemporalDevOptions {
             cli,
@@ -135,7 +137,7 @@ impl DevStack {
             execution_ticket_service_url,
             service_registry_address,
         };
-        Ok(Self { kafka, registry, temporal, peers, stop })
+        Ok(Self { kafka, registry, agents, temporal, peers, stop })
     }
 
     /// Where the peers are.
@@ -154,6 +156,12 @@ impl DevStack {
     #[must_use]
     pub fn registry(&self) -> &SchemaRegistry {
         &self.registry
+    }
+
+    /// The embedded Service Registry, for its faults.
+    #[must_use]
+    pub fn service_registry(&self) -> &ServiceRegistryStandIn {
+        &self.agents
     }
 
     /// Resolves, with the reason, when the Temporal dev server ends by itself.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use platform_proto::service_registry::service_registry_client::ServiceRegistryClient as Grpc;
 use platform_proto::service_registry::{
@@ -20,7 +20,8 @@ use crate::metrics::Metrics;
 use crate::net;
 
 /// How often a connection that carries a stream only shows that it lives; it is closed when that is not answered in time.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A server made of gRPC's C core, as Python's are, puts out who does so within 300 s and gets no data (`too_many_pings`).
+const KEEP_ALIVE: Duration = Duration::from_secs(330);
 /// Longest text of the registry's that is shown, in characters.
 const SAID_CHARS: usize = 300;
 
@@ -49,15 +50,22 @@ pub enum ServiceRegistryError {
     Files(String),
 }
 
-/// The client. Calls may be made at once; they share a connection, which a call that got no answer gives up, so that the
-/// next one reads the files of certificates again.
+/// The client. Calls may be made at once; they share a connection, which is made anew after a call that got no answer and
+/// when the files of certificates have changed.
 #[derive(Debug)]
 pub struct ServiceRegistryClient {
     address: String,
     timeout: Duration,
     mtls: Option<MtlsFiles>,
     metrics: Arc<Metrics>,
-    connection: Mutex<Option<Grpc<Channel>>>,
+    connection: Mutex<Option<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    grpc: Grpc<Channel>,
+    /// When the files that it was made of were last written.
+    written: Vec<Option<SystemTime>>,
 }
 
 impl ServiceRegistryClient {
@@ -146,7 +154,8 @@ impl ServiceRegistryClient {
         Ok(self.answer(border("service_registry.list", grpc.list_agents(question))).await?.agents)
     }
 
-    /// What happens to agents of a type from now on. The deadline is that of the stream's beginning.
+    /// What happens to agents of a type from now on. No deadline but that of connecting: a server in Python begins its answer
+    /// with the first event, whenever that is.
     ///
     /// # Errors
     /// See [`ServiceRegistryError`].
@@ -155,7 +164,7 @@ impl ServiceRegistryClient {
         question: WatchAgentsRequest,
     ) -> Result<Streaming<AgentChangeEvent>, ServiceRegistryError> {
         let mut grpc = self.connection()?;
-        self.answer(border("service_registry.watch", grpc.watch_agents(question))).await
+        self.usable(border("service_registry.watch", grpc.watch_agents(question)).await)
     }
 
     /// The next event of a stream; `None` at its end.
@@ -177,6 +186,10 @@ impl ServiceRegistryClient {
         let answer = tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| {
             Err(Status::deadline_exceeded(format!("nothing came within {} ms", self.timeout.as_millis())))
         });
+        self.usable(answer)
+    }
+
+    fn usable<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, ServiceRegistryError> {
         let error = match answer {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => self.meaning(&status),
@@ -211,12 +224,16 @@ impl ServiceRegistryClient {
     /// The connection, which the first call opens.
     fn connection(&self) -> Result<Grpc<Channel>, ServiceRegistryError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
+        // Before they are read: what is written meanwhile is news to the next call.
+        let written: Vec<_> = self.mtls.iter().flat_map(MtlsFiles::paths).map(written).collect();
+        if let Some(connection) = &*connection
+            && connection.written == written
+        {
+            return Ok(connection.grpc.clone());
         }
-        let opened = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
-        *connection = Some(opened.clone());
-        Ok(opened)
+        let grpc = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
+        *connection = Some(Connection { grpc: grpc.clone(), written });
+        Ok(grpc)
     }
 
     fn endpoint(&self) -> Result<Endpoint, String> {
@@ -238,6 +255,11 @@ impl ServiceRegistryClient {
         };
         endpoint.tls_config(tls.identity(identity)).map_err(broken)
     }
+}
+
+/// `None` where that cannot be told: reading says why.
+fn written(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|file| file.modified()).ok()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

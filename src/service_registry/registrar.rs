@@ -21,6 +21,8 @@ use crate::metrics::Metrics;
 
 /// The liveness entry of the registrations.
 const REGISTRY_LOOP: &str = "service_registry";
+/// Between two tries to deregister.
+const FAREWELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The registrations of this worker.
 #[derive(Debug)]
@@ -144,10 +146,18 @@ impl Registrar {
         }
     }
 
+    /// Tries for as long as the registry gives no answer; the grace ends it.
     async fn deregister(&self, agent_id: &str) {
-        match self.client.deregister(agent_id).await {
-            Ok(known) => self.metrics.emit(AgentDeregistered { agent_id, known }),
-            Err(error) => self.metrics.emit(AgentNotDeregistered { agent_id, error: &error.to_string() }),
+        loop {
+            let error = match self.client.deregister(agent_id).await {
+                Ok(known) => return self.metrics.emit(AgentDeregistered { agent_id, known }),
+                Err(error) => error,
+            };
+            self.metrics.emit(AgentNotDeregistered { agent_id, error: &error.to_string() });
+            if !matches!(error, ServiceRegistryError::Unavailable { .. }) {
+                return;
+            }
+            tokio::time::sleep(FAREWELL_PAUSE).await;
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Heard {
 #[derive(Debug, Default)]
 pub(super) struct Registration {
     agent_id: Option<String>,
+    /// Whether the registry ever took a heartbeat of this id.
+    beaten: bool,
     /// Failed calls since the last heartbeat that was taken.
     setbacks: u32,
 }
@@ -39,26 +41,30 @@ impl Registration {
     /// Takes in what came of the last call; how long to wait until the next. `chance` lies in 0..1.
     ///
     /// An agent is registered anew only when the registry says that it does not know it: whoever is registered twice leaves a
-    /// ghost behind that tickets are planned for (INC-27). A registry that forgets again and again is not flooded either.
+    /// ghost behind that tickets are planned for (INC-27). That is done at once for an id that was in use, however often the
+    /// registry was silent before; one that forgets ids before their first heartbeat is not flooded with agents.
     pub(super) fn hear(&mut self, heard: Heard, interval: Duration, chance: f64) -> Duration {
-        let before = self.setbacks;
         match heard {
             Heard::Registered(agent_id) => {
                 self.agent_id = Some(agent_id);
+                self.beaten = false;
                 // The registry takes telemetry from heartbeats only.
                 return Duration::ZERO;
             }
             Heard::Beat => {
+                self.beaten = true;
                 self.setbacks = 0;
                 return interval;
             }
             Heard::NotRegistered | Heard::Silent => self.setbacks += 1,
             Heard::Forgotten => {
                 self.agent_id = None;
-                self.setbacks += 1;
-                if before == 0 {
+                if self.beaten {
+                    // It answers again.
+                    self.setbacks = 0;
                     return Duration::ZERO;
                 }
+                self.setbacks += 1;
             }
         }
         pause(self.setbacks, interval, chance)
@@ -117,10 +123,20 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_is_forgotten_during_an_outage_is_registered_again_at_once() {
+        let mut heard = vec![registered(), Heard::Beat];
+        heard.extend(vec![Heard::Silent; 5]);
+        heard.extend([Heard::Forgotten, Heard::NotRegistered]);
+        let (waits, registration) = waits(&heard);
+        assert_eq!(waits[6..], [16_000, 0, 1000]);
+        assert_eq!(registration.agent_id(), None);
+    }
+
+    #[test]
     fn a_registry_that_forgets_each_time_is_not_flooded_with_agents() {
         let heard: Vec<Heard> = (0..4).flat_map(|_| [registered(), Heard::Forgotten]).collect();
         let (waits, _) = waits(&heard);
-        assert_eq!(waits, [0, 0, 0, 2000, 0, 4000, 0, 8000]);
+        assert_eq!(waits, [0, 1000, 0, 2000, 0, 4000, 0, 8000]);
     }
 
     #[test]

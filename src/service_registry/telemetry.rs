@@ -13,6 +13,11 @@ use tokio::time::Instant;
 const RECENT: Duration = Duration::from_secs(900);
 /// Most executions of which the rate is made.
 const MOST_RECENT: usize = 1000;
+/// Fewest executions that may hide this worker: a ticket fails by its own fault as well, and a few of those say nothing
+/// about who ran them.
+const TELLING: usize = 10;
+/// The lowest rate that does not hide it: what is below is UNHEALTHY, this is not (`contracts/service-registry.md §2`).
+const FOUND: f64 = 0.3;
 
 /// The attempts that ended on this worker. One that was handed back or cancelled says nothing about it and does not count.
 #[derive(Debug, Default)]
@@ -47,17 +52,16 @@ impl Executions {
     }
 
     /// Counts and mean duration since the start of the process; the rate of success of the last 15 minutes, 1 where nothing
-    /// ended; when the last one ended, in epoch milliseconds (INC-23).
+    /// ended and no lower than 0.3 where fewer than 10 did; when the last one ended, in epoch milliseconds (INC-23).
     #[must_use]
     pub fn telemetry(&self) -> AgentTelemetry {
         let mut counts = self.counts();
         while counts.recent.front().is_some_and(|(ended, _)| ended.elapsed() > RECENT) {
             counts.recent.pop_front();
         }
-        let good = counts.recent.iter().filter(|(_, good)| *good).count();
         let mean = counts.time.checked_div(counts.total).unwrap_or_default();
         AgentTelemetry {
-            success_rate: if counts.recent.is_empty() { 1.0 } else { good as f64 / counts.recent.len() as f64 },
+            success_rate: counts.success_rate(),
             avg_duration_ms: i64::try_from(mean.as_millis()).unwrap_or(i64::MAX),
             total_executions: counts.total.into(),
             failed_executions: counts.failed.into(),
@@ -67,6 +71,17 @@ impl Executions {
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn success_rate(&self) -> f64 {
+        let good = self.recent.iter().filter(|(_, good)| *good).count();
+        match self.recent.len() {
+            0 => 1.0,
+            ended @ 1..TELLING => (good as f64 / ended as f64).max(FOUND),
+            ended => good as f64 / ended as f64,
+        }
     }
 }
 
@@ -97,6 +112,17 @@ mod tests {
         note(&executions, "handed_back", 5000);
         note(&executions, code::CANCELLED, 5000);
         assert_eq!(executions.telemetry(), told);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_whose_first_executions_fail_is_still_found() {
+        let executions = Executions::default();
+        for ended in 1..TELLING {
+            note(&executions, "execution_failed", 1);
+            assert_eq!(executions.telemetry().success_rate, 0.3, "after {ended}");
+        }
+        note(&executions, "execution_failed", 1);
+        assert_eq!(executions.telemetry().success_rate, 0.0);
     }
 
     #[tokio::test(start_paused = true)]

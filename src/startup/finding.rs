@@ -66,10 +66,10 @@ impl Check {
     }
 
     /// Whether strict start-up checks wait for it. A version is made current when its workers are ready: they cannot wait
-    /// for that.
+    /// for that. Nothing waits for the Service Registry: a worker that is not in it takes tickets all the same.
     #[must_use]
     pub fn holds_back(self) -> bool {
-        self != Self::WorkerVersion
+        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry)
     }
 
     /// Why it matters.

@@ -40,11 +40,13 @@ impl Watch {
     }
 
     /// Resolves once the worker may take tickets: at once, or with `strict` after the first round in which all is ok.
+    /// Never when the rounds end before.
     pub fn passed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut passed = self.passed.subscribe();
         async move {
-            // The sender lives as long as its loop; when it is gone, the worker stops.
-            let _ = passed.wait_for(|passed| *passed).await;
+            if passed.wait_for(|passed| *passed).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -199,13 +201,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strict_checks_do_not_wait_for_a_version_to_become_current() {
-        let mut trial = trial(true, vec![Finding::failed(Check::WorkerVersion, "not current", "make it so")]);
-        tokio::time::timeout(Duration::from_secs(1), &mut trial.passed).await.expect("passed");
-        let (ready, detail) = trial.after(0).await;
-        assert!(ready && detail.contains("worker_version failed: not current"), "{detail}");
-        assert_eq!(trial.gauge("worker_version", "failed"), 1);
+    async fn strict_checks_do_not_wait_for_a_version_to_become_current_or_for_the_service_registry() {
+        for check in [Check::WorkerVersion, Check::ServiceRegistry] {
+            let mut trial = trial(true, vec![Finding::failed(check, "not there", "make it so")]);
+            tokio::time::timeout(Duration::from_secs(1), &mut trial.passed).await.expect("passed");
+            let (ready, detail) = trial.after(0).await;
+            assert!(ready && detail.contains(&format!("{} failed: not there", check.as_str())), "{detail}");
+            assert_eq!(trial.gauge(check.as_str(), "failed"), 1);
+            trial.stop.cancel();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn checks_that_have_not_passed_before_the_end_never_pass() {
+        let mut trial = trial(true, vec![failed()]);
+        trial.after(1).await;
         trial.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(3600), &mut trial.passed).await.expect_err("nothing was fixed");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use platform_proto::service_registry::service_registry_client::ServiceRegistryClient as Grpc;
 use platform_proto::service_registry::{AgentInfo, AgentTelemetry, DiscoverRequest};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Endpoint;
 use worker_agents::dev::service_registry::ServiceRegistryStandIn;
 
-use crate::world::{Worker, World, eventually, get};
+use crate::world::{Worker, World, eventually, get, until};
 
 /// A registry of one test.
 struct Registry {
@@ -28,13 +28,23 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    /// One that knows nobody, at this port; 0: any free one.
-    async fn start(port: u16) -> Self {
-        let (agents, stop) = (ServiceRegistryStandIn::new(), CancellationToken::new());
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("port");
-        let port = listener.local_addr().expect("address").port();
-        tokio::spawn(agents.serve(listener, stop.clone()));
-        Self { agents, port, stop }
+    /// One that knows nobody.
+    fn start() -> Self {
+        let (registry, socket) = Self::reserve();
+        registry.serve(socket);
+        registry
+    }
+
+    /// One that is not there yet, and the socket that keeps its port.
+    fn reserve() -> (Self, TcpSocket) {
+        let socket = TcpSocket::new_v4().expect("socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("port");
+        let port = socket.local_addr().expect("address").port();
+        (Self { agents: ServiceRegistryStandIn::new(), port, stop: CancellationToken::new() }, socket)
+    }
+
+    fn serve(&self, socket: TcpSocket) {
+        tokio::spawn(self.agents.serve(socket.listen(64).expect("listening"), self.stop.clone()));
     }
 
     /// Tells the world's workers and commands where it is.
@@ -88,7 +98,7 @@ async fn end(mut worker: Worker) -> (bool, Duration) {
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_27_a_worker_registers_once_with_what_others_need_and_deregisters_at_its_end() {
     let mut world = World::new().await;
-    let registry = Registry::start(0).await;
+    let registry = Registry::start();
     registry.introduce(&mut world);
     let worker = world
         .worker(&[
@@ -136,7 +146,7 @@ async fn inc_27_a_worker_registers_once_with_what_others_need_and_deregisters_at
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_28_heartbeats_tell_what_was_really_done() {
     let mut world = World::new().await;
-    let registry = Registry::start(0).await;
+    let registry = Registry::start();
     registry.introduce(&mut world);
     let _worker = world.worker(&[]).await;
     let nothing = registry.telemetry(0).await;
@@ -158,9 +168,8 @@ async fn inc_28_heartbeats_tell_what_was_really_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_away_or_forgets_holds_up_no_ticket_and_has_the_worker_back() {
     let mut world = World::new().await;
-    // A place where nobody is.
-    let port = TcpListener::bind("127.0.0.1:0").await.expect("port").local_addr().expect("address").port();
-    Registry { agents: ServiceRegistryStandIn::new(), port, stop: CancellationToken::new() }.introduce(&mut world);
+    let (registry, socket) = Registry::reserve();
+    registry.introduce(&mut world);
     let worker = world.worker(&[]).await;
     worker.wait_ready().await;
     world.publish(&world.ticket("without", "true")).await;
@@ -168,7 +177,7 @@ async fn a_registry_that_is_away_or_forgets_holds_up_no_ticket_and_has_the_worke
     assert!(worker.log().contains("agent_registration_failed"), "{}", worker.log());
     assert_eq!(worker.metric("worker_agent_registrations").await, 0.0);
 
-    let registry = Registry::start(port).await;
+    registry.serve(socket);
     let first = registry.agents(1).await.remove(0).agent_id;
     assert_eq!(registry.telemetry(1).await.failed_executions, 0);
 
@@ -188,21 +197,42 @@ async fn a_registry_that_is_away_or_forgets_holds_up_no_ticket_and_has_the_worke
     worker.reaches("worker_agent_heartbeat_total{status=\"success\"}", taken + 1.0).await;
     assert_eq!((registry.agents.registrations(), registry.agents(1).await.remove(0).agent_id), (2, second));
 
-    // It is killed and comes back without its memory; a ticket runs meanwhile.
-    drop(registry);
+    // It is killed and comes back without its memory after a while; tickets run meanwhile.
+    let folder = tempfile::tempdir().expect("folder");
+    let (begun, gate) = (folder.path().join("begun"), folder.path().join("gate"));
+    world.publish(&world.ticket("begun", &format!("touch {}; {}", begun.display(), until(&gate)))).await;
+    eventually("it runs", || begun.exists().then_some(())).await;
+    registry.agents.set_refusal(Some(Code::Unavailable));
+    registry.agents.restart();
+    std::fs::write(&gate, "").expect("opened");
     world.publish(&world.ticket("meanwhile", "true")).await;
-    assert_eq!(world.result("meanwhile").await["status"], "COMPLETED");
-    let registry = Registry::start(port).await;
-    assert_eq!(registry.telemetry(2).await.failed_executions, 0);
-    assert_eq!(registry.agents.registrations(), 1);
+    for name in ["begun", "meanwhile"] {
+        assert_eq!(world.result(name).await["status"], "COMPLETED");
+    }
+    registry.agents.set_refusal(None);
+    assert_eq!(registry.telemetry(3).await.failed_executions, 0);
+    assert_eq!(registry.agents.registrations(), 3);
     assert_eq!(worker.metric("worker_agent_registrations").await, 1.0);
     assert_eq!((worker.get("/health").await.0, worker.get("/ready").await.0), (200, 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_takes_no_tickets_before_its_strict_checks_have_passed_is_not_found_either() {
+    let mut world = World::new().await;
+    let registry = Registry::start();
+    registry.introduce(&mut world);
+    let worker = world.worker(&[("STRICT_STARTUP_CHECKS", "true")]).await;
+    // The embedded Kafka does not say how its topics are set.
+    eventually("the checks are made", || worker.log().contains("startup_check_not_ok").then_some(())).await;
+    assert_eq!((worker.get("/health").await.0, worker.get("/ready").await.0), (200, 503));
+    assert!(end(worker).await.0);
+    assert_eq!(registry.agents.registrations(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inc_48_a_registry_that_says_nothing_does_not_hold_up_a_shutdown() {
     let mut world = World::new().await;
-    let registry = Registry::start(0).await;
+    let registry = Registry::start();
     registry.introduce(&mut world);
     let worker = world.worker(&[("SERVICE_REGISTRY_TIMEOUT_SECONDS", "60")]).await;
     registry.agents(1).await;
@@ -214,7 +244,7 @@ async fn inc_48_a_registry_that_says_nothing_does_not_hold_up_a_shutdown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_24_inc_25_the_orchestrator_finds_the_worker_in_its_own_namespace_at_every_level() {
     let mut world = World::new().await;
-    let registry = Registry::start(0).await;
+    let registry = Registry::start();
     registry.introduce(&mut world);
     let levels = [("SECURITY_LEVELS", "INTERNAL,CONFIDENTIAL"), ("POD_NAMESPACE", "neural-hive-execution")];
     let worker = world.worker(&levels).await;
@@ -242,7 +272,7 @@ async fn agents_are_listed_and_watched() {
     let said = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(told.status.code() == Some(2) && said.contains("SERVICE_REGISTRY_HOST"), "{said}");
 
-    let registry = Registry::start(0).await;
+    let registry = Registry::start();
     registry.introduce(&mut world);
     let list = |arguments: &[&str]| {
         let told = world.command(&[&["agents", "list", "--json"], arguments].concat(), "");

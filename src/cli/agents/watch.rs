@@ -22,9 +22,9 @@ pub(super) struct WatchArgs {
 
 pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let registry = client(&settings()?)?;
-    let mut events = registry.watch(WatchAgentsRequest { agent_type: Kind::wanted(args.kind).into() }).await?;
     eprintln!("watching the agents of the Service Registry at {}", registry.address());
     let told = async {
+        let mut events = registry.watch(WatchAgentsRequest { agent_type: Kind::wanted(args.kind).into() }).await?;
         while let Some(event) = registry.next(&mut events).await? {
             let line = if args.json { format!("{}\n", json(&event)) } else { row(&event) };
             if !print(line.as_bytes())? {

@@ -18,19 +18,22 @@ pub(super) async fn show(config: &Config) -> anyhow::Result<bool> {
     let registry = ServiceRegistryClient::of(&config.service_registry, Arc::new(Metrics::new()?));
     let registry = registry.context("the development stack has a Service Registry")?;
     println!("\n  in the Service Registry:");
+    let mut trouble = None;
     let heard = tokio::time::timeout(PATIENCE, async {
         loop {
-            if let Some(agent) = find(&registry, &config.identity.agent_id).await? {
-                return Ok::<_, ServiceRegistryError>(agent);
+            match find(&registry, &config.identity.agent_id).await {
+                Ok(Some(agent)) => return agent,
+                // One that gave no answer may give the next.
+                other => trouble = other.err(),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
     let Ok(agent) = heard.await else {
-        println!("✗ NOT AS EXPECTED: nothing of this worker within {} s", PATIENCE.as_secs());
+        let trouble = trouble.map(|error| format!(" ({error})")).unwrap_or_default();
+        println!("✗ NOT AS EXPECTED: nothing of this worker within {} s{trouble}", PATIENCE.as_secs());
         return Ok(false);
     };
-    let agent = agent?;
     let told = agent.telemetry.unwrap_or_default();
     println!(
         "✓ {} {}: {} executions, {} of them failed, {} ms on average",

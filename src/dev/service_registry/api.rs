@@ -1,5 +1,6 @@
 //! The calls: faults first, then the store, in the codes of the contract.
 
+use std::pin::Pin;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -111,7 +112,10 @@ impl ServiceRegistry for ServiceRegistryStandIn {
             let kind = event.as_ref().ok().and_then(|event| event.agent.as_ref()).map(|agent| agent.agent_type());
             std::future::ready(of == AgentType::Unspecified || kind == Some(of))
         };
-        Ok(Response::new(events.filter(wanted).boxed()))
+        let mut events = events.filter(wanted).boxed().peekable();
+        // A server in Python sends the headers with the first message.
+        Pin::new(&mut events).peek().await;
+        Ok(Response::new(events.boxed()))
     }
 
     async fn notify_agent(&self, request: Request<NotifyAgentRequest>) -> Answer<NotifyAgentResponse> {
