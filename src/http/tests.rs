@@ -242,6 +242,21 @@ async fn what_is_wrong_with_a_request_is_a_problem_that_names_ticket_cause_and_n
 }
 
 #[tokio::test]
+async fn what_is_no_json_object_is_no_body() {
+    let port = port_of(&[("ENVIRONMENT", "development"), ("HTTP_API_AUTH", "false")]);
+    let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+    for path in ["/api/v1/tickets/t-1/pause", "/api/v1/tasks/t-1/cancel", "/api/v1/tasks"] {
+        for body in
+            [r#"["x"]"#, r#"["task_t","t"]"#, " [\"x\", null, 30]", r#""x""#, "null", "1", "true", deep.as_str()]
+        {
+            let answer = ask(&port, "POST", path, &[("content-type", "application/json")], body).await;
+            assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}");
+            assert_eq!(json_of(answer).await["detail"], "the body is not a JSON object", "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_asks_too_often_is_told_when_to_come_back_and_probes_are_not_counted() {
     let port = port_of(&[("HTTP_API_RATE", "1")]);
     let mut answers = Vec::new();
