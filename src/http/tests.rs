@@ -27,8 +27,8 @@ fn settings(pairs: &[(&str, &str)]) -> Config {
     Config::read(&source).expect("settings")
 }
 
-/// The main port of a worker that has not reached its peers.
-fn port_of(pairs: &[(&str, &str)]) -> Router {
+/// The API of a worker that has not reached its peers.
+fn api_of(pairs: &[(&str, &str)]) -> Api {
     crate::net::install_crypto();
     let config = settings(pairs);
     let surface = Surface {
@@ -36,7 +36,12 @@ fn port_of(pairs: &[(&str, &str)]) -> Router {
         metrics: Arc::new(Metrics::new().expect("metrics")),
         sdk_metrics: Arc::new(SdkMetrics::start().expect("the SDK's metrics")),
     };
-    router(&Api::new(&config, surface))
+    Api::new(&config, surface)
+}
+
+/// Its main port.
+fn port_of(pairs: &[(&str, &str)]) -> Router {
+    router(&api_of(pairs))
 }
 
 async fn ask(port: &Router, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
@@ -252,6 +257,26 @@ async fn what_is_no_json_object_is_no_body() {
             let answer = ask(&port, "POST", path, &[("content-type", "application/json")], body).await;
             assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}");
             assert_eq!(json_of(answer).await["detail"], "the body is not a JSON object", "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_port_has_the_probes_and_says_no_with_problems_too() {
+    let port = metrics_router(&api_of(&[]));
+    for (method, path, status, kind) in [
+        ("GET", "/health", 200, None),
+        ("GET", "/ready", 503, None),
+        ("GET", "/metrics", 200, None),
+        ("GET", "/", 200, None),
+        ("POST", "/metrics", 405, Some("no-such-method")),
+        ("GET", "/api/v1/status", 404, Some("no-such-path")),
+    ] {
+        let answer = ask(&port, method, path, &[], "").await;
+        assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+        if let Some(kind) = kind {
+            assert_eq!(answer.headers()["content-type"], problem::MEDIA_TYPE, "{method} {path}");
+            assert_eq!(json_of(answer).await["type"], format!("urn:worker-agents:problem:{kind}"), "{method} {path}");
         }
     }
 }
