@@ -15,6 +15,7 @@ mod rate;
 mod status;
 mod tasks;
 mod tickets;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
