@@ -512,8 +512,8 @@ impl Event for ConsumerLost<'_> {
 
 /// A request to the API was turned away.
 pub struct ApiRefused<'a> {
-    /// `unauthenticated`, `forbidden` or `too_many_requests`.
-    pub reason: &'static str,
+    /// `unauthenticated`, `forbidden`, `too_many_requests` or `unavailable`.
+    pub reason: &'a str,
     /// What was asked for.
     pub verb: &'static str,
     /// Who may not, as far as known.

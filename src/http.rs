@@ -1,5 +1,5 @@
-//! The worker's HTTP surface: probes and metrics for whoever reaches the port, `/api/v1` for callers who may use it, and the
-//! metrics again on a second port (INC-51).
+//! The worker's HTTP surface: probes and metrics for whoever reaches the port, `/api/v1` for callers who may use it, and
+//! probes and metrics again on a second port (INC-51).
 //!
 //! It never decides what a ticket does: it asks Temporal how one stands, and carries orders to it (`crate::orders`). Every
 //! operation of the API names the permission that it takes (`operations`), and is described by its own types.
@@ -15,6 +15,7 @@ mod rate;
 mod status;
 mod tasks;
 mod tickets;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,12 +70,15 @@ pub fn router(api: &Api) -> Router {
         .with_state(api.clone())
 }
 
-/// The metrics port: nothing but metrics, at `/metrics` and `/`.
+/// The metrics port: metrics, at `/metrics` and `/`, and the probes, which callers of the API cannot crowd out here.
 pub fn metrics_router(api: &Api) -> Router {
     Router::new()
         .route("/metrics", get(probes::metrics))
         .route("/", get(probes::metrics))
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
         .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
         .with_state(api.clone())
 }
 

@@ -23,7 +23,7 @@ pub struct HttpConfig {
     pub bind: IpAddr,
     /// `HTTP_PORT`: health, readiness, metrics and the API; 0: any free one.
     pub port: u16,
-    /// `PROMETHEUS_PORT`: the same metrics again; 0: any free one.
+    /// `PROMETHEUS_PORT`: health, readiness and metrics again; 0: any free one.
     pub metrics_port: u16,
     /// `LOG_LEVEL`: a `tracing` filter, such as `INFO` or `info,rdkafka=debug`.
     pub log_level: String,
@@ -45,7 +45,7 @@ impl HttpConfig {
                 "address of both ports; added by this product",
             ),
             port: reader.parsed("HTTP_PORT", 8080, "a port number", "health, readiness, metrics and the API"),
-            metrics_port: reader.parsed("PROMETHEUS_PORT", 9090, "a port number", "the same metrics again"),
+            metrics_port: reader.parsed("PROMETHEUS_PORT", 9090, "a port number", "health, readiness and metrics again"),
             log_level: log_level(reader),
             log_format: reader
                 .one_of(

@@ -105,7 +105,7 @@ fn tokens(reader: &mut Reader<'_>) -> Option<ApiTokens> {
     let source = secret_or_file(
         reader,
         ("HTTP_API_TOKEN", "bearer tokens of the HTTP API's callers, identity=token each; added by this product"),
-        ("HTTP_API_TOKEN_FILE", "file with these tokens, read again for every request; added by this product"),
+        ("HTTP_API_TOKEN_FILE", "file with these tokens, whose changes count within a second; added by this product"),
         Shown::Hidden,
     )?;
     let setting = if matches!(source, SecretSource::File(_)) { "HTTP_API_TOKEN_FILE" } else { "HTTP_API_TOKEN" };

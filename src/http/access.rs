@@ -139,30 +139,38 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resu
 }
 
 impl Guard {
+    /// Who calls, and may do so.
     fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
+        self.admitted(parts).inspect_err(|problem| {
+            let (reason, verb) = (problem.reason(), self.permission.as_str());
+            self.api.metrics().emit(ApiRefused { reason: &reason, verb, detail: &problem.detail });
+        })
+    }
+
+    fn admitted(&self, parts: &Parts) -> Result<Caller, Problem> {
+        let (buckets, now) = (self.api.buckets(), Instant::now());
+        let address = parts.extensions.get::<Peer>().map_or(Payer::Others, |Peer(at)| Payer::Address(*at));
+        // Else the rate would not limit those who try tokens: the right one pays from another bucket.
+        if buckets.used_up(&address, now) {
+            return Err(too_many("requests without a known token have used up what this address may ask this second"));
+        }
         let caller = self.api.authentication().caller(parts);
         let payer = match &caller {
             Ok(Caller::Token(identity)) => Payer::Identity(identity.clone()),
-            Ok(Caller::Anyone) | Err(_) => {
-                parts.extensions.get::<Peer>().map_or(Payer::Others, |Peer(at)| Payer::Address(*at))
-            }
+            Ok(Caller::Anyone) | Err(_) => address,
         };
-        if !self.api.buckets().take(payer, Instant::now()) {
-            return Err(self.refuse(
-                "too_many_requests",
-                Problem::new(Kind::TooManyRequests, "the caller's requests of this second are used up"),
-            ));
+        if !buckets.take(payer, now) {
+            return Err(too_many("the caller's requests of this second are used up"));
         }
-        let caller = caller.map_err(|problem| self.refuse("unauthenticated", problem))?;
+        let caller = caller?;
         if self.api.allow().allows(&caller, self.permission) {
             return Ok(caller);
         }
         let detail = format!("{} may not {}", caller.identity(), self.permission.as_str());
-        Err(self.refuse("forbidden", Problem::new(Kind::Forbidden, detail)))
+        Err(Problem::new(Kind::Forbidden, detail))
     }
+}
 
-    fn refuse(&self, reason: &'static str, problem: Problem) -> Problem {
-        self.api.metrics().emit(ApiRefused { reason, verb: self.permission.as_str(), detail: &problem.detail });
-        problem
-    }
+fn too_many(detail: &str) -> Problem {
+    Problem::new(Kind::TooManyRequests, detail)
 }

@@ -116,7 +116,8 @@ impl Api {
         }
     }
 
-    /// Gives an order to a ticket, in the caller's name.
+    /// Gives an order to a ticket, in the caller's name. It is logged and counted even if the client does not wait for the
+    /// answer.
     pub(super) async fn order(
         &self,
         ticket_id: &str,
@@ -124,10 +125,20 @@ impl Api {
         verb: Verb,
         why: &Reason,
     ) -> Result<Answer, Problem> {
-        let client = self.client(ticket_id)?;
-        let name = verb.as_str();
         let order = Order { verb, by: caller.identity().to_owned(), why: why.as_str().to_owned() }.cleaned();
-        let sent = send(client, &self.0.temporal.task_queue, ticket_id, &order, PATIENCE);
+        let (api, id) = (self.clone(), ticket_id.to_owned());
+        // The request ends with its connection; what it has ordered may be carried out all the same.
+        let carried = tokio::spawn(async move { api.carry(&id, &order).await });
+        carried.await.unwrap_or_else(|error| {
+            let detail = format!("the order broke off ({error}); it may still be carried out");
+            Err(Problem::new(Kind::Unanswered, detail).of(ticket_id))
+        })
+    }
+
+    /// Carries an order to its ticket.
+    async fn carry(&self, ticket_id: &str, order: &Order) -> Result<Answer, Problem> {
+        let client = self.client(ticket_id)?;
+        let sent = send(client, &self.0.temporal.task_queue, ticket_id, order, PATIENCE);
         let answer = match tokio::time::timeout(LONGEST, sent).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(SendError::Unanswered(detail))) => Err(Problem::new(Kind::Unanswered, detail).of(ticket_id)),
@@ -135,7 +146,7 @@ impl Api {
             Err(_) => Err(late(ticket_id)),
         };
         let done = matches!(answer, Ok(Answer::Done(_)));
-        self.metrics().emit(ApiOrder { ticket_id, verb: name, by: &order.by, done });
+        self.metrics().emit(ApiOrder { ticket_id, verb: order.verb.as_str(), by: &order.by, done });
         answer
     }
 

@@ -1,12 +1,10 @@
 //! Who calls, and how that is known.
 
-use axum::http::header;
 use axum::http::request::Parts;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
 use super::problem::{Kind, Problem};
-use crate::config::{ApiTokens, HttpApiConfig};
+use super::tokens::StaticTokens;
+use crate::config::HttpApiConfig;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +39,8 @@ pub(super) trait Authenticator: Send + Sync {
     /// The caller; `None` when the request proves nothing in this way.
     ///
     /// # Errors
-    /// Why it cannot be found out now, without any secret.
-    fn caller(&self, request: &Parts) -> Result<Option<Caller>, String>;
+    /// When it cannot be found out now. Why is in the log, once and not for each request.
+    fn caller(&self, request: &Parts) -> Result<Option<Caller>, Problem>;
 }
 
 /// The ways that count. Without any, nobody gets in.
@@ -56,7 +54,7 @@ impl Authentication {
         if !config.authenticated {
             return Self::Off;
         }
-        let tokens = config.tokens.clone().map(|tokens| Box::new(StaticTokens(tokens)) as Box<dyn Authenticator>);
+        let tokens = config.tokens.clone().map(|tokens| Box::new(StaticTokens::new(tokens)) as Box<dyn Authenticator>);
         Self::On(tokens.into_iter().collect())
     }
 
@@ -64,42 +62,10 @@ impl Authentication {
     pub(super) fn caller(&self, request: &Parts) -> Result<Caller, Problem> {
         let Self::On(ways) = self else { return Ok(Caller::Anyone) };
         for way in ways {
-            match way.caller(request) {
-                Ok(Some(caller)) => return Ok(caller),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(error, "http_api_callers_unknown");
-                    return Err(Problem::new(Kind::Unavailable, "who calls cannot be checked now")
-                        .next("look at the worker's log; send it again once that is mended"));
-                }
+            if let Some(caller) = way.caller(request)? {
+                return Ok(caller);
             }
         }
         Err(Problem::new(Kind::Unauthenticated, "the request has no bearer token, or one that is not known"))
     }
-}
-
-/// `HTTP_API_TOKEN`.
-struct StaticTokens(ApiTokens);
-
-impl Authenticator for StaticTokens {
-    fn caller(&self, request: &Parts) -> Result<Option<Caller>, String> {
-        let Some(presented) = bearer(request) else { return Ok(None) };
-        let presented = Sha256::digest(presented);
-        let mut found = None;
-        // All of them, digests of one length: the time tells neither which one is near nor how long it is.
-        for (identity, token) in self.0.read()? {
-            if bool::from(Sha256::digest(token.expose()).as_slice().ct_eq(presented.as_slice())) {
-                found = Some(Caller::Token(identity));
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The one bearer token of the request.
-fn bearer(request: &Parts) -> Option<&str> {
-    let mut headers = request.headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (headers.next(), headers.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

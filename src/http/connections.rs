@@ -24,7 +24,9 @@ use tower::ServiceExt as _;
 const MOST: usize = 256;
 /// Connections at once from one address.
 const MOST_OF_ONE: usize = 64;
-/// From the end of one request, or from the connection's beginning, to the end of the next one's headers.
+/// From the connection's beginning to the first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
+/// From the end of one request, or from the first byte, to the end of the next one's headers.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes, and most headers.
 const MOST_HEAD: usize = 16 * 1024;
@@ -74,6 +76,12 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 
 /// One connection, to its end.
 async fn converse(stream: TcpStream, router: Router, peer: IpAddr, stop: CancellationToken) {
+    // Whoever connects has something to ask.
+    let mut byte = [0];
+    let speaks = timeout(FIRST_BYTE, stream.peek(&mut byte));
+    if !matches!(stop.run_until_cancelled(speaks).await, Some(Ok(Ok(1..)))) {
+        return;
+    }
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request.map(Body::new))
@@ -201,6 +209,24 @@ mod tests {
         timeout(Duration::from_secs(10), served).await.expect("served again");
     }
 
+    #[tokio::test]
+    async fn a_port_without_a_place_leaves_the_other_port_its_own() {
+        let stop = CancellationToken::new();
+        let ((crowded, _serving), (other, _serving_other)) = (port(&stop).await, port(&stop).await);
+        let mut idle = Vec::new();
+        for at in 0..MOST {
+            let from = [127, 0, 1, u8::try_from(at / MOST_OF_ONE).expect("few addresses")];
+            idle.push(connect(from, crowded).await);
+        }
+        let ask = async |port: SocketAddr| {
+            let mut stream = connect([127, 0, 0, 2], port).await;
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+            timeout(FIRST_BYTE / 5, rest(stream)).await.ok()
+        };
+        assert_eq!(ask(crowded).await, None);
+        assert!(ask(other).await.is_some_and(|answer| answer.ends_with("ok")));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_head_that_does_not_come_and_an_answer_that_is_not_read_end_the_connection() {
         let stop = CancellationToken::new();
@@ -215,6 +241,15 @@ mod tests {
         deaf.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
         sleep(LIFE + LAST_REQUEST + Duration::from_secs(1)).await;
         assert!(rest(deaf).await.len() < LARGE, "the connection was given up before all was read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_nothing_is_ended_sooner() {
+        let stop = CancellationToken::new();
+        let (address, _serving) = port(&stop).await;
+        let begun = Instant::now();
+        assert_eq!(rest(connect([127, 0, 0, 1], address).await).await, "");
+        assert!(begun.elapsed() <= FIRST_BYTE + Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

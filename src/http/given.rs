@@ -7,7 +7,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 use ticket_schemas::TicketId;
@@ -79,7 +79,7 @@ async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String,
     }
 }
 
-/// A JSON body.
+/// A body: one JSON object.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -100,6 +100,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 return Err(Problem::new(Kind::SlowBody, format!("the body was not there within {seconds} s")));
             }
         };
+        // To serde an array of a struct's fields is the struct, too.
+        if !bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok() {
+            return Err(Problem::new(Kind::Invalid, "the body is not a JSON object"));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
             Category::Data => Problem::new(Kind::Invalid, format!("the body is not as described: {error}")),
             Category::Io | Category::Syntax | Category::Eof => {

@@ -1,4 +1,4 @@
-//! `/health`, `/ready`, `/metrics`: for probes and Prometheus, open to whoever reaches the port.
+//! `/health`, `/ready`, `/metrics`: for probes and Prometheus, open to whoever reaches a port.
 
 use std::collections::BTreeMap;
 

@@ -12,6 +12,8 @@ use crate::dead_letters::shown;
 
 /// The media type of problems.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+/// What the types of all problems begin with.
+const TYPES: &str = "urn:worker-agents:problem:";
 /// Longest detail, in characters: it may hold somebody else's text.
 const MOST_DETAIL: usize = 1000;
 
@@ -67,7 +69,7 @@ impl Kind {
                 ("forbidden", "The caller may not do this", "have HTTP_API_ALLOW name the caller with this verb")
             }
             Self::NoSuchPath => {
-                ("no-such-path", "There is nothing here", "look at /api/v1/openapi.json for what there is")
+                ("no-such-path", "There is nothing here", "look at /api/v1/openapi.json on HTTP_PORT for what there is")
             }
             Self::UnknownTicket => ("unknown-ticket", "There is no such ticket", "check the ticket id"),
             Self::NotActive => {
@@ -121,13 +123,18 @@ impl Problem {
     pub(super) fn new(kind: Kind, detail: impl AsRef<str>) -> Self {
         let (name, title, next_action) = kind.words();
         Self {
-            kind: format!("urn:worker-agents:problem:{name}"),
+            kind: format!("{TYPES}{name}"),
             title: title.to_owned(),
             status: kind.status().as_u16(),
             detail: shown(detail.as_ref(), MOST_DETAIL),
             next_action: next_action.to_owned(),
             ticket_id: None,
         }
+    }
+
+    /// The kind, as a metric's label has it.
+    pub(super) fn reason(&self) -> String {
+        self.kind.strip_prefix(TYPES).unwrap_or_default().replace('-', "_")
     }
 
     /// The problem of this ticket.

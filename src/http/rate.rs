@@ -37,6 +37,12 @@ impl Buckets {
         Self { rate: f64::from(rate), table: Mutex::default() }
     }
 
+    /// Whether the payer has used up a bucket of its own. One without has not: those who share a bucket shut nobody out.
+    pub(super) fn used_up(&self, payer: &Payer, now: Instant) -> bool {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(payer).is_some_and(|bucket| self.level(bucket, now) < 1.0)
+    }
+
     /// Takes a token; false when there is none.
     pub(super) fn take(&self, payer: Payer, now: Instant) -> bool {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,6 +86,7 @@ mod tests {
         let (buckets, start) = (Buckets::new(5), Instant::now());
         let taken = |name: &str, at: Instant| (0..50).filter(|_| buckets.take(identity(name), at)).count();
         assert_eq!(taken("a", start), 10);
+        assert!(buckets.used_up(&identity("a"), start) && !buckets.used_up(&identity("b"), start));
         assert_eq!(taken("b", start), 10);
         assert_eq!(taken("a", start + Duration::from_millis(1_000)), 5);
         assert_eq!(taken("a", start + Duration::from_millis(1_100)), 0);
@@ -95,6 +102,7 @@ mod tests {
         assert!(served <= MOST + 2, "{served}: beyond the table they share one bucket");
         assert!(buckets.table.lock().expect("table").len() <= MOST + 1);
         assert!(buckets.take(identity("a"), now));
+        assert!(!buckets.used_up(&address(20_000), now), "no place is no fault of its own");
         // Once buckets are full again there is room.
         assert!(buckets.take(address(20_000), now + Duration::from_secs(10)));
         assert!(buckets.table.lock().expect("table").len() < 10);

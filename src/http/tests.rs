@@ -1,6 +1,7 @@
 //! The surface without peers: who gets in, what is refused and how, and the bodies of the contract.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -27,8 +28,8 @@ fn settings(pairs: &[(&str, &str)]) -> Config {
     Config::read(&source).expect("settings")
 }
 
-/// The main port of a worker that has not reached its peers.
-fn port_of(pairs: &[(&str, &str)]) -> Router {
+/// The API of a worker that has not reached its peers.
+fn api_of(pairs: &[(&str, &str)]) -> Api {
     crate::net::install_crypto();
     let config = settings(pairs);
     let surface = Surface {
@@ -36,7 +37,12 @@ fn port_of(pairs: &[(&str, &str)]) -> Router {
         metrics: Arc::new(Metrics::new().expect("metrics")),
         sdk_metrics: Arc::new(SdkMetrics::start().expect("the SDK's metrics")),
     };
-    router(&Api::new(&config, surface))
+    Api::new(&config, surface)
+}
+
+/// Its main port.
+fn port_of(pairs: &[(&str, &str)]) -> Router {
+    router(&api_of(pairs))
 }
 
 async fn ask(port: &Router, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
@@ -179,23 +185,33 @@ async fn inc_106_without_settings_nobody_gets_in_and_probes_are_open() {
     assert_eq!(ask(&open, "GET", "/api/v1/status", &[], "").await.status(), StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tokens_in_a_file_change_without_a_restart_and_a_broken_file_lets_nobody_in() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("tokens");
     std::fs::write(&file, "ops=first-0123456789\n").expect("written");
-    let port = port_of(&[("HTTP_API_TOKEN_FILE", file.to_str().expect("UTF-8")), ("HTTP_API_ALLOW", "ops=status")]);
-    let status = async |token: &str| {
-        let header = format!("Bearer {token}");
-        ask(&port, "GET", "/api/v1/status", &[("authorization", &header)], "").await.status().as_u16()
+    let api = api_of(&[("HTTP_API_TOKEN_FILE", file.to_str().expect("UTF-8")), ("HTTP_API_ALLOW", "ops=status")]);
+    let port = router(&api);
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for header in ["Bearer first-0123456789", "Bearer second-0123456789"] {
+            let answer = ask(&port, "GET", "/api/v1/status", &[("authorization", header)], "").await;
+            statuses.push(answer.status().as_u16());
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        statuses
     };
-    assert_eq!((status("first-0123456789").await, status("second-0123456789").await), (200, 401));
+    assert_eq!(statuses().await, [200, 401]);
     std::fs::write(&file, "ops=first-0123456789\nops=second-0123456789\n").expect("written");
-    assert_eq!((status("first-0123456789").await, status("second-0123456789").await), (200, 200));
+    assert_eq!(statuses().await, [200, 200]);
     std::fs::write(&file, "ops=second-0123456789\n").expect("written");
-    assert_eq!((status("first-0123456789").await, status("second-0123456789").await), (401, 200));
+    assert_eq!(statuses().await, [401, 200]);
     std::fs::remove_file(&file).expect("removed");
-    assert_eq!(status("second-0123456789").await, 503);
+    assert_eq!(statuses().await, [503, 503]);
+    let refused = |reason: &str| api.metrics().http_api_refusals.with_label_values(&[reason]).get();
+    assert_eq!((refused("unauthenticated"), refused("unavailable")), (2, 2));
+    std::fs::write(&file, "ops=second-0123456789\n").expect("written");
+    assert_eq!(statuses().await, [401, 200]);
 }
 
 #[tokio::test]
@@ -239,6 +255,54 @@ async fn what_is_wrong_with_a_request_is_a_problem_that_names_ticket_cause_and_n
             assert_eq!(found.ticket_id.as_deref(), Some("t-1"), "{case}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_no_json_object_is_no_body() {
+    let port = port_of(&[("ENVIRONMENT", "development"), ("HTTP_API_AUTH", "false")]);
+    let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+    for path in ["/api/v1/tickets/t-1/pause", "/api/v1/tasks/t-1/cancel", "/api/v1/tasks"] {
+        for body in
+            [r#"["x"]"#, r#"["task_t","t"]"#, " [\"x\", null, 30]", r#""x""#, "null", "1", "true", deep.as_str()]
+        {
+            let answer = ask(&port, "POST", path, &[("content-type", "application/json")], body).await;
+            assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}");
+            assert_eq!(json_of(answer).await["detail"], "the body is not a JSON object", "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_port_has_the_probes_and_says_no_with_problems_too() {
+    let port = metrics_router(&api_of(&[]));
+    for (method, path, status, kind) in [
+        ("GET", "/health", 200, None),
+        ("GET", "/ready", 503, None),
+        ("GET", "/metrics", 200, None),
+        ("GET", "/", 200, None),
+        ("POST", "/metrics", 405, Some("no-such-method")),
+        ("GET", "/api/v1/status", 404, Some("no-such-path")),
+    ] {
+        let answer = ask(&port, method, path, &[], "").await;
+        assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+        if let Some(kind) = kind {
+            assert_eq!(answer.headers()["content-type"], problem::MEDIA_TYPE, "{method} {path}");
+            assert_eq!(json_of(answer).await["type"], format!("urn:worker-agents:problem:{kind}"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_whose_requests_are_used_up_finds_no_token_by_trying() {
+    let token = ("HTTP_API_TOKEN", "ops=ops-token-0123456789");
+    let port = port_of(&[token, ("HTTP_API_ALLOW", ALLOW), ("HTTP_API_RATE", "1")]);
+    let mut statuses = Vec::new();
+    for token in ["guess-0123456789", "guess-0123456780", "ops-token-0123456789"] {
+        let header = format!("Bearer {token}");
+        let answer = ask(&port, "GET", "/api/v1/status", &[("authorization", &header)], "").await;
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 429]);
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ async fn inc_106_inc_50_a_worker_lets_nobody_in_without_a_token_whatever_headers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_no_worker_takes_is_answered_in_time() {
+async fn an_order_that_no_worker_takes_is_answered_in_time_and_counted_without_its_client() {
     let world = World::new().await;
     let mut worker = world.worker(&OPEN).await;
     let caller = Caller::of(&worker).await;
@@ -227,4 +227,11 @@ async fn an_order_that_no_worker_takes_is_answered_in_time() {
     let (status, told) = caller.ask(Method::GET, &format!("/api/v1/tickets/{}", world.ticket_id("stuck")), None).await;
     assert_eq!((status, &told["state"]), (StatusCode::OK, &json!("parked")), "the server tells what it knows: {told}");
     assert!(told["unanswered"].is_string(), "{told}");
+
+    // A client that does not wait for it: the order is counted all the same.
+    let path = format!("{}/api/v1/tickets/{}/resume", caller.base, world.ticket_id("stuck"));
+    let request = caller.client.post(path).bearer_auth(TOKEN).json(&json!({ "why": "the plan changed" }));
+    let gone = request.timeout(Duration::from_secs(1)).send().await.expect_err("no answer yet");
+    assert!(gone.is_timeout(), "{gone}");
+    elsewhere.reaches(r#"worker_agent_http_api_orders_total{outcome="not_done",verb="resume"}"#, 1.0).await;
 }

@@ -52,6 +52,9 @@ async fn inc_51_both_ports_serve_everything_and_the_metrics_move() {
     let first = names(&get(&format!("http://{http}/metrics")).await.1);
     let second = names(&get(&format!("http://{metrics}/metrics")).await.1);
     assert_eq!(first, second);
+    for probe in ["health", "ready"] {
+        assert_eq!(get(&format!("http://{metrics}/{probe}")).await.0, 200, "{probe}");
+    }
     assert!(first.iter().any(|name| name.starts_with("temporal_")), "the SDK's own are missing: {first:?}");
 }
 
