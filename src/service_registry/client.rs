@@ -63,7 +63,7 @@ pub struct ServiceRegistryClient {
 
 #[derive(Debug)]
 struct Connection {
-    grpc: Grpc<Channel>,
+    channel: Grpc<Channel>,
     /// When the files that it was made of were last written.
     written: Vec<Option<SystemTime>>,
 }
@@ -229,11 +229,11 @@ impl ServiceRegistryClient {
         if let Some(connection) = &*connection
             && connection.written == written
         {
-            return Ok(connection.grpc.clone());
+            return Ok(connection.channel.clone());
         }
-        let grpc = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
-        *connection = Some(Connection { grpc: grpc.clone(), written });
-        Ok(grpc)
+        let channel = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
+        *connection = Some(Connection { channel: channel.clone(), written });
+        Ok(channel)
     }
 
     fn endpoint(&self) -> Result<Endpoint, String> {
