@@ -45,7 +45,12 @@ impl HttpConfig {
                 "address of both ports; added by this product",
             ),
             port: reader.parsed("HTTP_PORT", 8080, "a port number", "health, readiness, metrics and the API"),
-            metrics_port: reader.parsed("PROMETHEUS_PORT", 9090, "a port number", "health, readiness and metrics again"),
+            metrics_port: reader.parsed(
+                "PROMETHEUS_PORT",
+                9090,
+                "a port number",
+                "health, readiness and metrics again",
+            ),
             log_level: log_level(reader),
             log_format: reader
                 .one_of(
