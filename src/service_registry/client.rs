@@ -63,7 +63,7 @@ pub struct ServiceRegistryClient {
 
 #[derive(Debug)]
 struct Connection {
-    channel: Grpc<Channel>,
+    client: Grpc<Channel>,
     /// When the files that it was made of were last written.
     written: Vec<Option<SystemTime>>,
 }
@@ -229,11 +229,11 @@ impl ServiceRegistryClient {
         if let Some(connection) = &*connection
             && connection.written == written
         {
-            return Ok(connection.channel.clone());
+            return Ok(connection.client.clone());
         }
-        let channel = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
-        *connection = Some(Connection { channel: channel.clone(), written });
-        Ok(channel)
+        let client = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
+        *connection = Some(Connection { client: client.clone(), written });
+        Ok(client)
     }
 
     fn endpoint(&self) -> Result<Endpoint, String> {

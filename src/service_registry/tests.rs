@@ -232,10 +232,10 @@ async fn mutual_tls_takes_the_right_authorities_on_both_sides_and_reads_its_file
     ];
     let (client, _) = client_of(port, &settings);
     client.register(introduction()).await.expect_err("a stranger's certificate");
-    // After a call that got no answer what the files hold is used.
+    // The call after one that got no answer uses what the files hold by then.
     ours.issue().write(&certificate, &key);
     client.register(introduction()).await.expect("registered");
-    // So does one that still works. Times of files go in steps of some milliseconds.
+    // And so does any call once they were written. Times of files go in steps of some milliseconds.
     tokio::time::sleep(Duration::from_millis(50)).await;
     other.issue().write(&certificate, &key);
     client.register(introduction()).await.expect_err("a stranger's certificate");
