@@ -10,10 +10,11 @@ async fn an_urgent_ticket_overtakes_a_full_queue() {
     worker.wait_ready().await;
     // The slot is taken until the queue has been seen full, however slow the machine is.
     let folder = tempfile::tempdir().expect("folder");
-    let gate = folder.path().join("gate");
-    let mut first = world.ticket("first", &until(&gate));
+    let (begun, gate) = (folder.path().join("begun"), folder.path().join("gate"));
+    let mut first = world.ticket("first", &format!("touch {}; {}", begun.display(), until(&gate)));
     first["sla"]["timeout_ms"] = 300_000.into();
     world.publish(&first).await;
+    eventually("the first one has the slot", || begun.exists().then_some(())).await;
     let low: Vec<_> = (0..WAITING)
         .map(|n| {
             let mut ticket = world.ticket(&format!("low{n}"), "sleep 0.1");
