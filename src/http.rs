@@ -20,10 +20,11 @@ mod tokens;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri, header};
+use axum::http::{Method, Uri};
+use axum::response::IntoResponse as _;
 use axum::routing::get;
+use axum::{Json, Router};
 use tokio::net::TcpListener;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -59,9 +60,8 @@ pub struct Surface {
 /// The main port.
 pub fn router(api: &Api) -> Router {
     let (router, document) = operations(api).split_for_parts();
-    // The document is made of constants.
-    let document = Arc::<str>::from(document.to_json().unwrap_or_default());
-    let described = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
+    let document = Arc::new(document);
+    let described = move || async move { Json(&*document).into_response() };
     router
         .route(DOCUMENT, get(described))
         .fallback(no_such_path)
