@@ -61,6 +61,10 @@ bench: setup ## Measures the throughput, release profile.
 test-kafka: setup ## Runs the tests on a real Kafka and Schema Registry; FULL=1: more of everything.
 	@scripts/test-kafka || [ $$? -eq 77 ]
 
+.PHONY: test-vault
+test-vault: setup ## Runs the tests on a real OpenBao, which hands out the credentials of a real Kafka.
+	@VAULT=1 scripts/test-kafka || [ $$? -eq 77 ]
+
 .PHONY: test-api
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
 	@WORKER_AGENTS=$(worker) scripts/test-api || [ $$? -eq 77 ]

@@ -179,16 +179,15 @@ impl Clients {
         &self.0.faults
     }
 
-    /// Whether anything that clients log in with is in a file.
-    fn uses_files(&self) -> bool {
+    /// Whether anything that clients log in with may change.
+    fn may_change(&self) -> bool {
         let security = &self.0.config.security;
         let sasl = match &security.sasl {
-            Some(Sasl::Password { username, password, .. }) => {
-                [username, password].into_iter().any(|source| matches!(source, SecretSource::File(_)))
-            }
+            Some(Sasl::Password { username, password, .. }) => username.changes() || password.changes(),
             _ => false,
         };
-        sasl || security.encrypts() && (security.ca.is_some() || security.certificate.is_some())
+        let key_password = security.key_password.as_ref().is_some_and(SecretSource::changes);
+        sasl || security.encrypts() && (security.ca.is_some() || security.certificate.is_some() || key_password)
     }
 
     fn read_login(&self) -> Result<Login, String> {

@@ -31,4 +31,5 @@ pub mod temporal;
 #[cfg(test)]
 mod test_authority;
 pub mod ticket_service;
+pub mod vault;
 pub mod worker;

@@ -2,6 +2,8 @@
 //! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
 //! (INC-92).
 
+mod vault;
+
 use std::sync::Arc;
 
 use prometheus::{
@@ -10,6 +12,7 @@ use prometheus::{
 };
 
 use crate::service_registry::Executions;
+pub use vault::VaultMetrics;
 
 const TASK_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const PAUSE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -136,6 +139,8 @@ pub struct Metrics {
     pub ticket_status_lost: IntCounterVec,
     /// Failed tries of reports that are owed for too long, by to whom.
     pub report_stuck: IntCounterVec,
+    /// Those of the Vault client.
+    pub vault: VaultMetrics,
     /// Rejections of guard-agents, by what became of them.
     pub rejections: IntCounterVec,
     /// Requests to the HTTP API that were turned away, by reason: `unauthenticated`, `forbidden`, `too_many_requests`.
@@ -438,6 +443,7 @@ impl Metrics {
                 "orders to tickets over the HTTP API",
                 &["verb", "outcome"],
             )?,
+            vault: VaultMetrics::new(&r)?,
             startup_check_failures: gauges(
                 &r,
                 "worker_agent_startup_check_failures",

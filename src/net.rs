@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use reqwest::{Certificate, Client, ClientBuilder};
+use reqwest::{Certificate, Client, ClientBuilder, Response};
 
 /// A client whose calls end after `timeout`. TLS is rustls with ring, the product's one provider beside librdkafka's.
 ///
@@ -60,6 +60,32 @@ fn builder(timeout: Duration) -> ClientBuilder {
         // and the environment is read in one place only.
         .no_proxy()
         .user_agent(concat!("worker-agents/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The body of an answer.
+///
+/// # Errors
+/// See [`BodyError`].
+pub async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > most {
+            return Err(BodyError::TooLarge(most));
+        }
+    }
+    Ok(body)
+}
+
+/// Why there is no body.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection ended before it did.
+    #[error("{}", describe(.0))]
+    Lost(#[from] reqwest::Error),
+    /// It has more bytes than the caller takes.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
 }
 
 /// Installs ring as the process's TLS provider, once.

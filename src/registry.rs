@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use answer::RegistryError;
 
-use crate::config::{KafkaConfig, RegistryAccess, RegistryLogin};
+use crate::config::{KafkaConfig, RegistryAccess, RegistryLogin, SecretSource};
 use answer::read;
 
 /// How long one call may take.
@@ -135,7 +135,7 @@ impl RegistryClient {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn greet(&self) -> Result<Option<SystemTime>, RegistryError> {
-        let response = self.0.ask(self.0.request(Method::GET, "/subjects")).await;
+        let response = self.0.ask(self.0.request(Method::GET, "/subjects")?).await;
         let date = response.as_ref().ok().and_then(|response| response.headers().get("date"));
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         read::<Vec<String>>(response)
@@ -158,11 +158,11 @@ impl RegistryClient {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn accepts(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
-        let ask = async |path: String| self.0.ask(self.0.schema_request(&path, schema)).await;
-        if read::<IdAnswer>(ask(format!("/subjects/{subject}")).await).await?.is_some() {
+        let ask = async |path: String| Ok(self.0.ask(self.0.schema_request(&path, schema)?).await);
+        if read::<IdAnswer>(ask(format!("/subjects/{subject}")).await?).await?.is_some() {
             return Ok(true);
         }
-        let response = ask(format!("/compatibility/subjects/{subject}/versions/latest")).await;
+        let response = ask(format!("/compatibility/subjects/{subject}/versions/latest")).await?;
         // A subject that does not exist takes any schema.
         Ok(read::<CompatibilityAnswer>(response).await?.is_none_or(|answer| answer.is_compatible))
     }
@@ -212,20 +212,24 @@ impl RegistryClient {
 }
 
 impl Inner {
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, RegistryError> {
         let request = self.http.request(method, format!("{}{path}", self.base));
-        match &self.login {
+        // Read for each request: it may have changed.
+        let secret = |source: &SecretSource| source.read().map_err(RegistryError::Unavailable);
+        Ok(match &self.login {
             RegistryLogin::None => request,
-            RegistryLogin::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
-            RegistryLogin::Bearer(token) => request.bearer_auth(token.expose()),
-        }
+            RegistryLogin::Basic { username, password } => {
+                request.basic_auth(username, Some(secret(password)?.expose()))
+            }
+            RegistryLogin::Bearer(token) => request.bearer_auth(secret(token)?.expose()),
+        })
     }
 
     /// A request that carries a schema.
-    fn schema_request(&self, path: &str, schema: &str) -> RequestBuilder {
-        self.request(Method::POST, path)
-            .header("content-type", "application/vnd.schemaregistry.v1+json")
-            .json(&serde_json::json!({ "schema": schema }))
+    fn schema_request(&self, path: &str, schema: &str) -> Result<RequestBuilder, RegistryError> {
+        let request = self.request(Method::POST, path)?;
+        let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
+        Ok(request.json(&serde_json::json!({ "schema": schema })))
     }
 
     async fn ask(&self, request: RequestBuilder) -> reqwest::Result<reqwest::Response> {
@@ -233,7 +237,7 @@ impl Inner {
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<Option<T>, RegistryError> {
-        read(self.ask(self.request(Method::GET, path)).await).await
+        read(self.ask(self.request(Method::GET, path)?).await).await
     }
 
     async fn ask_for_schema(&self, id: u32) -> Found {
@@ -247,7 +251,7 @@ impl Inner {
     }
 
     async fn ask_for_id(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let request = self.schema_request(&format!("/subjects/{subject}/versions"), schema);
+        let request = self.schema_request(&format!("/subjects/{subject}/versions"), schema)?;
         let answer: IdAnswer = read(border("registry.register", request.send()).await).await?.ok_or_else(|| {
             RegistryError::Unavailable(format!("subject {subject} is not served; check KAFKA_SCHEMA_REGISTRY_URL"))
         })?;

@@ -24,7 +24,7 @@ use ticket_workflows::{SearchAttribute, TicketWaiters, TicketWorkflow, search_at
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
-use crate::config::Config;
+use crate::config::{Config, SecretSource};
 use crate::health::Health;
 use crate::sdk_metrics::SdkMetrics;
 
@@ -32,6 +32,8 @@ pub use versions::{Ramp, Routing, named, pinned_to, version_status};
 
 /// How long connecting may take before it counts as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at an API key that may change.
+const API_KEY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a set-up call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between a worker's failure and its next start.
@@ -60,6 +62,9 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
         .map_err(|error| {
             anyhow::anyhow!("the Temporal profile cannot be read: {error}; check TEMPORAL_* and temporal.toml")
         })?;
+    if let Some(key) = &config.temporal.api_key {
+        connection.api_key = Some(key.read().map_err(anyhow::Error::msg)?.expose().to_owned());
+    }
     if let Some(address) = &config.temporal.address {
         connection.target = target(address, connection.tls_options.is_some() || connection.api_key.is_some())?;
     }
@@ -77,6 +82,22 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
         anyhow::anyhow!("no Temporal server answered at {address} ({error}); check TEMPORAL_ADDRESS and the network")
     })?;
     Ok(Client::new(connection, client)?)
+}
+
+/// Gives the connection each new API key, until stopped. Calls take it from their next one on.
+pub async fn follow_api_key(key: Option<SecretSource>, client: Client, stop: CancellationToken) {
+    let Some(key) = key.filter(SecretSource::changes) else { return };
+    let mut known = key.read().ok();
+    let mut ticks = tokio::time::interval(API_KEY_INTERVAL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        // What cannot be read now leaves the last one in force.
+        let Ok(read) = key.read() else { continue };
+        if known.as_ref() != Some(&read) {
+            client.connection().set_api_key(Some(read.expose().to_owned()));
+            tracing::info!(setting = key.setting(), "temporal_api_key_renewed");
+            known = Some(read);
+        }
+    }
 }
 
 /// The address as the client wants it.

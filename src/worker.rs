@@ -34,6 +34,7 @@ use crate::service_registry::{Registrar, ServiceRegistryClient};
 use crate::startup::{Checks, Watch};
 use crate::temporal;
 use crate::ticket_service::TicketServiceClient;
+use crate::vault::Vault;
 
 /// The liveness entry of the bridge.
 const BRIDGE_LOOP: &str = "bridge";
@@ -113,6 +114,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let serving = tokio::spawn(http::serve(listener, http::router(&api), surface_stop.clone()));
     let serving_metrics = tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), surface_stop.clone()));
 
+    let vault = vault(&config, &metrics, &health).await?;
     health.expect(SETUP_CHECK);
     health.expect(temporal::WORKER_LOOP);
     Checks::demand_topics(&config).await?;
@@ -167,6 +169,14 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             let following = tokio::spawn(producer.clone().follow_credentials(credentials_stop.clone()));
             let watching =
                 tokio::spawn(kafka::Watch::new(kafka).run(Arc::clone(&parts.metrics), credentials_stop.clone()));
+            let keying = tokio::spawn(temporal::follow_api_key(
+                config.temporal.api_key.clone(),
+                client.clone(),
+                credentials_stop.clone(),
+            ));
+            // Whoever still works may need a secret: it ends last.
+            let vault_stop = CancellationToken::new();
+            let keeping = tokio::spawn(kept(vault, vault_stop.clone()));
             // Consumption ends first; the worker goes on meanwhile, so that what was taken can finish.
             let worker_stop = CancellationToken::new();
             // Also when the bridge ends by itself.
@@ -216,12 +226,13 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             };
             let (bridged, worked, (), (), ()) = tokio::join!(bridge, worker, alerts, checking, registering);
             credentials_stop.cancel();
-            for ended in [watching.await, following.await] {
+            flush(&producer);
+            vault_stop.cancel();
+            for ended in [watching.await, following.await, keying.await, keeping.await] {
                 if let Err(error) = ended {
                     tracing::error!(%error, "watching credentials broke");
                 }
             }
-            flush(&producer);
             surface_stop.cancel();
             serving.await?;
             serving_metrics.await?;
@@ -230,6 +241,20 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         }
     };
     Ok(RunningWorker { http, metrics: metrics_address, health, stop, drain, main: Box::pin(main) })
+}
+
+/// The client of Vault, once it has given the secrets that settings name, or `VAULT_FAIL_OPEN` lets the worker start without.
+async fn vault(config: &Config, metrics: &Arc<Metrics>, health: &Health) -> anyhow::Result<Option<Vault>> {
+    let Some(settings) = &config.vault else { return Ok(None) };
+    let mut vault = Vault::new(settings.clone(), Arc::clone(metrics), health.clone())?;
+    vault.begin().await?;
+    Ok(Some(vault))
+}
+
+async fn kept(vault: Option<Vault>, stop: CancellationToken) {
+    if let Some(vault) = vault {
+        vault.run(stop).await;
+    }
 }
 
 /// The supervisor of local processes: this very binary, also when its file has been replaced or removed meanwhile.

@@ -30,6 +30,7 @@ const CROSSINGS: &[&str] = &[
     "grpc.*(",
     // HTTP.
     ".send()",
+    "net::body(",
     ".chunk()",
     ".bytes().await",
     ".text().await",
@@ -60,6 +61,8 @@ const EXEMPT: &[(&str, &str)] = &[
     ("src/kafka/producer.rs", "marked where it is called"),
     ("src/temporal.rs", "checks before the first record is taken, within worker.setup; the SDK's own calls are its"),
     ("src/temporal/versions.rs", "asks for checks, which hold nothing that a crash could lose"),
+    ("src/net.rs", "marked where it is called"),
+    ("src/vault", "asks for secrets, which nothing rests on but the next look"),
     ("src/sdk_metrics.rs", "a scrape of this very process"),
     ("activities/src/supervisor.rs", "the supervisor's end, in a process of its own"),
 ];

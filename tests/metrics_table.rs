@@ -17,6 +17,7 @@ const STAGE: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0,
 const DEADLINE: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0];
 const AGENTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 const DISCOVERY: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const PYTHON: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
@@ -75,6 +76,12 @@ const TABLE: &[Row] = &[
     ("worker_agent_http_api_refusals_total", MetricType::COUNTER, &["reason"], &[]),
     ("worker_agent_http_api_orders_total", MetricType::COUNTER, &["outcome", "verb"], &[]),
     ("worker_agent_startup_check_failures", MetricType::GAUGE, &["check", "state"], &[]),
+    ("vault_requests_total", MetricType::COUNTER, &["operation", "status"], &[]),
+    ("vault_request_duration_seconds", MetricType::HISTOGRAM, &["operation"], PYTHON),
+    ("vault_token_renewals_total", MetricType::COUNTER, &["status"], &[]),
+    ("vault_token_ttl_seconds", MetricType::GAUGE, &[], &[]),
+    ("worker_vault_credentials_fetched_total", MetricType::COUNTER, &["credential_type", "status"], &[]),
+    ("worker_vault_renewal_task_runs_total", MetricType::COUNTER, &["status"], &[]),
     ("worker_agent_setup_faults_total", MetricType::COUNTER, &["fault"], &[]),
 ];
 
@@ -105,6 +112,8 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.rejections,
         &metrics.http_api_refusals,
         &metrics.setup_faults,
+        &metrics.vault.token_renewals,
+        &metrics.vault.looks,
     ] {
         one.with_label_values(&["x"]).inc();
     }
@@ -113,6 +122,9 @@ fn touched() -> Vec<MetricFamily> {
     metrics.ticket_api_calls.with_label_values(&["x", "y"]).inc();
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();
     metrics.dlq_alerts_sent.with_label_values(&["x", "y"]).inc();
+    metrics.vault.requests.with_label_values(&["x", "y"]).inc();
+    metrics.vault.request_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.vault.secrets_read.with_label_values(&["x", "y"]).inc();
     metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);
     metrics.startup_check_failures.with_label_values(&["x", "y"]).set(1);
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
 use crate::startup::{Check, Checks, Finding, State};
+use crate::vault;
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {
@@ -25,6 +26,10 @@ pub(super) struct DoctorArgs {
 
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = settings()?;
+    if let Some(settings) = &config.vault {
+        // Its check says what came of it.
+        let _ = vault::load(settings).await;
+    }
     let mut findings = settings_findings(&config);
     let registry = RegistryClient::of(&config.kafka)?.map(Arc::new);
     let agents = ServiceRegistryClient::of(&config.service_registry, Arc::new(Metrics::new()?)).map(Arc::new);

@@ -8,7 +8,7 @@ use serde_json::json;
 use ticket_schemas::TicketId;
 use ticket_workflows::workflow_id;
 
-use super::{UsageError, settings};
+use super::{UsageError, settings_and_secrets};
 use crate::config::LogFormat;
 use crate::explain::{explain, unknown};
 use crate::{logging, temporal};
@@ -29,7 +29,7 @@ pub(super) struct ExplainArgs {
 pub(super) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let ticket_id = TicketId::parse(&args.ticket_id).map_err(|error| UsageError(error.to_string()))?;
     let ticket_id = ticket_id.as_str();
-    let config = settings()?;
+    let config = settings_and_secrets().await?;
     logging::install("warn", LogFormat::Text)?;
     let client = temporal::connect(&config).await?;
     let Some(account) = explain(&client, &config.temporal, ticket_id, PATIENCE).await.map_err(unanswered)? else {

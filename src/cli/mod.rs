@@ -150,6 +150,18 @@ pub fn settings() -> anyhow::Result<Config> {
     Ok(Config::read(&source)?)
 }
 
+/// The same for a command that calls peers: with what Vault keeps for it, if settings say that Vault does.
+///
+/// # Errors
+/// As [`settings`], and when Vault gives nothing.
+pub async fn settings_and_secrets() -> anyhow::Result<Config> {
+    let config = settings()?;
+    if let Some(vault) = config.vault.as_ref().filter(|vault| !vault.held.paths().is_empty()) {
+        crate::vault::load(vault).await?;
+    }
+    Ok(config)
+}
+
 /// Resolves on Ctrl-C or SIGTERM.
 pub async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};

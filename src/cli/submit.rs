@@ -14,7 +14,8 @@ use ticket_activities::now_ms;
 use ticket_schemas::{DlqRecord, ExecutionStatus, Ticket, TicketStatus};
 
 use super::{
-    Encoding, Followed, ResultFollower, TicketPublisher, TopicFollower, UsageError, complete, parse_tickets, settings,
+    Encoding, Followed, ResultFollower, TicketPublisher, TopicFollower, UsageError, complete, parse_tickets,
+    settings_and_secrets,
 };
 use crate::config::{KafkaConfig, LogFormat, TemporalConfig};
 use crate::logging;
@@ -39,7 +40,7 @@ pub(super) struct SubmitArgs {
 }
 
 pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let config = settings()?;
+    let config = settings_and_secrets().await?;
     logging::install("warn", LogFormat::Text)?;
     let tickets = read_tickets(&args.files)?;
     // Made before anything is published, so that no answer is missed.

@@ -8,7 +8,7 @@ use ticket_activities::now_ms;
 use ticket_schemas::TicketId;
 use ticket_workflows::{Order, Verb};
 
-use super::{UsageError, settings, who};
+use super::{UsageError, settings_and_secrets, who};
 use crate::config::LogFormat;
 use crate::dead_letters::{parse_instant, shown};
 use crate::orders::{Answer, send};
@@ -148,7 +148,7 @@ pub(super) async fn run(args: TicketArgs) -> anyhow::Result<ExitCode> {
     {
         return Err(UsageError("--to is a time that has passed already".to_owned()).into());
     }
-    let config = settings()?;
+    let config = settings_and_secrets().await?;
     logging::install("warn", LogFormat::Text)?;
     let name = verb.as_str();
     let order = Order { verb, by: common.by.unwrap_or_else(who), why: common.why }.cleaned();

@@ -1,7 +1,7 @@
 //! Who may call the HTTP API, what each may do, and how often.
 
-use super::kafka_security::{SecretSource, Shown, secret_or_file};
-use super::reader::{Reader, Secret};
+use super::reader::Reader;
+use super::secrets::{Secret, SecretSource, Shown, secret_names};
 use crate::http::{AllowList, Permission};
 
 /// The value of `ENVIRONMENT` in which authentication may be off.
@@ -16,7 +16,7 @@ const MOST_IDENTITY: usize = 200;
 pub struct HttpApiConfig {
     /// `HTTP_API_AUTH`: whether callers must prove who they are.
     pub authenticated: bool,
-    /// `HTTP_API_TOKEN` or `HTTP_API_TOKEN_FILE`; `None`: nobody has a token.
+    /// `HTTP_API_TOKEN`, its file, or Vault; `None`: nobody has a token.
     pub tokens: Option<ApiTokens>,
     /// `HTTP_API_ALLOW`: what each identity may do. Whoever is not in it may do nothing.
     pub allow: AllowList,
@@ -29,10 +29,10 @@ pub struct HttpApiConfig {
 pub struct ApiTokens(SecretSource);
 
 impl ApiTokens {
-    /// Identity and token, as they are now: a file may have changed.
+    /// Identity and token, as they are now: a file may have changed, and what Vault has.
     ///
     /// # Errors
-    /// When the file cannot be read, or an entry is none. The sentence never holds what may be a token.
+    /// When the file cannot be read, Vault has given nothing, or an entry is none. The sentence never holds what may be a token.
     pub fn read(&self) -> Result<Vec<(String, Secret)>, String> {
         let text = self.0.read()?;
         let entries = text.expose().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
@@ -65,9 +65,7 @@ fn identity(text: &str) -> Result<String, String> {
 }
 
 impl HttpApiConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let environment =
-            reader.text("ENVIRONMENT", "production", "where this worker runs: production, staging, development");
+    pub(super) fn read(reader: &mut Reader<'_>, environment: &str) -> Self {
         let authenticated = reader.boolean(
             "HTTP_API_AUTH",
             true,
@@ -102,16 +100,20 @@ impl HttpApiConfig {
 }
 
 fn tokens(reader: &mut Reader<'_>) -> Option<ApiTokens> {
-    let source = secret_or_file(
-        reader,
-        ("HTTP_API_TOKEN", "bearer tokens of the HTTP API's callers, identity=token each; added by this product"),
-        ("HTTP_API_TOKEN_FILE", "file with these tokens, whose changes count within a second; added by this product"),
+    let source = reader.secret(
+        &secret_names!(
+            "HTTP_API_TOKEN",
+            "bearer tokens of the HTTP API's callers",
+            ", identity=token each; added by this product"
+        ),
         Shown::Hidden,
     )?;
-    let setting = if matches!(source, SecretSource::File(_)) { "HTTP_API_TOKEN_FILE" } else { "HTTP_API_TOKEN" };
     let tokens = ApiTokens(source);
-    if let Err(error) = tokens.read() {
-        reader.error(format!("{setting}: {error}"));
+    // What is not there yet is asked for again and again; what is there must be tokens.
+    if tokens.0.read().is_ok()
+        && let Err(error) = tokens.read()
+    {
+        reader.error(format!("{}: {error}", tokens.0.setting()));
     }
     Some(tokens)
 }

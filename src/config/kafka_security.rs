@@ -2,47 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::reader::{Reader, Secret};
+use super::reader::Reader;
+use super::secrets::{SecretSource, Shown, secret_names};
 
 /// The SASL mechanisms of this build. Kerberos (GSSAPI) needs a system library and is not built in.
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
-/// A secret that a setting holds, or a file whose content is it. A file may change while the worker runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// The setting's own text.
-    Value(Secret),
-    /// The file's content, without line ends at its end.
-    File(PathBuf),
-}
-
-impl SecretSource {
-    /// The secret as it is now.
-    ///
-    /// # Errors
-    /// When the file cannot be read or holds nothing. The sentence names the file, never its content.
-    pub fn read(&self) -> Result<Secret, String> {
-        match self {
-            Self::Value(secret) => Ok(secret.clone()),
-            Self::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-                let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Secret::new(text)) }
-            }
-        }
-    }
-}
-
 /// How a client says who it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Sasl {
     /// PLAIN and SCRAM.
     Password {
         /// `KAFKA_SASL_MECHANISM`.
         mechanism: &'static str,
-        /// `KAFKA_SASL_USERNAME` or `KAFKA_SASL_USERNAME_FILE`.
+        /// `KAFKA_SASL_USERNAME`, its file, or Vault.
         username: SecretSource,
-        /// `KAFKA_SASL_PASSWORD` or `KAFKA_SASL_PASSWORD_FILE`.
+        /// `KAFKA_SASL_PASSWORD`, its file, or Vault.
         password: SecretSource,
     },
     /// OAUTHBEARER.
@@ -50,7 +25,7 @@ pub enum Sasl {
 }
 
 /// Where tokens for OAUTHBEARER come from, each time one is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TokenSource {
     /// `KAFKA_SASL_OAUTHBEARER_TOKEN_FILE`: a JWT that something else keeps fresh.
     File(PathBuf),
@@ -59,13 +34,13 @@ pub enum TokenSource {
 }
 
 /// A token endpoint and who asks it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct TokenEndpoint {
     /// `KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL`.
     pub url: String,
     /// `KAFKA_SASL_OAUTHBEARER_CLIENT_ID`.
     pub client_id: String,
-    /// `KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET` or its file.
+    /// `KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET`, its file, or Vault.
     pub client_secret: SecretSource,
     /// `KAFKA_SASL_OAUTHBEARER_SCOPE`.
     pub scope: Option<String>,
@@ -86,8 +61,8 @@ pub struct KafkaSecurity {
     pub certificate: Option<String>,
     /// `KAFKA_SSL_KEY_LOCATION`.
     pub key: Option<String>,
-    /// `KAFKA_SSL_KEY_PASSWORD`.
-    pub key_password: Option<Secret>,
+    /// `KAFKA_SSL_KEY_PASSWORD`, its file, or Vault.
+    pub key_password: Option<SecretSource>,
 }
 
 impl KafkaSecurity {
@@ -109,8 +84,10 @@ impl KafkaSecurity {
         let ca = file(reader, "KAFKA_SSL_CA_LOCATION", "CA file");
         let certificate = file(reader, "KAFKA_SSL_CERTIFICATE_LOCATION", "client certificate file");
         let key = file(reader, "KAFKA_SSL_KEY_LOCATION", "client key file");
-        let key_password =
-            reader.secret("KAFKA_SSL_KEY_PASSWORD", "password of the client key file; added by this product");
+        let key_password = reader.secret(
+            &secret_names!("KAFKA_SSL_KEY_PASSWORD", "password of the client key file", "; added by this product"),
+            Shown::Hidden,
+        );
         if certificate.is_some() != key.is_some() {
             reader.error(
                 "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION belong together; set both or none"
@@ -139,17 +116,18 @@ impl KafkaSecurity {
 fn sasl(reader: &mut Reader<'_>, protocol: &str) -> Option<Sasl> {
     let wanted =
         reader.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER");
-    let username = secret_or_file(
-        reader,
-        ("KAFKA_SASL_USERNAME", "SASL user"),
-        ("KAFKA_SASL_USERNAME_FILE", "file with the SASL user, read again when it changes; added by this product"),
+    let by_password = protocol.starts_with("sasl") && !wanted.eq_ignore_ascii_case("OAUTHBEARER");
+    // Where the platform keeps them.
+    let in_vault = |place| if by_password { place } else { "" };
+    let username = reader.secret_or(
+        &secret_names!("KAFKA_SASL_USERNAME", "SASL user"),
         Shown::Plainly,
+        in_vault("worker/kafka#username"),
     );
-    let password = secret_or_file(
-        reader,
-        ("KAFKA_SASL_PASSWORD", "SASL password"),
-        ("KAFKA_SASL_PASSWORD_FILE", "file with the SASL password, read again when it changes; added by this product"),
+    let password = reader.secret_or(
+        &secret_names!("KAFKA_SASL_PASSWORD", "SASL password"),
         Shown::Hidden,
+        in_vault("worker/kafka#password"),
     );
     let token = token_source(reader);
     if !protocol.starts_with("sasl") {
@@ -189,7 +167,9 @@ fn sasl(reader: &mut Reader<'_>, protocol: &str) -> Option<Sasl> {
     }
     for (name, missing) in [("KAFKA_SASL_USERNAME", username.is_none()), ("KAFKA_SASL_PASSWORD", password.is_none())] {
         if missing {
-            reader.error(format!("KAFKA_SECURITY_PROTOCOL asks for SASL with {mechanism}; set {name} or {name}_FILE"));
+            reader.error(format!(
+                "KAFKA_SECURITY_PROTOCOL asks for SASL with {mechanism}; set {name}, {name}_FILE or {name}_VAULT"
+            ));
         }
     }
     Some(Sasl::Password { mechanism, username: username?, password: password? })
@@ -206,12 +186,11 @@ fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
     let url = reader.url(URL, "token endpoint for OAUTHBEARER, asked with client credentials; added by this product");
     let client_id =
         reader.optional("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", "client id at the endpoint; added by this product");
-    let client_secret = secret_or_file(
-        reader,
-        ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", "client secret at the endpoint; added by this product"),
-        (
-            "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE",
-            "file with the client secret, read again for every token; added by this product",
+    let client_secret = reader.secret(
+        &secret_names!(
+            "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET",
+            "client secret at the endpoint",
+            "; added by this product"
         ),
         Shown::Hidden,
     );
@@ -237,42 +216,6 @@ fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
             None
         }
         (None, None, ..) => None,
-    }
-}
-
-/// Whether `worker-agents config` shows a value.
-#[derive(Clone, Copy)]
-pub(super) enum Shown {
-    Plainly,
-    Hidden,
-}
-
-/// A secret in a setting, or in a file that another setting names; both are an error.
-pub(super) fn secret_or_file(
-    reader: &mut Reader<'_>,
-    (name, help): (&'static str, &'static str),
-    (file_name, file_help): (&'static str, &'static str),
-    shown: Shown,
-) -> Option<SecretSource> {
-    let value = match shown {
-        Shown::Plainly => reader.optional(name, help).map(Secret::new),
-        Shown::Hidden => reader.secret(name, help),
-    };
-    let path = reader.optional(file_name, file_help);
-    match (value, path) {
-        (Some(_), Some(_)) => {
-            reader.error(format!("{name} and {file_name} are both set; keep one of them"));
-            None
-        }
-        (Some(value), None) => Some(SecretSource::Value(value)),
-        (None, Some(path)) => {
-            let source = SecretSource::File(PathBuf::from(path));
-            if let Err(error) = source.read() {
-                reader.error(format!("{file_name}: {error}"));
-            }
-            Some(source)
-        }
-        (None, None) => None,
     }
 }
 

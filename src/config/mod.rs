@@ -13,10 +13,12 @@ mod known;
 mod local;
 mod reader;
 mod schema_registry;
+mod secrets;
 mod service_registry;
 mod source;
 mod temporal;
 mod ticket_service;
+mod vault;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
@@ -24,14 +26,16 @@ pub use http::{HttpConfig, LogFormat};
 pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
-pub use kafka_security::{KafkaSecurity, Sasl, SecretSource, TokenEndpoint, TokenSource};
+pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
 pub use local::LocalRuntimeConfig;
-pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
+pub use reader::{ConfigErrors, Setting};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
+pub use secrets::{REDACTED, Secret, SecretSource};
 pub use service_registry::{MtlsFiles, PodFacts, ServiceRegistryConfig};
 pub use source::{MapSource, Origin, Source};
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
+pub use vault::{VaultConfig, VaultLogin, VaultPath};
 
 use reader::Reader;
 
@@ -58,6 +62,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Callers of the HTTP API.
     pub http_api: HttpApiConfig,
+    /// Vault; `None`: secrets do not come from it.
+    pub vault: Option<VaultConfig>,
     /// Every setting as it is in force, for `worker-agents config`.
     pub settings: Vec<Setting>,
     /// What is odd but not wrong.
@@ -71,7 +77,11 @@ impl Config {
     /// Every wrong setting, at once.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(source);
+        let environment =
+            reader.text("ENVIRONMENT", "production", "where this worker runs: production, staging, development");
         let identity = IdentityConfig::read(&mut reader);
+        // Before every secret.
+        let vault = VaultConfig::read(&mut reader, &environment);
         let kafka = KafkaConfig::read(&mut reader);
         let dead_letters = DeadLetterConfig::read(&mut reader, &kafka);
         let mut bridge = BridgeConfig::read(&mut reader);
@@ -81,7 +91,7 @@ impl Config {
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
-        let http_api = HttpApiConfig::read(&mut reader);
+        let http_api = HttpApiConfig::read(&mut reader, &environment);
         let (settings, warnings) = reader.finish()?;
         Ok(Self {
             identity,
@@ -94,6 +104,7 @@ impl Config {
             local,
             http,
             http_api,
+            vault,
             settings,
             warnings,
         })

@@ -6,7 +6,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::secrets::{REDACTED, Secret};
 use super::source::{Origin, Source};
+use crate::vault::Held;
 
 /// One setting as it is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,42 +41,19 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The text shown in the place of a secret.
-pub const REDACTED: &str = "(set, hidden)";
-
-/// A secret that cannot be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, for the client that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(REDACTED)
-    }
-}
-
 /// Reads from a [`Source`].
 pub(super) struct Reader<'a> {
     source: &'a dyn Source,
     settings: Vec<Setting>,
     errors: Vec<String>,
     warnings: Vec<String>,
+    /// What Vault gives, and whether secrets may come from elsewhere until it does.
+    vault: Option<(Held, bool)>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a dyn Source) -> Self {
-        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new() }
+        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), vault: None }
     }
 
     pub(super) fn finish(mut self) -> Result<(Vec<Setting>, Vec<String>), ConfigErrors> {
@@ -134,14 +113,25 @@ impl<'a> Reader<'a> {
         found.map(|(value, _)| value)
     }
 
-    pub(super) fn secret(&mut self, name: &'static str, help: &'static str) -> Option<Secret> {
+    /// A text that `worker-agents config` does not show.
+    pub(super) fn hidden(&mut self, name: &'static str, help: &'static str) -> Option<Secret> {
         let found = self.raw(name);
         let (value, origin) = match &found {
             Some((_, origin)) => (REDACTED.to_owned(), *origin),
             None => (String::new(), Origin::Default),
         };
         self.settings.push(Setting { name, value, origin, help });
-        found.map(|(value, _)| Secret(value))
+        found.map(|(value, _)| Secret::new(value))
+    }
+
+    /// From now on secrets may be in Vault.
+    pub(super) fn secrets_from(&mut self, held: Held, fail_open: bool) {
+        self.vault = Some((held, fail_open));
+    }
+
+    /// What Vault gives, and whether secrets may come from elsewhere until it does; `None`: Vault is off.
+    pub(super) fn vault(&self) -> Option<(Held, bool)> {
+        self.vault.clone()
     }
 
     /// A parsed setting; a text that does not parse is an error that names setting, text and what is expected.

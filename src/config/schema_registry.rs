@@ -1,13 +1,14 @@
 //! The Schema Registry: where it is, who we are to it, whom we trust there.
 
 use super::kafka_security::file;
-use super::reader::{Reader, Secret};
+use super::reader::Reader;
+use super::secrets::{Secret, SecretSource, Shown, secret_names};
 
 /// The name of the address.
 const URL: &str = "KAFKA_SCHEMA_REGISTRY_URL";
 
 /// Who this worker is to the registry.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub enum RegistryLogin {
     /// Nobody in particular.
     #[default]
@@ -17,10 +18,10 @@ pub enum RegistryLogin {
         /// User.
         username: String,
         /// Password.
-        password: Secret,
+        password: SecretSource,
     },
-    /// `SCHEMA_REGISTRY_TOKEN`.
-    Bearer(Secret),
+    /// `SCHEMA_REGISTRY_TOKEN`, its file, or Vault.
+    Bearer(SecretSource),
 }
 
 /// How the registry is reached, beside its address.
@@ -55,14 +56,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Option<String>, RegistryAccess) 
                 .to_owned(),
         );
     }
-    if login != RegistryLogin::None && url.as_deref().is_some_and(|url| url.starts_with("http://")) {
+    if !matches!(login, RegistryLogin::None) && url.as_deref().is_some_and(|url| url.starts_with("http://")) {
         reader.warn(format!("{URL} is http: the registry's credentials are sent unencrypted"));
     }
     (url, RegistryAccess { login, ca_bundle })
 }
 
 /// The URL without its user info, and the user info.
-fn url(reader: &mut Reader<'_>, text: &str) -> (Option<String>, Option<(String, Secret)>) {
+fn url(reader: &mut Reader<'_>, text: &str) -> (Option<String>, Option<(String, SecretSource)>) {
     let shown = without_user_info(text);
     let parsed = match reqwest::Url::parse(text) {
         Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => parsed,
@@ -80,7 +81,8 @@ fn url(reader: &mut Reader<'_>, text: &str) -> (Option<String>, Option<(String, 
     reader.warn(format!(
         "{URL} holds credentials, which many tools print; prefer SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD"
     ));
-    let login = (decoded(parsed.username()), Secret::new(decoded(parsed.password().unwrap_or_default())));
+    let password = Secret::new(decoded(parsed.password().unwrap_or_default()));
+    let login = (decoded(parsed.username()), SecretSource::of_text(URL, password));
     let mut plain = parsed;
     // Neither fails for a URL with a host.
     let _ = plain.set_username("");
@@ -88,11 +90,17 @@ fn url(reader: &mut Reader<'_>, text: &str) -> (Option<String>, Option<(String, 
     (Some(plain.as_str().trim_end_matches('/').to_owned()), Some(login))
 }
 
-fn login(reader: &mut Reader<'_>, from_url: Option<(String, Secret)>) -> RegistryLogin {
+fn login(reader: &mut Reader<'_>, from_url: Option<(String, SecretSource)>) -> RegistryLogin {
     let username = reader
         .optional("SCHEMA_REGISTRY_USERNAME", "user of the registry, basic authentication; added by this product");
-    let password = reader.secret("SCHEMA_REGISTRY_PASSWORD", "password of the registry's user; added by this product");
-    let token = reader.secret("SCHEMA_REGISTRY_TOKEN", "bearer token for the registry; added by this product");
+    let password = reader.secret(
+        &secret_names!("SCHEMA_REGISTRY_PASSWORD", "password of the registry's user", "; added by this product"),
+        Shown::Hidden,
+    );
+    let token = reader.secret(
+        &secret_names!("SCHEMA_REGISTRY_TOKEN", "bearer token for the registry", "; added by this product"),
+        Shown::Hidden,
+    );
     if username.is_some() != password.is_some() {
         reader.error(
             "SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD belong together; set both or none".to_owned(),
@@ -111,10 +119,11 @@ fn login(reader: &mut Reader<'_>, from_url: Option<(String, Secret)>) -> Registr
         reader.error(format!("{} are set; keep one way to log in to the schema registry", given.join(" and ")));
     }
     if let Some(token) = token {
-        if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-            reader.error(
-                "SCHEMA_REGISTRY_TOKEN: expected printable ASCII without spaces, and not the word Bearer".to_owned(),
-            );
+        if token.read().is_ok_and(|token| !token.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
+            reader.error(format!(
+                "{}: expected printable ASCII without spaces, and not the word Bearer",
+                token.setting()
+            ));
         }
         return RegistryLogin::Bearer(token);
     }

@@ -1,9 +1,10 @@
-//! The engine. Temporal's own variables (`TEMPORAL_ADDRESS`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS_*`, …) and
-//! `temporal.toml` profiles work as in every SDK; here are those that this product reads itself.
+//! The engine. Temporal's own variables (`TEMPORAL_ADDRESS`, `TEMPORAL_TLS_*`, …) and `temporal.toml` profiles work as in every
+//! SDK; here are those that this product reads itself.
 
 use temporalio_common::worker::{VersioningBehavior, WorkerDeploymentOptions, WorkerDeploymentVersion};
 
 use super::reader::Reader;
+use super::secrets::{SecretSource, Shown, secret_names};
 
 /// Longest name and longest build id that a server takes, unless its `limit.maxIDLength` is below 1000.
 const MAX_VERSION_PART: usize = 480;
@@ -15,6 +16,8 @@ pub struct TemporalConfig {
     pub address: Option<String>,
     /// `TEMPORAL_NAMESPACE`; `None`: what the SDK's profile says.
     pub namespace: Option<String>,
+    /// `TEMPORAL_API_KEY`, its file, or Vault; `None`: what the SDK's profile says.
+    pub api_key: Option<SecretSource>,
     /// `TEMPORAL_TASK_QUEUE`.
     pub task_queue: String,
     /// `TEMPORAL_UI_URL`: for links.
@@ -54,6 +57,10 @@ impl TemporalConfig {
         Self {
             address: address.or_else(|| host.map(|host| format!("{host}:{port}"))),
             namespace: reader.optional("TEMPORAL_NAMESPACE", "namespace of all tickets"),
+            api_key: reader.secret(
+                &secret_names!("TEMPORAL_API_KEY", "API key for Temporal", ", which then is called with TLS"),
+                Shown::Hidden,
+            ),
             task_queue: reader.text("TEMPORAL_TASK_QUEUE", "worker-agents", "task queue of workflows and executors"),
             ui_url: reader.optional("TEMPORAL_UI_URL", "base URL of the Temporal UI, for links; added by this product"),
             max_cached_workflows: usize::try_from(reader.number(

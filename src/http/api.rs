@@ -17,6 +17,7 @@ use crate::events::ApiOrder;
 use crate::explain::{self, Account};
 use crate::metrics::Metrics;
 use crate::orders::{Answer, SendError, send};
+use crate::vault::Held;
 
 /// How long a ticket may take to answer. The orchestrator waits 10 s for all of it (`contracts/engine.md §6`).
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ struct Inner {
     allow: AllowList,
     buckets: Buckets,
     client: OnceLock<Client>,
+    vault: Option<Held>,
     since: Instant,
 }
 
@@ -54,6 +56,7 @@ impl Api {
             allow: config.http_api.allow.clone(),
             buckets: Buckets::new(config.http_api.rate),
             client: OnceLock::new(),
+            vault: config.vault.as_ref().map(|vault| vault.held.clone()),
             since: Instant::now(),
         }))
     }
@@ -89,6 +92,11 @@ impl Api {
 
     pub(super) fn is_registered(&self) -> bool {
         self.0.surface.metrics.agent_registrations.get() > 0
+    }
+
+    /// What Vault has given; `None`: secrets do not come from it.
+    pub(super) fn vault(&self) -> Option<&Held> {
+        self.0.vault.as_ref()
     }
 
     pub(super) fn uptime(&self) -> Duration {

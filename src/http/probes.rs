@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::api::Api;
 use crate::health::Check;
+use crate::vault::{Held, Standing};
 
 /// Whether the process lives (`contracts/engine.md §8`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,8 +42,23 @@ pub(super) struct HealthChecks {
 pub(super) struct VaultCheck {
     /// Whether secrets come from it.
     enabled: bool,
-    /// `disabled` when they do not.
+    /// `disabled` when they do not; else `not_initialized`, `healthy` or `unhealthy`. The process lives in each case.
     status: String,
+    /// What is wrong, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl VaultCheck {
+    fn of(vault: Option<&Held>) -> Self {
+        let (status, error) = match vault.map(Held::standing) {
+            None => ("disabled", None),
+            Some(Standing::Unasked) => ("not_initialized", None),
+            Some(Standing::Good) => ("healthy", None),
+            Some(Standing::Failing(error)) => ("unhealthy", Some(error)),
+        };
+        Self { enabled: vault.is_some(), status: status.to_owned(), error }
+    }
 }
 
 /// Whether the worker takes tickets (`contracts/engine.md §8`).
@@ -84,8 +100,7 @@ pub(super) async fn health(State(api): State<Api>) -> (StatusCode, Json<Health>)
         status: if ok { "healthy" } else { "unhealthy" }.to_owned(),
         agent_id: api.identity().agent_id.clone(),
         timestamp: now_ms(),
-        // There is no client of Vault in this version.
-        checks: HealthChecks { vault: VaultCheck { enabled: false, status: "disabled".to_owned() }, loops },
+        checks: HealthChecks { vault: VaultCheck::of(api.vault()), loops },
     };
     (code(ok), Json(health))
 }

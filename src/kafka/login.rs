@@ -5,7 +5,7 @@ use std::path::Path;
 use rdkafka::ClientConfig;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{KafkaSecurity, Sasl, Secret};
+use crate::config::{KafkaSecurity, Sasl, Secret, SecretSource};
 
 /// Credentials as they were read. Equal ones let clients in alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +26,14 @@ impl Login {
     /// Reads everything now.
     ///
     /// # Errors
-    /// When a file cannot be read or is empty. The sentence names setting and file, never content.
+    /// When a file cannot be read or is empty, or Vault has given nothing. The sentence names the setting, never content.
     pub(crate) fn read(security: &KafkaSecurity) -> Result<Self, String> {
         let sasl = match &security.sasl {
             None => None,
             Some(Sasl::Token(_)) => Some(SaslLogin::Token),
-            Some(Sasl::Password { mechanism, username, password }) => Some(SaslLogin::Password {
-                mechanism,
-                username: username.read().map_err(|error| format!("KAFKA_SASL_USERNAME_FILE: {error}"))?,
-                password: password.read().map_err(|error| format!("KAFKA_SASL_PASSWORD_FILE: {error}"))?,
-            }),
+            Some(Sasl::Password { mechanism, username, password }) => {
+                Some(SaslLogin::Password { mechanism, username: username.read()?, password: password.read()? })
+            }
         };
         let mut files = Vec::new();
         if security.encrypts() {
@@ -49,7 +47,8 @@ impl Login {
                 }
             }
         }
-        let key_password = security.key_password.clone().filter(|_| security.encrypts());
+        let key_password = security.key_password.as_ref().filter(|_| security.encrypts());
+        let key_password = key_password.map(SecretSource::read).transpose()?;
         Ok(Self { sasl, files, key_password })
     }
 

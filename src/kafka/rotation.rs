@@ -1,5 +1,5 @@
-//! Credentials that change while the worker runs: files are looked at every 2 s, and what they hold is tried on a
-//! connection of its own before the clients get it. Credentials that are not let in change nothing.
+//! Credentials that change while the worker runs: files, and what Vault has given, are looked at every 2 s, and what they
+//! hold is tried on a connection of its own before the clients get it. Credentials that are not let in change nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Between two tries of the same credentials that were not let in.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// What a look at the files came to.
+/// What a look came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Look {
     Same,
@@ -27,7 +27,7 @@ enum Look {
     Waiting,
 }
 
-/// Watches the files of the credentials.
+/// Watches the credentials.
 pub(crate) struct Watch {
     clients: Clients,
     refused: Option<(Login, Instant)>,
@@ -43,7 +43,7 @@ impl Watch {
         let mut ticks = tokio::time::interval(INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.clients.faults().forget_old(Instant::now());
-            if !self.clients.uses_files() {
+            if !self.clients.may_change() {
                 continue;
             }
             // Reads files, and may wait for a broker; an end does not wait for that.

@@ -102,7 +102,7 @@ fn a_token_that_cannot_be_had_is_what_the_caller_is_told() {
 }
 
 #[test]
-fn files_are_watched_only_where_they_matter() {
+fn what_may_change_is_watched_only_where_it_matters() {
     for (settings, expected) in [
         (vec![], false),
         (vec![("KAFKA_SSL_CA_LOCATION", FILE)], false),
@@ -118,6 +118,6 @@ fn files_are_watched_only_where_they_matter() {
             true,
         ),
     ] {
-        assert_eq!(clients(&settings).uses_files(), expected, "{settings:?}");
+        assert_eq!(clients(&settings).may_change(), expected, "{settings:?}");
     }
 }

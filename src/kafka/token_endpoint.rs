@@ -13,7 +13,7 @@ use crate::config::TokenEndpoint;
 /// How long the endpoint may take. librdkafka asks again 10 s after a failure.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer read, in bytes.
-const MAX_ANSWER_BYTES: u64 = 256 * 1024;
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -49,10 +49,7 @@ pub(super) fn ask(endpoint: &TokenEndpoint, now_ms: i64) -> Result<OAuthToken, S
 }
 
 async fn fetch(endpoint: &TokenEndpoint, now_ms: i64) -> anyhow::Result<OAuthToken> {
-    let secret = endpoint
-        .client_secret
-        .read()
-        .map_err(|error| anyhow::anyhow!("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE: {error}"))?;
+    let secret = endpoint.client_secret.read().map_err(anyhow::Error::msg)?;
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut form = "grant_type=client_credentials".to_owned();
     if let Some(scope) = &endpoint.scope {
@@ -72,8 +69,7 @@ async fn fetch(endpoint: &TokenEndpoint, now_ms: i64) -> anyhow::Result<OAuthTok
         false => anyhow::anyhow!("{}", crate::net::describe(&error)),
     })?;
     let status = response.status();
-    anyhow::ensure!(response.content_length().is_none_or(|bytes| bytes <= MAX_ANSWER_BYTES), "the answer is too large");
-    let body = response.bytes().await?;
+    let body = crate::net::body(response, MAX_ANSWER_BYTES).await?;
     if !status.is_success() {
         let refusal = serde_json::from_slice(&body)
             .map(|Refusal { error, error_description }| format!(": {error} {}", error_description.unwrap_or_default()));
@@ -194,7 +190,10 @@ mod tests {
         let endpoint = TokenEndpoint {
             url: "http://127.0.0.1:1/token".to_owned(),
             client_id: "worker".to_owned(),
-            client_secret: crate::config::SecretSource::File("/no/such/secret".into()),
+            client_secret: crate::config::SecretSource::of_file(
+                "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE",
+                "/no/such/secret",
+            ),
             scope: None,
             ca_bundle: None,
         };

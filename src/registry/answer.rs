@@ -6,6 +6,8 @@ use serde::Deserialize;
 use ticket_activities::border;
 use ticket_schemas::SchemaError;
 
+use crate::net::{self, BodyError};
+
 /// Largest answer read, in bytes.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// Subject, version, schema not found (Confluent REST API).
@@ -70,16 +72,14 @@ pub(super) async fn read<T: for<'de> Deserialize<'de>>(
     response: Result<reqwest::Response, reqwest::Error>,
 ) -> Result<Option<T>, RegistryError> {
     let unavailable = |what: String| RegistryError::Unavailable(what);
-    let mut response = response.map_err(|error| unanswered(&error))?;
+    let response = response.map_err(|error| unanswered(&error))?;
     let status = response.status();
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(origin);
-    let mut body = Vec::new();
-    while let Some(chunk) = border("registry.body", response.chunk()).await.map_err(|error| unanswered(&error))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            return Err(unavailable(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
-        }
-    }
+    let body = border("registry.body", net::body(response, MAX_ANSWER_BYTES)).await;
+    let body = body.map_err(|error| match error {
+        BodyError::Lost(error) => unanswered(&error),
+        BodyError::TooLarge(_) => unavailable(error.to_string()),
+    })?;
     if status.is_success() {
         return serde_json::from_slice(&body)
             .map(Some)
@@ -113,6 +113,6 @@ fn origin(address: &str) -> String {
 }
 
 fn unanswered(error: &reqwest::Error) -> RegistryError {
-    let text = crate::net::describe(error);
-    if crate::net::is_untrusted(error) { RegistryError::Untrusted(text) } else { RegistryError::Unavailable(text) }
+    let text = net::describe(error);
+    if net::is_untrusted(error) { RegistryError::Untrusted(text) } else { RegistryError::Unavailable(text) }
 }

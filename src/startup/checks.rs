@@ -11,11 +11,12 @@ use super::finding::{Check, Finding, demand};
 use super::topics::ConsumerTimes;
 use super::{clock, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
-use crate::config::{Config, LocalRuntimeConfig};
+use crate::config::{Config, LocalRuntimeConfig, VaultConfig};
 use crate::kafka::Clients;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
 use crate::temporal;
+use crate::vault::Standing;
 
 /// Everything that is checked, and how to ask for it.
 #[derive(Clone)]
@@ -97,6 +98,7 @@ impl Checks {
         findings.push(retention::judge(tickets, broker, &engine.namespace, engine.retention));
         findings.extend(schemas);
         findings.push(agents);
+        findings.push(vault(self.config.vault.as_ref()));
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
         findings.push(local_runtime(&self.config.local));
@@ -121,6 +123,24 @@ impl Checks {
             max_poll_interval: effective.get("max.poll.interval.ms")?.parse()?,
             hand_over: HAND_OVER_PATIENCE,
         })
+    }
+}
+
+/// What the client of Vault last came to; it is not asked again here.
+fn vault(config: Option<&VaultConfig>) -> Finding {
+    let Some(config) = config else { return Finding::ok(Check::Vault, "no secret comes from Vault") };
+    let (address, paths) = (&config.address, config.held.paths().len());
+    match config.held.standing() {
+        Standing::Good => {
+            Finding::ok(Check::Vault, format!("Vault at {address} gives the {paths} secrets that settings name"))
+        }
+        Standing::Unasked if paths == 0 => {
+            Finding::ok(Check::Vault, "Vault is on, and no setting names a secret in it")
+        }
+        Standing::Unasked => Finding::unknown(Check::Vault, "Vault has not been asked yet", "ask again"),
+        Standing::Failing(error) => {
+            Finding::failed(Check::Vault, format!("Vault at {address}: {error}"), "look at Vault and at VAULT_*")
+        }
     }
 }
 

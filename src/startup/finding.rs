@@ -35,6 +35,8 @@ pub enum Check {
     ResultSchema,
     /// The Service Registry answers.
     ServiceRegistry,
+    /// Vault gives the secrets that settings name.
+    Vault,
     /// Clocks agree.
     Clock,
     /// Local commands have a folder to work in.
@@ -60,6 +62,7 @@ impl Check {
             Self::TicketSchema => "ticket_schema",
             Self::ResultSchema => "result_schema",
             Self::ServiceRegistry => "service_registry",
+            Self::Vault => "vault",
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
         }
@@ -109,6 +112,7 @@ impl Check {
             Self::ServiceRegistry => {
                 "the orchestrator publishes a ticket only when it finds a worker for it there, in its own namespace"
             }
+            Self::Vault => "a secret that changes in Vault does not reach this worker until Vault gives it",
             Self::Clock => {
                 "a late duplicate is told from a re-drive by comparing a record's time with Temporal's, and deadlines are \
                  compared with both"

@@ -8,6 +8,7 @@ use serde_json::Value;
 use ticket_activities::border;
 
 use super::excerpt;
+use crate::net::{self, BodyError};
 
 /// Largest answer read, in bytes: a ticket with its parameters, as text within JSON.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -48,17 +49,15 @@ impl NoAnswer {
 }
 
 pub(super) async fn read(response: reqwest::Result<reqwest::Response>) -> Result<Answer, NoAnswer> {
-    let lost = |error: &reqwest::Error| NoAnswer::of_any(crate::net::describe(error));
-    let mut response = response.map_err(|error| lost(&error))?;
+    let lost = |error: &reqwest::Error| NoAnswer::of_any(net::describe(error));
+    let response = response.map_err(|error| lost(&error))?;
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
-    let mut body = Vec::new();
-    while let Some(chunk) = border("ticket_service.body", response.chunk()).await.map_err(|error| lost(&error))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            return Err(NoAnswer::of_this(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
-        }
-    }
+    let body = border("ticket_service.body", net::body(response, MAX_ANSWER_BYTES)).await;
+    let body = body.map_err(|error| match error {
+        BodyError::Lost(error) => lost(&error),
+        BodyError::TooLarge(_) => NoAnswer::of_this(error.to_string()),
+    })?;
     let said = || format!("{status}: {}", excerpt(&body));
     if status.is_success() {
         return match serde_json::from_slice::<Value>(&body) {

@@ -261,6 +261,11 @@ impl<K: Brokers, R> World<K, R> {
 
     /// Runs a command of the worker to its end; it finds this test's peers.
     pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Output {
+        self.command_with(arguments, input, &[])
+    }
+
+    /// The same with further settings.
+    pub(crate) fn command_with(&self, arguments: &[&str], input: &str, settings: &[(&str, &str)]) -> Output {
         let mut child = Command::new(WORKER)
             .args(arguments)
             .env_clear()
@@ -270,6 +275,7 @@ impl<K: Brokers, R> World<K, R> {
             .env("TEMPORAL_ADDRESS", &self.temporal)
             .env("TEMPORAL_TASK_QUEUE", &self.id)
             .envs(self.settings.iter().copied())
+            .envs(settings.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

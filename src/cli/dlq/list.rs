@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Filters, Letters, nothing, place, print};
-use crate::cli::settings;
+use crate::cli::settings_and_secrets;
 use crate::config::LogFormat;
 use crate::dead_letters::{Extent, Letter, shown};
 use crate::logging;
@@ -23,7 +23,7 @@ pub(super) struct ListArgs {
 const ERROR_CHARS: usize = 100;
 
 pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let config = settings()?;
+    let config = settings_and_secrets().await?;
     logging::install("warn", LogFormat::Text)?;
     let selection = args.filters.selection();
     let topic = &config.kafka.dlq_topic;

@@ -18,7 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::{Filters, Letters, letter_at, nothing, original, place, print};
-use crate::cli::{UsageError, complete, parse_tickets, settings, who};
+use crate::cli::{UsageError, complete, parse_tickets, settings_and_secrets, who};
 use crate::config::{KafkaConfig, LogFormat};
 use crate::dead_letters::{
     Body, DEFAULT_MAX_REDRIVES, Extent, Headers, Letter, Lineage, Place, RedriveError, Selection, edited, shown,
@@ -71,7 +71,7 @@ enum Target {
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(args: RedriveArgs) -> anyhow::Result<ExitCode> {
-    let config = settings()?;
+    let config = settings_and_secrets().await?;
     logging::install("warn", LogFormat::Text)?;
     let kafka = &config.kafka;
     let edit = args.edit.as_deref().map(read_edit).transpose()?;

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Letters, letter_at, nothing, original, place, print};
-use crate::cli::{UsageError, settings};
+use crate::cli::{UsageError, settings_and_secrets};
 use crate::config::{KafkaConfig, LogFormat};
 use crate::dead_letters::{Extent, Headers, Letter, Place, Selection, format_instant, shown};
 use crate::logging;
@@ -35,7 +35,7 @@ pub(super) struct ShowArgs {
 const LINE_CHARS: usize = 2000;
 
 pub(super) async fn run(args: ShowArgs) -> anyhow::Result<ExitCode> {
-    let config = settings()?;
+    let config = settings_and_secrets().await?;
     logging::install("warn", LogFormat::Text)?;
     let kafka = &config.kafka;
     if let Some(wanted) = args.position {

@@ -1,134 +1,18 @@
 //! Credentials that change while the worker runs, against a real broker with SASL_SSL (INC-13).
-//!
-//! Runs with `REAL_KAFKA=1`; else, or where Kafka cannot be had, it says that it was skipped.
-#![cfg(feature = "dev-stack")]
 
-#[path = "end_to_end/world.rs"]
-#[expect(dead_code, reason = "this test uses a part of it")]
-mod world;
-
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::util::Timeout;
 use serde_json::{Value, json};
 use worker_agents::config::{Config, MapSource, Origin};
 use worker_agents::kafka::{Clients, describe_topic};
 
-use world::{Worker, World, eventually};
-
-/// Asked for, or not.
-fn wanted() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "a test's own switch")]
-    let wanted = std::env::var("REAL_KAFKA").is_ok_and(|value| value == "1");
-    if !wanted {
-        eprintln!("skipped: REAL_KAFKA=1 asks for it; it starts a real broker");
-    }
-    wanted
-}
-
-/// A real broker; ends when dropped.
-struct Kafka {
-    folder: tempfile::TempDir,
-    addresses: BTreeMap<String, String>,
-}
-
-impl Kafka {
-    /// `None`: it cannot be had here.
-    fn start() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("folder");
-        let (code, said) = script(folder.path(), &["start", "--sasl-ssl"]);
-        if code == Some(77) {
-            eprintln!("{said}");
-            return None;
-        }
-        assert_eq!(code, Some(0), "{said}");
-        let addresses = said.lines().filter_map(|line| line.split_once('='));
-        let addresses = addresses.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let kafka = Self { folder, addresses };
-        kafka.run(&["topics", "execution.tickets:2", "execution.results:2", "execution.tickets.dlq:1"]);
-        Some(kafka)
-    }
-
-    fn run(&self, arguments: &[&str]) {
-        let (code, said) = script(self.folder.path(), arguments);
-        assert_eq!(code, Some(0), "{arguments:?}: {said}");
-    }
-
-    /// Every connection ends, so that every client logs in again.
-    fn restart(&self) {
-        self.run(&["kill"]);
-        self.run(&["restart"]);
-    }
-
-    fn password(&self, password: &str) {
-        self.run(&["password", "SCRAM-SHA-512", password]);
-    }
-
-    fn address(&self, key: &str) -> &str {
-        &self.addresses[key]
-    }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        let _ = script(self.folder.path(), &["stop"]);
-    }
-}
-
-fn script(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/real/kafka");
-    let output = Command::new(script)
-        .arg(arguments[0])
-        .arg("--dir")
-        .arg(folder.join("kafka"))
-        .args(&arguments[1..])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), said)
-}
-
-/// A ticket's way through, start to acknowledged result.
-struct Tickets<'a> {
-    world: &'a World,
-    producer: FutureProducer,
-    names: Vec<String>,
-}
-
-impl<'a> Tickets<'a> {
-    fn on(world: &'a World, kafka: &Kafka) -> Self {
-        let mut settings = ClientConfig::new();
-        settings.set("bootstrap.servers", kafka.address("KAFKA_BOOTSTRAP_SERVERS"));
-        Self { world, producer: settings.create().expect("producer"), names: Vec::new() }
-    }
-
-    async fn publish(&mut self, name: &str) {
-        let ticket = self.world.ticket(name, "true").to_string();
-        let record = FutureRecord::to("execution.tickets").key(name).payload(&ticket);
-        self.producer.send(record, Timeout::After(Duration::from_secs(60))).await.expect("published");
-        self.names.push(name.to_owned());
-    }
-
-    async fn completed(&self, worker: &Worker) {
-        let series = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
-        worker.reaches(series, self.names.len() as f64).await;
-    }
-}
-
-async fn says(worker: &Worker, message: &str, times: usize) {
-    let line = format!("\"message\":\"{message}\"");
-    eventually(message, || (worker.log().matches(&line).count() >= times).then_some(())).await;
-}
+use crate::broker::{Kafka, Tickets, results, says, wanted};
+use crate::world::{World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_13_a_new_password_reaches_every_client_without_a_restart_and_loses_nothing() {
@@ -374,32 +258,4 @@ async fn tokens_of_an_endpoint_are_renewed_before_they_expire() {
     tickets.completed(&worker).await;
     worker.wait_ready().await;
     assert!(!worker.log().contains("pw-client"));
-}
-
-/// Results by ticket, read without credentials of the worker.
-fn results(servers: &str, least: usize) -> BTreeMap<String, Vec<Value>> {
-    use rdkafka::Message as _;
-    use rdkafka::consumer::{BaseConsumer, Consumer as _};
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "oracle")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("consumer");
-    consumer.subscribe(&["execution.results"]).expect("subscribed");
-    let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let deadline = std::time::Instant::now() + world::PATIENCE;
-    let mut quiet = 0;
-    while (found.len() < least || quiet < 10) && std::time::Instant::now() < deadline {
-        match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) => {
-                let result: Value = serde_json::from_slice(message.payload().unwrap_or_default()).expect("JSON");
-                found.entry(result["ticket_id"].as_str().expect("id").to_owned()).or_default().push(result);
-                quiet = 0;
-            }
-            _ => quiet += 1,
-        }
-    }
-    found
 }
