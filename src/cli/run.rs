@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use ticket_activities::border;
 
 use crate::cli::{settings, shutdown_signal};
@@ -16,6 +17,8 @@ const KILL_AT: &str = "WORKER_AGENTS_KILL_AT";
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
     #[cfg(feature = "dev-stack")]
     arm_failpoint()?;
+    // Secrets are in its memory and perhaps in its environment: no core dump, and /proc tells a command of a ticket nothing.
+    nix::sys::prctl::set_dumpable(false).context("the process cannot be made undumpable")?;
     let config = settings()?;
     logging::install(&config.http.log_level, config.http.log_format)?;
     if let Some(options) = &config.temporal.deployment {

@@ -21,6 +21,7 @@ mod raw_produce;
 mod rejections;
 mod results;
 mod scale;
+mod secrets;
 mod service_registry;
 mod shutdown;
 mod start_protocol;
