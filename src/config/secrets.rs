@@ -238,12 +238,12 @@ mod tests {
     fn a_secret_in_vault_is_had_once_vault_has_given_it_and_from_the_setting_until_then() {
         let vault = [("VAULT_ENABLED", "true"), ("TEMPORAL_API_KEY_VAULT", "worker/temporal#api_key")];
         for (fixed, open, before) in [
-            (None, "true", Err("TEMPORAL_API_KEY_VAULT=worker/temporal#api_key: Vault has not been asked yet")),
+            (None, "true", Err("TEMPORAL_API_KEY_VAULT: worker/temporal#api_key: Vault has not been asked yet")),
             (Some("static"), "true", Ok("static")),
             (
                 Some("static"),
                 "false",
-                Err("TEMPORAL_API_KEY_VAULT=worker/temporal#api_key: Vault has not been asked yet"),
+                Err("TEMPORAL_API_KEY_VAULT: worker/temporal#api_key: Vault has not been asked yet"),
             ),
         ] {
             let mut pairs = vault.to_vec();

@@ -15,6 +15,7 @@ mod http_api;
 mod kills;
 mod memory;
 mod outages;
+mod peers;
 mod priority;
 mod races;
 mod raw_produce;
