@@ -3,6 +3,7 @@
 //! refused, a short escaped excerpt of the field that was wrong (INC-95).
 
 mod agents;
+mod identity;
 mod tickets;
 
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use crate::metrics::Metrics;
 
 pub use agents::*;
+pub use identity::*;
 
 /// Something that happened and is both logged and counted.
 pub trait Event {

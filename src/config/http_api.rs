@@ -65,9 +65,7 @@ fn identity(text: &str) -> Result<String, String> {
 }
 
 impl HttpApiConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let environment =
-            reader.text("ENVIRONMENT", "production", "where this worker runs: production, staging, development");
+    pub(super) fn read(reader: &mut Reader<'_>, environment: &str) -> Self {
         let authenticated = reader.boolean(
             "HTTP_API_AUTH",
             true,

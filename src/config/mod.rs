@@ -15,6 +15,7 @@ mod reader;
 mod schema_registry;
 mod service_registry;
 mod source;
+mod spiffe;
 mod temporal;
 mod ticket_service;
 
@@ -30,6 +31,7 @@ pub use reader::{ConfigErrors, REDACTED, Secret, Setting};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use service_registry::{MtlsFiles, PodFacts, ServiceRegistryConfig};
 pub use source::{MapSource, Origin, Source};
+pub use spiffe::SpiffeConfig;
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub bridge: BridgeConfig,
     /// The Execution Ticket Service.
     pub ticket_service: TicketServiceConfig,
+    /// Where this worker's SPIFFE identity comes from; `None`: it has none.
+    pub spiffe: Option<SpiffeConfig>,
     /// The Service Registry, and how this worker introduces itself there.
     pub service_registry: ServiceRegistryConfig,
     /// The engine.
@@ -77,11 +81,12 @@ impl Config {
         let mut bridge = BridgeConfig::read(&mut reader);
         let ticket_service = TicketServiceConfig::read(&mut reader);
         bridge.policy.reporting = Some(ticket_service.policy());
-        let service_registry = ServiceRegistryConfig::read(&mut reader);
+        let spiffe = SpiffeConfig::read(&mut reader, &identity.environment);
+        let service_registry = ServiceRegistryConfig::read(&mut reader, spiffe.as_ref(), &identity.environment);
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
-        let http_api = HttpApiConfig::read(&mut reader);
+        let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let (settings, warnings) = reader.finish()?;
         Ok(Self {
             identity,
@@ -89,6 +94,7 @@ impl Config {
             dead_letters,
             bridge,
             ticket_service,
+            spiffe,
             service_registry,
             temporal,
             local,

@@ -35,7 +35,7 @@ fn config_of(port: u16, settings: &[(&str, &str)]) -> Config {
 fn client_of(port: u16, settings: &[(&str, &str)]) -> (ServiceRegistryClient, Arc<Metrics>) {
     let config = config_of(port, settings);
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    (ServiceRegistryClient::of(&config.service_registry, Arc::clone(&metrics)).expect("configured"), metrics)
+    (ServiceRegistryClient::of(&config, None, Arc::clone(&metrics)).expect("configured"), metrics)
 }
 
 async fn listen() -> (TcpListener, u16) {
@@ -88,7 +88,7 @@ async fn each_code_means_what_a_worker_can_do_about_it() {
             ServiceRegistryError::UnknownAgent(_) => "unknown",
             ServiceRegistryError::Refused(_) => "refused",
             ServiceRegistryError::Unavailable { .. } => "unavailable",
-            ServiceRegistryError::Files(_) => "files",
+            ServiceRegistryError::Files(_) | ServiceRegistryError::Identity(_) => "not called",
         };
         assert_eq!(found, kind, "{code:?}: {error}");
     }
@@ -158,7 +158,7 @@ async fn inc_48_a_registry_that_is_away_for_a_moment_at_the_end_is_told_after_it
     let (registry, port) = registry().await;
     let config = config_of(port, &[("SHUTDOWN_GRACE_SECONDS", "30")]);
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let client = ServiceRegistryClient::of(&config.service_registry, Arc::clone(&metrics)).map(Arc::new);
+    let client = ServiceRegistryClient::of(&config, None, Arc::clone(&metrics)).map(Arc::new);
     let http = "127.0.0.1:8080".parse().expect("an address");
     let registrar = Registrar::of(&config, client, http, &metrics, &Health::default()).expect("configured");
     let stop = CancellationToken::new();
