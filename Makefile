@@ -65,6 +65,10 @@ test-kafka: setup ## Runs the tests on a real Kafka and Schema Registry; FULL=1:
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
 	@WORKER_AGENTS=$(worker) scripts/test-api || [ $$? -eq 77 ]
 
+.PHONY: test-spiffe
+test-spiffe: ## Runs the tests of SPIFFE alone, those of who may do what among them; they are part of `make test`.
+	cargo test --locked --workspace --lib -- spiffe jwt inc_30 inc_31 inc_50
+
 fmt: ## Formats the code.
 	cargo fmt --all
 

@@ -31,5 +31,8 @@ mod task;
 pub mod temporal;
 #[cfg(test)]
 mod test_authority;
+#[cfg(all(test, feature = "dev-stack"))]
+#[path = "../tests/support/workload_api.rs"]
+mod test_workload_api;
 pub mod ticket_service;
 pub mod worker;

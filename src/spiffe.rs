@@ -7,10 +7,12 @@
 mod certificate;
 mod error;
 mod identity;
+mod jwt;
 mod recorder;
 mod tokens;
 mod x509;
 
+pub(crate) use certificate::spiffe_id;
 pub use error::IdentityError;
 pub(crate) use identity::SETTLING;
 pub use identity::{Standing, WorkloadIdentity};

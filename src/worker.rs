@@ -108,13 +108,15 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let (http, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
     let surface =
         Surface { health: health.clone(), metrics: Arc::clone(&metrics), sdk_metrics: Arc::clone(&sdk_metrics) };
-    let api = Api::new(&config, surface);
     // The surface outlives the drain: probes and scrapes see it happen.
     let surface_stop = CancellationToken::new();
     let identity = WorkloadIdentity::of(config.spiffe.as_ref(), Arc::clone(&metrics));
+    let api = Api::new(&config, surface, identity.clone());
     let identified = tokio::spawn(identified(identity.clone(), surface_stop.clone()));
-    let serving = tokio::spawn(http::serve(listener, http::router(&api), surface_stop.clone()));
-    let serving_metrics = tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), surface_stop.clone()));
+    let tls_identity = identity.clone().filter(|identity| identity.settings().x509);
+    let serving = tokio::spawn(http::serve(listener, http::router(&api), tls_identity, surface_stop.clone()));
+    let serving_metrics =
+        tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), None, surface_stop.clone()));
 
     health.expect(SETUP_CHECK);
     health.expect(temporal::WORKER_LOOP);

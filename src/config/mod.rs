@@ -106,5 +106,19 @@ impl Config {
     }
 }
 
+impl Config {
+    /// How the Service Registry is called, in words.
+    #[must_use]
+    pub fn registry_connection(&self) -> &'static str {
+        let x509 = self.spiffe.as_ref().is_some_and(|spiffe| spiffe.x509);
+        match (&self.service_registry.address, x509, &self.service_registry.mtls) {
+            (None, ..) => "not called",
+            (Some(_), true, _) => "mutual TLS with an X.509-SVID",
+            (Some(_), false, Some(_)) => "mutual TLS with certificates from files",
+            (Some(_), false, None) => "plaintext",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

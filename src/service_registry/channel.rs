@@ -60,15 +60,6 @@ impl Channels {
         Self { address: address.to_owned(), timeout: config.timeout, security, current: Mutex::default() }
     }
 
-    /// In words.
-    pub(super) fn security(&self) -> &'static str {
-        match self.security {
-            Security::Plaintext => "plaintext",
-            Security::Files(_) => "mutual TLS with certificates from files",
-            Security::Spiffe(_) => "mutual TLS with an X.509-SVID",
-        }
-    }
-
     /// The next call opens another one.
     pub(super) fn forget(&self) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -82,12 +82,6 @@ impl ServiceRegistryClient {
         &self.address
     }
 
-    /// How connections are secured, in words.
-    #[must_use]
-    pub fn security(&self) -> &'static str {
-        self.channels.security()
-    }
-
     /// Who this worker is, when SPIFFE says it.
     pub(super) fn identity(&self) -> Option<&WorkloadIdentity> {
         self.identity.as_deref()

@@ -53,7 +53,11 @@ impl Registrar {
             );
             return None;
         };
-        tracing::info!(address = client.address(), connection = client.security(), "service_registry_configured");
+        tracing::info!(
+            address = client.address(),
+            connection = config.registry_connection(),
+            "service_registry_configured"
+        );
         Some(Self {
             client,
             agents: agents(config, http),

@@ -1,5 +1,7 @@
 //! The client and the registrations against the registry of the development stack.
 
+mod spiffe;
+
 use std::sync::Arc;
 use std::time::Duration;
 

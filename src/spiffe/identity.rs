@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificate::expires_at;
 use super::error::IdentityError;
+use super::jwt;
 use super::recorder::{Recorder, Trouble};
 use super::tokens::Tokens;
 use super::x509::X509;
@@ -154,6 +155,22 @@ impl WorkloadIdentity {
     /// When there is none that counts, and the Workload API gives none within `patience`.
     pub(crate) async fn token(&self, audience: &str, patience: Duration) -> Result<Arc<JwtSvid>, IdentityError> {
         self.tokens.token(self.jwt()?, audience, patience, &self.metrics).await
+    }
+
+    /// Who presents this bearer token, if it is a JWT-SVID for this worker that is to be believed.
+    ///
+    /// # Errors
+    /// When it may be one, and there is no bundle to check it with.
+    pub(crate) fn caller(&self, token: &str) -> Result<Option<SpiffeId>, IdentityError> {
+        if !jwt::is_jwt(token) {
+            return Ok(None);
+        }
+        let bundles = bundles(self.jwt()?)?;
+        // An agent that delivers none for it trusts nobody of it.
+        let Some(bundle) = bundles.get(&self.settings.trust_domain) else { return Ok(None) };
+        let now = now_ms() as f64 / 1000.0;
+        let caller = jwt::verify(token, &bundle, &self.settings.api_audience, now);
+        Ok(caller.inspect_err(|error| tracing::debug!(%error, "jwt_svid_refused")).ok())
     }
 
     fn x509(&self) -> Result<&X509, IdentityError> {

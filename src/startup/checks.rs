@@ -101,7 +101,7 @@ impl Checks {
         findings.push(retention::judge(tickets, broker, &engine.namespace, engine.retention));
         findings.extend(schemas);
         findings.push(agents);
-        findings.push(identity::judge(self.agents.as_deref(), self.identity.as_deref()));
+        findings.push(identity::judge(self.config.registry_connection(), self.identity.as_deref()));
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
         findings.push(local_runtime(&self.config.local));

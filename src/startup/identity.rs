@@ -1,20 +1,18 @@
 //! By what this worker proves who it is, and whether it can.
 
 use super::finding::{Check, Finding};
-use crate::service_registry::ServiceRegistryClient;
 use crate::spiffe::{Standing, WorkloadIdentity};
 
-/// Says how the registry is called, and looks at the identity of the Workload API. `None`: there is none.
-pub(super) fn judge(registry: Option<&ServiceRegistryClient>, identity: Option<&WorkloadIdentity>) -> Finding {
-    let called = registry.map_or("not called", ServiceRegistryClient::security);
+/// Looks at the identity of the Workload API; `None`: there is none. `called`: how the Service Registry is.
+pub(super) fn judge(called: &str, identity: Option<&WorkloadIdentity>) -> Finding {
     let Some(identity) = identity else {
         return Finding::ok(Check::Identity, format!("SPIFFE is off; the Service Registry: {called}"));
     };
     let settings = identity.settings();
-    of(called, settings.trust_domain.as_str(), settings.x509, &identity.standing())
+    of(called, settings.trust_domain.as_str(), &identity.standing())
 }
 
-fn of(called: &str, trust_domain: &str, x509: bool, standing: &Standing) -> Finding {
+fn of(called: &str, trust_domain: &str, standing: &Standing) -> Finding {
     if let Some(missing) = &standing.missing {
         // Its sentences say what and what to do.
         let (what, fix) = missing.rsplit_once("; ").unwrap_or((missing, "check the SPIFFE agent"));
@@ -35,8 +33,7 @@ fn of(called: &str, trust_domain: &str, x509: bool, standing: &Standing) -> Find
         let what = format!("{what}; the SPIFFE Workload API does not answer now");
         return Finding::unknown(Check::Identity, what, "check that the SPIFFE agent runs, and SPIFFE_SOCKET_PATH");
     }
-    let offered = if x509 { "" } else { "; SPIFFE_ENABLE_X509 is off" };
-    Finding::ok(Check::Identity, format!("{what}; the Service Registry: {called}{offered}"))
+    Finding::ok(Check::Identity, format!("{what}; the Service Registry: {called}"))
 }
 
 #[cfg(test)]
@@ -65,7 +62,7 @@ mod tests {
             (missing, State::Failed, "no SVID", "check x"),
             (away, State::Unknown, "does not answer now", "SPIFFE_SOCKET_PATH"),
         ] {
-            let found = of("called", "td", true, &standing);
+            let found = of("called", "td", &standing);
             assert_eq!(found.state, state, "{found:?}");
             assert!(found.what.contains(what) && found.fix.contains(fix), "{found:?}");
         }
