@@ -9,6 +9,7 @@ use platform_proto::service_registry::{
     AgentTelemetry, AgentType, DiscoverRequest, RegisterRequest, WatchAgentsRequest,
 };
 use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
@@ -190,19 +191,26 @@ async fn discoveries_are_counted() {
     assert_eq!(metrics.discovery_duration.get_sample_count(), 2);
 }
 
-/// A registry that wants certificates of `authority`; connections end with it.
-async fn mutual_tls(authority: &Authority) -> (ServiceRegistryStandIn, u16) {
+/// A server with this certificate, which wants clients to have one of this authority.
+fn demanding(authority: CertificateDer<'static>, (chain, key): Chain) -> TlsAcceptor {
     crate::net::install_crypto();
     let mut trusted = RootCertStore::empty();
-    trusted.add(authority.der()).expect("added");
+    trusted.add(authority).expect("added");
     let verifier = WebPkiClientVerifier::builder(Arc::new(trusted)).build().expect("verifier");
-    let (chain, key) = authority.issue().chain();
     let mut config = rustls::ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .expect("server");
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A certificate with its key.
+type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A registry that wants certificates of `authority`; connections end with it.
+async fn mutual_tls(authority: &Authority) -> (ServiceRegistryStandIn, u16) {
+    let acceptor = demanding(authority.der(), authority.issue().chain());
     let (registry, (listener, port)) = (ServiceRegistryStandIn::new(), listen().await);
     let serving = registry.clone();
     tokio::spawn(async move {

@@ -146,7 +146,7 @@ fn is_signed(name: &str, key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "dev-stack"))]
 mod tests {
     use serde_json::{Value, json};
     use spiffe::JwtBundle;

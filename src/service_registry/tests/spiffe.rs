@@ -6,12 +6,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use platform_proto::service_registry::service_registry_server::ServiceRegistryServer;
-use rustls::pki_types::CertificateDer;
 use tonic::{Request, Status};
 
 use super::*;
 use crate::spiffe::{IdentityError, WorkloadIdentity};
-use crate::test_workload_api::{Agent, Svid, TrustDomain};
+use crate::test_workload_api::{Agent, Serving, Svid, TrustDomain};
 
 const WORKER: &str = "spiffe://td/ns/neural-hive-execution/sa/worker-agents";
 const REGISTRY: &str = "spiffe://td/ns/neural-hive/sa/service-registry";
@@ -32,20 +31,8 @@ struct Seen {
 }
 
 impl Registry {
-    async fn start(
-        believed: &TrustDomain,
-        (chain, key): (Vec<CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>),
-    ) -> Self {
-        crate::net::install_crypto();
-        let mut trusted = RootCertStore::empty();
-        trusted.add(believed.authority()).expect("added");
-        let verifier = WebPkiClientVerifier::builder(Arc::new(trusted)).build().expect("verifier");
-        let mut config = rustls::ServerConfig::builder()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .expect("server");
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+    async fn start(believed: &TrustDomain, chain: Chain) -> Self {
+        let acceptor = demanding(believed.authority(), chain);
         let (agents, seen, (listener, port)) = (ServiceRegistryStandIn::new(), Arc::default(), listen().await);
         let registry = Self { agents, port, seen };
         let (agents, seen) = (registry.agents.clone(), Arc::clone(&registry.seen));
@@ -133,6 +120,16 @@ impl Worker {
     }
 }
 
+/// A worker whose agent serves, a registry of its trust domain, and its client of that.
+async fn peers() -> (Worker, Serving, Registry, ServiceRegistryClient) {
+    let worker = Worker::new(&[]);
+    let serving = worker.agent.serve(&worker.socket);
+    worker.settled().await;
+    let registry = Registry::of(&worker.domain).await;
+    let client = registry.client(&worker.identity, &[]);
+    (worker, serving, registry, client)
+}
+
 async fn call(client: &ServiceRegistryClient) -> Result<(), ServiceRegistryError> {
     client.discover(DiscoverRequest::default()).await.map(drop)
 }
@@ -147,11 +144,7 @@ fn identity_error(called: Result<(), ServiceRegistryError>) -> IdentityError {
 
 #[tokio::test]
 async fn inc_30_inc_31_both_sides_prove_who_they_are_and_calls_carry_a_token_for_the_registry() {
-    let worker = Worker::new(&[]);
-    let _serving = worker.agent.serve(&worker.socket);
-    worker.settled().await;
-    let registry = Registry::of(&worker.domain).await;
-    let client = registry.client(&worker.identity, &[]);
+    let (worker, _serving, registry, client) = peers().await;
     for _ in 0..3 {
         client.register(introduction()).await.expect("registered");
     }
@@ -215,11 +208,7 @@ async fn inc_31_a_registry_that_is_somebody_else_is_not_called() {
 
 #[tokio::test]
 async fn inc_31_a_worker_that_the_registry_does_not_believe_is_not_served() {
-    let worker = Worker::new(&[]);
-    let _serving = worker.agent.serve(&worker.socket);
-    worker.settled().await;
-    let registry = Registry::of(&worker.domain).await;
-    let client = registry.client(&worker.identity, &[]);
+    let (worker, _serving, registry, client) = peers().await;
     let (namesake, foreign) = (TrustDomain::new("td"), TrustDomain::new("other"));
     for svid in [namesake.issue(WORKER, 3600), foreign.issue("spiffe://other/worker", 3600)] {
         let before = worker.metrics.spiffe_svid_fetch.with_label_values(&["x509", "success"]).get();
@@ -243,11 +232,8 @@ async fn inc_31_a_worker_that_the_registry_does_not_believe_is_not_served() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inc_31_a_rotation_reaches_a_live_connection_without_a_failed_call() {
-    let worker = Worker::new(&[]);
-    let _serving = worker.agent.serve(&worker.socket);
-    worker.settled().await;
-    let registry = Registry::of(&worker.domain).await;
-    let client = Arc::new(registry.client(&worker.identity, &[]));
+    let (worker, _serving, registry, client) = peers().await;
+    let client = Arc::new(client);
     let (calling, stop) = (Arc::clone(&client), CancellationToken::new());
     let stopped = stop.clone();
     let calls = tokio::spawn(async move {
@@ -274,11 +260,7 @@ async fn inc_31_a_rotation_reaches_a_live_connection_without_a_failed_call() {
 
 #[tokio::test]
 async fn inc_31_an_authority_that_is_replaced_is_believed_no_more() {
-    let worker = Worker::new(&[]);
-    let _serving = worker.agent.serve(&worker.socket);
-    worker.settled().await;
-    let registry = Registry::of(&worker.domain).await;
-    let client = registry.client(&worker.identity, &[]);
+    let (worker, _serving, registry, client) = peers().await;
     call(&client).await.expect("believed");
     let updates = || worker.metrics.spiffe_trust_bundle_updates.with_label_values(&["success"]).get();
     let before = updates();
@@ -362,11 +344,7 @@ async fn inc_31_what_an_agent_has_delivered_counts_while_it_is_away_until_it_exp
 
 #[tokio::test]
 async fn an_identity_that_is_taken_back_is_not_used() {
-    let worker = Worker::new(&[]);
-    let _serving = worker.agent.serve(&worker.socket);
-    worker.settled().await;
-    let registry = Registry::of(&worker.domain).await;
-    let client = registry.client(&worker.identity, &[]);
+    let (worker, _serving, registry, client) = peers().await;
     call(&client).await.expect("somebody");
     worker.agent.deny();
     until(|| worker.identity.standing().spiffe_id.is_none()).await;
