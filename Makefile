@@ -69,6 +69,10 @@ test-vault: setup ## Runs the tests on a real OpenBao, which hands out the crede
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
 	@WORKER_AGENTS=$(worker) scripts/test-api || [ $$? -eq 77 ]
 
+.PHONY: test-spiffe
+test-spiffe: ## Runs the tests of SPIFFE alone, those of who may do what among them; they are part of `make test`.
+	cargo test --locked --workspace --lib -- spiffe jwt inc_30 inc_31 inc_50
+
 fmt: ## Formats the code.
 	cargo fmt --all
 

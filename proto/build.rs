@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=protos");
-    let files = protox::compile(["service_registry.proto"], ["protos"])?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(files)?;
+    let mut files = vec!["service_registry.proto"];
+    if cfg!(feature = "workload-api") {
+        files.push("workload.proto");
+    }
+    tonic_prost_build::configure().build_transport(false).compile_fds(protox::compile(files, ["protos"])?)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! refused, a short escaped excerpt of the field that was wrong (INC-95).
 
 mod agents;
+mod identity;
 mod tickets;
 mod vault;
 
@@ -15,6 +16,7 @@ use crate::metrics::Metrics;
 
 pub use agents::*;
 pub use vault::*;
+pub use identity::*;
 
 /// Something that happened and is both logged and counted.
 pub trait Event {

@@ -13,6 +13,7 @@ mod probes;
 mod problem;
 mod rate;
 mod status;
+mod svids;
 mod tasks;
 mod tickets;
 mod tokens;
@@ -134,8 +135,10 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, document: &mut OpenApi) {
-        let scheme =
-            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of HTTP_API_TOKEN.")).build();
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token of HTTP_API_TOKEN, or a JWT-SVID for HTTP_API_AUDIENCE."))
+            .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }

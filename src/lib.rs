@@ -25,11 +25,15 @@ pub mod rejections;
 pub mod results;
 pub mod sdk_metrics;
 pub mod service_registry;
+pub mod spiffe;
 pub mod startup;
 mod task;
 pub mod temporal;
 #[cfg(test)]
 mod test_authority;
+#[cfg(all(test, feature = "dev-stack"))]
+#[path = "../tests/support/workload_api.rs"]
+mod test_workload_api;
 pub mod ticket_service;
 pub mod vault;
 pub mod worker;

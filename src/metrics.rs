@@ -47,6 +47,14 @@ pub struct Metrics {
     pub agent_deregistered: IntCounter,
     /// Agents of this worker that the registry knows now, one for each security level.
     pub agent_registrations: IntGauge,
+    /// SVIDs delivered by the Workload API, by type (x509, jwt) and whether that went well: success, error.
+    pub spiffe_svid_fetch: IntCounterVec,
+    /// Time that the Workload API takes to issue a JWT-SVID.
+    pub spiffe_svid_fetch_duration: HistogramVec,
+    /// Seconds until the SVID in use expires, by type.
+    pub spiffe_svid_ttl: IntGaugeVec,
+    /// Trust bundles delivered by the Workload API: success, error.
+    pub spiffe_trust_bundle_updates: IntCounterVec,
     /// Questions for agents, by success.
     pub discovery_requests: IntCounterVec,
     /// Agents found by a question.
@@ -183,6 +191,31 @@ impl Metrics {
                 &r,
                 "worker_agent_registrations",
                 "agents of this worker that the Service Registry knows now",
+            )?,
+            spiffe_svid_fetch: counters(
+                &r,
+                "spiffe_svid_fetch_total",
+                "SVIDs asked of the SPIFFE Workload API",
+                &["svid_type", "status"],
+            )?,
+            spiffe_svid_fetch_duration: histograms(
+                &r,
+                "spiffe_svid_fetch_duration_seconds",
+                "time to fetch a JWT-SVID",
+                prometheus::DEFAULT_BUCKETS,
+                &["svid_type"],
+            )?,
+            spiffe_svid_ttl: gauges(
+                &r,
+                "spiffe_svid_ttl_seconds",
+                "seconds until the SVID in use expires",
+                &["svid_type"],
+            )?,
+            spiffe_trust_bundle_updates: counters(
+                &r,
+                "spiffe_trust_bundle_updates_total",
+                "trust bundles that the SPIFFE Workload API has delivered",
+                &["status"],
             )?,
             discovery_requests: counters(
                 &r,

@@ -5,6 +5,8 @@
 //! when it is back ([ADR 0018](../../docs/adr/0018-service-registry.md)).
 
 mod agent;
+mod bearer;
+mod channel;
 mod client;
 mod registrar;
 mod registration;

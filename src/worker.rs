@@ -31,6 +31,7 @@ use crate::rejections::Rejections;
 use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
 use crate::service_registry::{Registrar, ServiceRegistryClient};
+use crate::spiffe::WorkloadIdentity;
 use crate::startup::{Checks, Watch};
 use crate::temporal;
 use crate::ticket_service::TicketServiceClient;
@@ -108,11 +109,15 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let (http, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
     let surface =
         Surface { health: health.clone(), metrics: Arc::clone(&metrics), sdk_metrics: Arc::clone(&sdk_metrics) };
-    let api = Api::new(&config, surface);
     // The surface outlives the drain: probes and scrapes see it happen.
     let surface_stop = CancellationToken::new();
-    let serving = tokio::spawn(http::serve(listener, http::router(&api), surface_stop.clone()));
-    let serving_metrics = tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), surface_stop.clone()));
+    let identity = WorkloadIdentity::of(config.spiffe.as_ref(), Arc::clone(&metrics));
+    let api = Api::new(&config, surface, identity.clone());
+    let identified = tokio::spawn(identified(identity.clone(), surface_stop.clone()));
+    let tls_identity = identity.clone().filter(|identity| identity.settings().x509);
+    let serving = tokio::spawn(http::serve(listener, http::router(&api), tls_identity, surface_stop.clone()));
+    let serving_metrics =
+        tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), None, surface_stop.clone()));
 
     let vault = vault(&config, &metrics, &health).await?;
     health.expect(SETUP_CHECK);
@@ -129,9 +134,9 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let kafka = Clients::of_worker(&config.kafka, Arc::clone(&metrics), health.clone())?;
     let producer = kafka.producer()?;
     let watch = Watch::new(config.http.strict_startup_checks, health.clone(), Arc::clone(&metrics));
-    let agents = ServiceRegistryClient::of(&config.service_registry, Arc::clone(&metrics)).map(Arc::new);
+    let agents = ServiceRegistryClient::of(&config, identity.clone(), Arc::clone(&metrics)).map(Arc::new);
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
-    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents);
+    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity);
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let executors = executors(&config, &options);
     for (task_type, count) in executors.counts() {
@@ -236,6 +241,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
             surface_stop.cancel();
             serving.await?;
             serving_metrics.await?;
+            identified.await?;
             bridged.context("the bridge ended")?;
             worked.context("the Temporal worker ended")
         }
@@ -323,6 +329,13 @@ async fn run_bridge(config: &Config, mut parts: BridgeParts, stop: &Cancellation
 async fn rejected(rejections: Option<Rejections>, stop: CancellationToken) {
     if let Some(rejections) = rejections {
         rejections.run(stop).await;
+    }
+}
+
+/// Follows who this worker is, when SPIFFE says it.
+async fn identified(identity: Option<Arc<WorkloadIdentity>>, stop: CancellationToken) {
+    if let Some(identity) = identity {
+        identity.follow(stop).await;
     }
 }
 

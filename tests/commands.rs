@@ -315,6 +315,7 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
         ("search_attributes", "ok"),
         ("ticket_schema", "ok"),
         ("result_schema", "ok"),
+        ("identity", "ok"),
         ("clock", "ok"),
         ("local_runtime", "ok"),
     ] {

@@ -28,6 +28,8 @@ const CROSSINGS: &[&str] = &[
     "Connection::connect(",
     // The platform's gRPC services.
     "grpc.*(",
+    // The SPIFFE agent.
+    ".fetch_jwt_svid(",
     // HTTP.
     ".send()",
     "net::body(",
@@ -54,6 +56,7 @@ const EXEMPT: &[(&str, &str)] = &[
         "the ticket hears an order once however often it is sent; whoever ordered repeats what got no answer",
     ),
     ("src/rejections", "off unless asked for; to cancel twice is to cancel once"),
+    ("src/spiffe", "asks the SPIFFE agent who this worker is; no ticket rests on the answers"),
     ("src/startup", "checks, which hold nothing that a crash could lose"),
     ("src/dead_letters/scan.rs", "reads for commands"),
     ("src/kafka.rs", "checks before the first record is taken, within worker.setup; and of renewed credentials"),

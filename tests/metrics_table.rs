@@ -18,6 +18,7 @@ const DEADLINE: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0];
 const AGENTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 const DISCOVERY: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const PYTHON: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const FETCH: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
@@ -75,6 +76,10 @@ const TABLE: &[Row] = &[
     ("worker_agent_rejections_total", MetricType::COUNTER, &["outcome"], &[]),
     ("worker_agent_http_api_refusals_total", MetricType::COUNTER, &["reason"], &[]),
     ("worker_agent_http_api_orders_total", MetricType::COUNTER, &["outcome", "verb"], &[]),
+    ("spiffe_svid_fetch_total", MetricType::COUNTER, &["svid_type", "status"], &[]),
+    ("spiffe_svid_fetch_duration_seconds", MetricType::HISTOGRAM, &["svid_type"], FETCH),
+    ("spiffe_svid_ttl_seconds", MetricType::GAUGE, &["svid_type"], &[]),
+    ("spiffe_trust_bundle_updates_total", MetricType::COUNTER, &["status"], &[]),
     ("worker_agent_startup_check_failures", MetricType::GAUGE, &["check", "state"], &[]),
     ("vault_requests_total", MetricType::COUNTER, &["operation", "status"], &[]),
     ("vault_request_duration_seconds", MetricType::HISTOGRAM, &["operation"], PYTHON),
@@ -114,10 +119,14 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.setup_faults,
         &metrics.vault.token_renewals,
         &metrics.vault.looks,
+        &metrics.spiffe_trust_bundle_updates,
     ] {
         one.with_label_values(&["x"]).inc();
     }
     metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
+    metrics.spiffe_svid_fetch.with_label_values(&["x", "y"]).inc();
+    metrics.spiffe_svid_fetch_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.spiffe_svid_ttl.with_label_values(&["x"]).set(1);
     metrics.http_api_orders.with_label_values(&["x", "y"]).inc();
     metrics.ticket_api_calls.with_label_values(&["x", "y"]).inc();
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();

@@ -13,3 +13,10 @@
 pub mod service_registry {
     tonic::include_proto!("neural_hive.service_registry");
 }
+
+/// The SPIFFE Workload API, for those who serve it to tests.
+#[cfg(feature = "workload-api")]
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "the generator writes them")]
+pub mod workload_api {
+    tonic::include_proto!("_");
+}

@@ -1,5 +1,5 @@
-//! The `.proto` files say what the platform's contract says: packages, names, numbers, types, streams. They are read as text,
-//! and a form of the language that is not used yet is an error here.
+//! The `.proto` files say what the platform's contract and the public standard say: packages, names, numbers, types, streams.
+//! They are read as text, and a form of the language that is not used yet is an error here.
 
 /// `contracts/service-registry.md §1`, in its order.
 const SERVICE: &str = "
@@ -76,6 +76,7 @@ fn declared(text: &str) -> Declared {
             }
             (["enum", name, "{"], _) => open.push(Open::Enum((*name).to_owned())),
             ([name, "=", number], Some(Open::Enum(text))) => text.push_str(&format!(" {name}={number}")),
+            (["message", name, "{}"], None) => declared.messages.push((*name).to_owned()),
             (["message", name, "{"], None) => open.push(Open::Message((*name).to_owned(), Vec::new())),
             ([kind @ .., name, "=", number], Some(Open::Message(_, fields))) => {
                 let kind = kind.join(" ").replace(", ", ",");
@@ -103,4 +104,29 @@ fn the_service_registry_is_the_contracts() {
     assert_eq!(declared.methods, lines(SERVICE));
     assert_eq!(declared.enums, lines(ENUMS));
     assert_eq!(declared.messages, lines(MESSAGES));
+}
+
+/// The public standard's, as far as it is used.
+#[test]
+fn inc_31_the_workload_api_is_the_standards() {
+    let declared = declared(include_str!("../protos/workload.proto"));
+    // No package: the path of a call is `/SpiffeWorkloadAPI/FetchX509SVID`.
+    assert_eq!((&*declared.package, &*declared.service), ("", "SpiffeWorkloadAPI"));
+    let methods = [
+        "FetchX509SVID X509SVIDRequest → stream X509SVIDResponse",
+        "FetchJWTSVID JWTSVIDRequest → JWTSVIDResponse",
+        "FetchJWTBundles JWTBundlesRequest → stream JWTBundlesResponse",
+    ];
+    assert_eq!(declared.methods, methods);
+    let messages = [
+        "X509SVIDRequest",
+        "X509SVIDResponse 1 svids repeated X509SVID · 2 crl repeated bytes · 3 federated_bundles map<string,bytes>",
+        "X509SVID 1 spiffe_id string · 2 x509_svid bytes · 3 x509_svid_key bytes · 4 bundle bytes · 5 hint string",
+        "JWTSVIDRequest 1 audience repeated string · 2 spiffe_id string",
+        "JWTSVIDResponse 1 svids repeated JWTSVID",
+        "JWTSVID 1 spiffe_id string · 2 svid string · 3 hint string",
+        "JWTBundlesRequest",
+        "JWTBundlesResponse 1 bundles map<string,bytes>",
+    ];
+    assert_eq!(declared.messages, messages);
 }

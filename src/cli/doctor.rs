@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
+use crate::spiffe::WorkloadIdentity;
 use crate::startup::{Check, Checks, Finding, State};
 use crate::vault;
 
@@ -32,8 +33,10 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     }
     let mut findings = settings_findings(&config);
     let registry = RegistryClient::of(&config.kafka)?.map(Arc::new);
-    let agents = ServiceRegistryClient::of(&config.service_registry, Arc::new(Metrics::new()?)).map(Arc::new);
-    let checks = Checks::new(config, None, registry, agents);
+    let metrics = Arc::new(Metrics::new()?);
+    let identity = WorkloadIdentity::of_command(config.spiffe.as_ref(), Arc::clone(&metrics)).await;
+    let agents = ServiceRegistryClient::of(&config, identity.clone(), metrics).map(Arc::new);
+    let checks = Checks::new(config, None, registry, agents, identity);
     findings.extend(checks.make(args.fix).await);
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
     let (failed, unknown) = (count(State::Failed), count(State::Unknown));

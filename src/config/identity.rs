@@ -12,6 +12,8 @@ use super::reader::Reader;
 pub struct IdentityConfig {
     /// `AGENT_ID`: the worker's own identity in results; a new random UUID unless set.
     pub agent_id: String,
+    /// `ENVIRONMENT`: where this worker runs; some things are allowed in `development` only.
+    pub environment: String,
     /// `SERVICE_VERSION`: the version that this worker says it has.
     pub service_version: String,
     /// The Kubernetes namespace that this worker runs in: `POD_NAMESPACE`, or `NAMESPACE` where that is not set or `default`.
@@ -34,6 +36,11 @@ impl IdentityConfig {
         }
         Self {
             agent_id,
+            environment: reader.text(
+                "ENVIRONMENT",
+                "production",
+                "where this worker runs: production, staging, development",
+            ),
             service_version: reader.text("SERVICE_VERSION", "1.0.0", "the version that this worker says it has"),
             namespace: namespace(reader),
             cluster: reader.text("CLUSTER", "local", "label of the cluster that this worker runs in"),

@@ -16,6 +16,7 @@ mod schema_registry;
 mod secrets;
 mod service_registry;
 mod source;
+mod spiffe;
 mod temporal;
 mod ticket_service;
 mod vault;
@@ -33,6 +34,7 @@ pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use secrets::{REDACTED, Secret, SecretSource};
 pub use service_registry::{MtlsFiles, PodFacts, ServiceRegistryConfig};
 pub use source::{MapSource, Origin, Source};
+pub use spiffe::SpiffeConfig;
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
 pub use vault::{VaultConfig, VaultLogin, VaultPath};
@@ -52,6 +54,8 @@ pub struct Config {
     pub bridge: BridgeConfig,
     /// The Execution Ticket Service.
     pub ticket_service: TicketServiceConfig,
+    /// Where this worker's SPIFFE identity comes from; `None`: it has none.
+    pub spiffe: Option<SpiffeConfig>,
     /// The Service Registry, and how this worker introduces itself there.
     pub service_registry: ServiceRegistryConfig,
     /// The engine.
@@ -77,21 +81,20 @@ impl Config {
     /// Every wrong setting, at once.
     pub fn read(source: &dyn Source) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(source);
-        let environment =
-            reader.text("ENVIRONMENT", "production", "where this worker runs: production, staging, development");
         let identity = IdentityConfig::read(&mut reader);
         // Before every secret.
-        let vault = VaultConfig::read(&mut reader, &environment);
+        let vault = VaultConfig::read(&mut reader, &identity.environment);
         let kafka = KafkaConfig::read(&mut reader);
         let dead_letters = DeadLetterConfig::read(&mut reader, &kafka);
         let mut bridge = BridgeConfig::read(&mut reader);
         let ticket_service = TicketServiceConfig::read(&mut reader);
         bridge.policy.reporting = Some(ticket_service.policy());
-        let service_registry = ServiceRegistryConfig::read(&mut reader);
+        let spiffe = SpiffeConfig::read(&mut reader, &identity.environment);
+        let service_registry = ServiceRegistryConfig::read(&mut reader, spiffe.as_ref(), &identity.environment);
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
-        let http_api = HttpApiConfig::read(&mut reader, &environment);
+        let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let (settings, warnings) = reader.finish()?;
         Ok(Self {
             identity,
@@ -99,6 +102,7 @@ impl Config {
             dead_letters,
             bridge,
             ticket_service,
+            spiffe,
             service_registry,
             temporal,
             local,
@@ -108,6 +112,20 @@ impl Config {
             settings,
             warnings,
         })
+    }
+}
+
+impl Config {
+    /// How the Service Registry is called, in words.
+    #[must_use]
+    pub fn registry_connection(&self) -> &'static str {
+        let x509 = self.spiffe.as_ref().is_some_and(|spiffe| spiffe.x509);
+        match (&self.service_registry.address, x509, &self.service_registry.mtls) {
+            (None, ..) => "not called",
+            (Some(_), true, _) => "mutual TLS with an X.509-SVID",
+            (Some(_), false, Some(_)) => "mutual TLS with certificates from files",
+            (Some(_), false, None) => "plaintext",
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ticket_schemas::SecurityLevel;
 
+use super::http_api::DEVELOPMENT;
 use super::reader::Reader;
+use super::spiffe::SpiffeConfig;
 
 /// Settings of the registry's client and of the registrations.
 #[derive(Debug, Clone)]
@@ -26,7 +28,8 @@ pub struct ServiceRegistryConfig {
     pub capabilities: Vec<String>,
     /// `SECURITY_LEVELS`: those of the tickets that this worker may run. Each is a registration of its own (INC-25).
     pub security_levels: BTreeSet<SecurityLevel>,
-    /// `ENABLE_MTLS`, `MTLS_CERT_PATH`, `MTLS_KEY_PATH`, `MTLS_CA_PATH`; `None`: plaintext.
+    /// `ENABLE_MTLS`, `MTLS_CERT_PATH`, `MTLS_KEY_PATH`, `MTLS_CA_PATH`; `None`: an X.509-SVID when there is one, or else
+    /// plaintext.
     pub mtls: Option<MtlsFiles>,
     /// `AGENT_ENDPOINT`: base URL of this worker's HTTP API for others; `None`: it is put together from what is known of
     /// the pod (INC-26).
@@ -68,10 +71,22 @@ impl MtlsFiles {
 }
 
 impl ServiceRegistryConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, spiffe: Option<&SpiffeConfig>, environment: &str) -> Self {
         let mtls = mtls(reader);
+        let x509 = spiffe.is_some_and(|spiffe| spiffe.x509);
+        if x509 && mtls.is_some() {
+            reader.warn(
+                "ENABLE_MTLS has no effect with SPIFFE_ENABLED and SPIFFE_ENABLE_X509: the Service Registry is called with the X.509-SVID"
+                    .to_owned(),
+            );
+        }
+        let encrypted = x509 || mtls.is_some();
+        let address = address(reader);
+        if let Some(address) = address.as_deref().filter(|_| !encrypted) {
+            plaintext(reader, address, spiffe.is_some(), environment);
+        }
         Self {
-            address: address(reader, mtls.is_some()),
+            address,
             timeout: reader.seconds(
                 "SERVICE_REGISTRY_TIMEOUT_SECONDS",
                 5.0,
@@ -99,7 +114,7 @@ impl ServiceRegistryConfig {
 /// Kubernetes sets the name itself, to a URL, beside a Service that is called `service-registry`.
 const PORT: &str = "a port number; where Kubernetes sets it, give the pod enableServiceLinks: false";
 
-fn address(reader: &mut Reader<'_>, encrypted: bool) -> Option<String> {
+fn address(reader: &mut Reader<'_>) -> Option<String> {
     let host =
         reader.optional("SERVICE_REGISTRY_HOST", "host of the Service Registry; unset: the worker does not register");
     let port: u16 = reader.parsed("SERVICE_REGISTRY_PORT", 50051, PORT, "port of the Service Registry");
@@ -111,12 +126,28 @@ fn address(reader: &mut Reader<'_>, encrypted: bool) -> Option<String> {
     };
     if reqwest::Url::parse(&format!("http://{address}")).is_err() || host.contains(['/', '@', '?', '#']) {
         reader.error(format!("SERVICE_REGISTRY_HOST={host:?}: expected the name or the IP address of a host"));
-    } else if !encrypted && !is_near(&host) {
-        reader.warn(format!(
-            "the Service Registry at {address} is called in plaintext, beyond this machine and the cluster; set ENABLE_MTLS"
-        ));
+        return None;
     }
     Some(address)
+}
+
+/// What is to be said of a registry that is called in plaintext. `token`: with a JWT-SVID.
+fn plaintext(reader: &mut Reader<'_>, address: &str, token: bool, environment: &str) {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    if !is_near(host.trim_matches(['[', ']'])) {
+        let told = format!(
+            "the Service Registry at {address} is called in plaintext, beyond this machine and the cluster; set SPIFFE_ENABLED or ENABLE_MTLS"
+        );
+        if environment == DEVELOPMENT {
+            reader.warn(told);
+        } else {
+            reader.error(format!("SERVICE_REGISTRY_HOST: {told}, or ENVIRONMENT={DEVELOPMENT}"));
+        }
+    } else if token {
+        reader.warn(format!(
+            "the JWT-SVID goes to the Service Registry at {address} in plaintext; set SPIFFE_ENABLE_X509 or ENABLE_MTLS"
+        ));
+    }
 }
 
 /// Where the platform allows plaintext.

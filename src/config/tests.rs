@@ -129,6 +129,12 @@ fn the_pods_namespace_wins_unless_it_says_nothing() {
 /// A file that is there and holds no certificate.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
+fn of(pairs: &[(&str, &str)]) -> Config {
+    let mut source = MapSource::default();
+    pairs.iter().for_each(|(name, value)| source.set(name, *value, Origin::Environment));
+    Config::read(&source).expect("valid")
+}
+
 fn errors(pairs: &[(&str, &str)]) -> String {
     let mut source = MapSource::default();
     for (name, value) in pairs {
@@ -350,18 +356,92 @@ fn registrations_that_cannot_work_are_refused_and_say_why() {
 }
 
 #[test]
-fn plaintext_beyond_the_cluster_is_told() {
-    let warned = |host| {
-        let warnings = read([("SERVICE_REGISTRY_HOST", host)]).expect("valid").warnings;
-        warnings.iter().any(|warning| warning.contains("plaintext"))
-    };
+fn plaintext_beyond_the_cluster_is_for_development_only() {
     for near in ["localhost", "127.0.0.1", "::1", "service-registry", "service-registry.neural-hive.svc.cluster.local"]
     {
-        assert!(!warned(near), "{near}");
+        let config = read([("SERVICE_REGISTRY_HOST", near)]).expect(near);
+        assert!(config.warnings.is_empty(), "{near}: {:?}", config.warnings);
+        assert_eq!(config.registry_connection(), "plaintext");
     }
     for far in ["registry.example.com", "10.0.0.1", "localhost.example.com"] {
-        assert!(warned(far), "{far}");
+        let host = ("SERVICE_REGISTRY_HOST", far);
+        for environment in ["production", "staging"] {
+            let text = errors(&[host, ("ENVIRONMENT", environment)]);
+            assert!(text.contains("in plaintext") && text.contains("SPIFFE_ENABLED or ENABLE_MTLS"), "{far}: {text}");
+        }
+        let warnings = read([host, ("ENVIRONMENT", "development")]).expect(far).warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("plaintext")), "{far}: {warnings:?}");
+        read([host, ("SPIFFE_ENABLED", "true")]).expect("encrypted");
     }
+}
+
+#[test]
+fn inc_30_each_peer_has_its_own_audience_and_the_trust_domain_names_them() {
+    assert!(read([("SPIFFE_TRUST_DOMAIN", "td")]).expect("valid").spiffe.is_none(), "off by default");
+    let on = ("SPIFFE_ENABLED", "true");
+    let spiffe = read([on]).expect("valid").spiffe.expect("on");
+    assert_eq!(spiffe.endpoint, "unix:///run/spire/sockets/agent.sock");
+    assert_eq!(spiffe.registry_audience, "service-registry.neural-hive.local");
+    assert_eq!(spiffe.api_audience, "worker-agents.neural-hive.local");
+    assert!(spiffe.x509 && !spiffe.fallback);
+    let spiffe = read([on, ("SPIFFE_TRUST_DOMAIN", "td"), ("SPIFFE_JWT_AUDIENCE", "r")]).expect("valid").spiffe;
+    let spiffe = spiffe.expect("on");
+    assert_eq!((&*spiffe.registry_audience, &*spiffe.api_audience), ("r", "worker-agents.td"));
+    assert_eq!(spiffe.registry_id.to_string(), "spiffe://td/ns/neural-hive/sa/service-registry");
+}
+
+#[test]
+fn a_workload_apis_socket_is_a_path_or_a_uri_and_has_two_names() {
+    let endpoint =
+        |name, value| read([("SPIFFE_ENABLED", "true"), (name, value)]).expect("valid").spiffe.expect("on").endpoint;
+    assert_eq!(endpoint("SPIFFE_SOCKET_PATH", "/run/a.sock"), "unix:///run/a.sock");
+    assert_eq!(endpoint("SPIFFE_SOCKET_PATH", "tcp://127.0.0.1:8081"), "tcp://127.0.0.1:8081");
+    assert_eq!(endpoint("SPIFFE_ENDPOINT_SOCKET", "unix:///run/b.sock"), "unix:///run/b.sock");
+    let both =
+        [("SPIFFE_SOCKET_PATH", "/run/a.sock"), ("SPIFFE_ENDPOINT_SOCKET", "/run/b.sock"), ("SPIFFE_ENABLED", "true")];
+    assert_eq!(read(both).expect("valid").spiffe.expect("on").endpoint, "unix:///run/a.sock");
+}
+
+#[test]
+fn an_identity_that_cannot_work_is_refused_and_says_why_all_at_once() {
+    let wrong = [
+        ("SPIFFE_SOCKET_PATH", "http://agent"),
+        ("SPIFFE_TRUST_DOMAIN", "Not A Domain"),
+        ("SERVICE_REGISTRY_SPIFFE_ID", "registry"),
+        ("SPIFFE_ENABLE_X509", "perhaps"),
+        ("SPIFFE_FALLBACK_ALLOWED", "true"),
+    ];
+    let text = errors(&wrong);
+    for (name, _) in wrong {
+        assert!(text.contains(name), "{name} is missing in {text}");
+    }
+    assert!(text.contains("SPIFFE_FALLBACK_ALLOWED=true lets anyone in reach cancel tickets"), "{text}");
+    let allowed = [("SPIFFE_FALLBACK_ALLOWED", "true"), ("SPIFFE_ENABLED", "true"), ("ENVIRONMENT", "development")];
+    assert!(read(allowed).expect("valid").spiffe.expect("on").fallback);
+}
+
+#[test]
+fn identity_settings_that_do_nothing_or_protect_little_are_told() {
+    let (on, host) = (("SPIFFE_ENABLED", "true"), ("SERVICE_REGISTRY_HOST", "service-registry"));
+    let files = [("ENABLE_MTLS", "true"), ("MTLS_CERT_PATH", FILE), ("MTLS_KEY_PATH", FILE)];
+    for (settings, expected, connection) in [
+        (vec![("SPIFFE_JWT_TTL_SECONDS", "3600")], "SPIFFE_JWT_TTL_SECONDS has no effect", "not called"),
+        (
+            [&[on, host][..], &files].concat(),
+            "ENABLE_MTLS has no effect with SPIFFE_ENABLED",
+            "mutual TLS with an X.509-SVID",
+        ),
+        (vec![on, host, ("SPIFFE_ENABLE_X509", "false")], "the JWT-SVID goes to the Service Registry", "plaintext"),
+    ] {
+        let config = of(&settings);
+        assert!(
+            config.warnings.iter().any(|warning| warning.contains(expected)),
+            "{settings:?}: {:?}",
+            config.warnings
+        );
+        assert_eq!(config.registry_connection(), connection);
+    }
+    assert_eq!(of(&[&[host][..], &files].concat()).registry_connection(), "mutual TLS with certificates from files");
 }
 
 #[test]

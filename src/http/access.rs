@@ -110,7 +110,7 @@ impl AllowList {
     /// Whether the caller may do it. Whom nobody asked to prove anything may do everything.
     pub(super) fn allows(&self, caller: &Caller, permission: Permission) -> bool {
         *caller == Caller::Anyone
-            || self.0.get(caller.identity()).is_some_and(|permissions| permissions.contains(&permission))
+            || self.0.get(&caller.identity()).is_some_and(|permissions| permissions.contains(&permission))
     }
 }
 
@@ -156,7 +156,7 @@ impl Guard {
         }
         let caller = self.api.authentication().caller(parts);
         let payer = match &caller {
-            Ok(Caller::Token(identity)) => Payer::Identity(identity.clone()),
+            Ok(caller @ (Caller::Token(_) | Caller::Spiffe(_))) => Payer::Identity(caller.identity()),
             Ok(Caller::Anyone) | Err(_) => address,
         };
         if !buckets.take(payer, now) {

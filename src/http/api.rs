@@ -18,6 +18,7 @@ use crate::explain::{self, Account};
 use crate::metrics::Metrics;
 use crate::orders::{Answer, SendError, send};
 use crate::vault::Held;
+use crate::spiffe::{Standing, WorkloadIdentity};
 
 /// How long a ticket may take to answer. The orchestrator waits 10 s for all of it (`contracts/engine.md §6`).
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,6 +33,8 @@ struct Inner {
     surface: Surface,
     identity: IdentityConfig,
     temporal: TemporalConfig,
+    registry_connection: &'static str,
+    workload: Option<Arc<WorkloadIdentity>>,
     authentication: Authentication,
     allow: AllowList,
     buckets: Buckets,
@@ -41,17 +44,21 @@ struct Inner {
 }
 
 impl Api {
-    /// The API of a worker of these settings.
+    /// The API of a worker of these settings, which are those of `identity`.
     #[must_use]
-    pub fn new(config: &Config, surface: Surface) -> Self {
-        let authentication = Authentication::of(&config.http_api);
-        if config.http_api.authenticated && config.http_api.tokens.is_none() {
-            tracing::info!("nobody can call /api/v1: HTTP_API_TOKEN and HTTP_API_ALLOW let callers in");
+    pub fn new(config: &Config, surface: Surface, identity: Option<Arc<WorkloadIdentity>>) -> Self {
+        let authentication = Authentication::of(&config.http_api, identity.as_ref());
+        if config.http_api.authenticated && config.http_api.tokens.is_none() && identity.is_none() {
+            tracing::info!(
+                "nobody can call /api/v1: HTTP_API_ALLOW lets callers in who have a HTTP_API_TOKEN, or a SPIFFE id with SPIFFE_ENABLED"
+            );
         }
         Self(Arc::new(Inner {
             surface,
             identity: config.identity.clone(),
             temporal: config.temporal.clone(),
+            registry_connection: config.registry_connection(),
+            workload: identity,
             authentication,
             allow: config.http_api.allow.clone(),
             buckets: Buckets::new(config.http_api.rate),
@@ -76,6 +83,16 @@ impl Api {
 
     pub(super) fn identity(&self) -> &IdentityConfig {
         &self.0.identity
+    }
+
+    /// How the Service Registry is called, in words.
+    pub(super) fn registry_connection(&self) -> &'static str {
+        self.0.registry_connection
+    }
+
+    /// How the SPIFFE identity stands; `None`: there is none.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.0.workload.as_ref().map(|identity| identity.standing())
     }
 
     pub(super) fn authentication(&self) -> &Authentication {
@@ -133,7 +150,7 @@ impl Api {
         verb: Verb,
         why: &Reason,
     ) -> Result<Answer, Problem> {
-        let order = Order { verb, by: caller.identity().to_owned(), why: why.as_str().to_owned() }.cleaned();
+        let order = Order { verb, by: caller.identity(), why: why.as_str().to_owned() }.cleaned();
         let (api, id) = (self.clone(), ticket_id.to_owned());
         // The request ends with its connection; what it has ordered may be carried out all the same.
         let carried = tokio::spawn(async move { api.carry(&id, &order).await });

@@ -1,10 +1,15 @@
 //! Who calls, and how that is known.
 
+use std::sync::Arc;
+
 use axum::http::request::Parts;
+use spiffe::SpiffeId;
 
 use super::problem::{Kind, Problem};
+use super::svids::{Certificates, JwtSvids};
 use super::tokens::StaticTokens;
 use crate::config::HttpApiConfig;
+use crate::spiffe::WorkloadIdentity;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,21 +18,25 @@ pub(super) enum Caller {
     Anyone,
     /// Whoever holds a static bearer token of this identity.
     Token(String),
+    /// Whoever has proved this id.
+    Spiffe(SpiffeId),
 }
 
 impl Caller {
     /// The name that the allow-list goes by, and that orders are given under.
-    pub(super) fn identity(&self) -> &str {
+    pub(super) fn identity(&self) -> String {
         match self {
-            Self::Anyone => "anyone",
-            Self::Token(identity) => identity,
+            Self::Anyone => "anyone".to_owned(),
+            Self::Token(identity) => identity.clone(),
+            Self::Spiffe(id) => id.to_string(),
         }
     }
 
     /// The SPIFFE id that the caller has proved. A token proves none, whatever its identity is called.
-    pub(super) fn spiffe_id(&self) -> Option<&str> {
+    pub(super) fn spiffe_id(&self) -> Option<&SpiffeId> {
         match self {
             Self::Anyone | Self::Token(_) => None,
+            Self::Spiffe(id) => Some(id),
         }
     }
 }
@@ -43,29 +52,47 @@ pub(super) trait Authenticator: Send + Sync {
     fn caller(&self, request: &Parts) -> Result<Option<Caller>, Problem>;
 }
 
-/// The ways that count. Without any, nobody gets in.
-pub(super) enum Authentication {
-    Off,
-    On(Vec<Box<dyn Authenticator>>),
+/// The ways that count, in the order in which they are asked. Without any, nobody gets in.
+pub(super) struct Authentication {
+    ways: Vec<Box<dyn Authenticator>>,
+    /// Who proves nothing may do everything: development only.
+    open: bool,
 }
 
 impl Authentication {
-    pub(super) fn of(config: &HttpApiConfig) -> Self {
+    /// A certificate counts more than what is in a request: it is the connection's own.
+    pub(super) fn of(config: &HttpApiConfig, identity: Option<&Arc<WorkloadIdentity>>) -> Self {
         if !config.authenticated {
-            return Self::Off;
+            return Self { ways: Vec::new(), open: true };
         }
-        let tokens = config.tokens.clone().map(|tokens| Box::new(StaticTokens::new(tokens)) as Box<dyn Authenticator>);
-        Self::On(tokens.into_iter().collect())
+        let mut ways: Vec<Box<dyn Authenticator>> = Vec::new();
+        if let Some(identity) = identity {
+            ways.push(Box::new(Certificates));
+            ways.push(Box::new(JwtSvids(Arc::clone(identity))));
+        }
+        if let Some(tokens) = config.tokens.clone() {
+            ways.push(Box::new(StaticTokens::new(tokens)));
+        }
+        Self { ways, open: identity.is_some_and(|identity| identity.settings().fallback) }
     }
 
     /// Who calls.
     pub(super) fn caller(&self, request: &Parts) -> Result<Caller, Problem> {
-        let Self::On(ways) = self else { return Ok(Caller::Anyone) };
-        for way in ways {
+        let proved = self.proved(request);
+        if self.open && !matches!(proved, Ok(Some(_))) {
+            return Ok(Caller::Anyone);
+        }
+        proved?.ok_or_else(|| {
+            Problem::new(Kind::Unauthenticated, "the request has no bearer token, or one that is not known")
+        })
+    }
+
+    fn proved(&self, request: &Parts) -> Result<Option<Caller>, Problem> {
+        for way in &self.ways {
             if let Some(caller) = way.caller(request)? {
-                return Ok(caller);
+                return Ok(Some(caller));
             }
         }
-        Err(Problem::new(Kind::Unauthenticated, "the request has no bearer token, or one that is not known"))
+        Ok(None)
     }
 }

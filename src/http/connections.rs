@@ -13,12 +13,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use spiffe::SpiffeId;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
+
+use super::svids::Proved;
+use crate::spiffe::{WorkloadIdentity, spiffe_id};
 
 /// Connections at once.
 const MOST: usize = 256;
@@ -26,6 +33,10 @@ const MOST: usize = 256;
 const MOST_OF_ONE: usize = 64;
 /// From the connection's beginning to the first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
+/// What a connection begins with that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// From there to the end of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// From the end of one request, or from the first byte, to the end of the next one's headers.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes, and most headers.
@@ -42,8 +53,14 @@ const PARTING: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// Serves until stopped, then for two seconds what is under way.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves until stopped, then for two seconds what is under way. With an `identity` that has an X.509-SVID, connections that
+/// begin as TLS does are mutually authenticated; the others are plain.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    identity: Option<Arc<WorkloadIdentity>>,
+    stop: CancellationToken,
+) {
     let (places, guests) = (Arc::new(Semaphore::new(MOST)), Guests::default());
     let conversations = TaskTracker::new();
     loop {
@@ -56,9 +73,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         match accepted {
             Ok((stream, peer)) => {
                 if let Some(guest) = guests.come(peer.ip()) {
-                    let (router, stop) = (router.clone(), stop.clone());
+                    let (router, identity, stop) = (router.clone(), identity.clone(), stop.clone());
                     conversations.spawn(async move {
-                        converse(stream, router, guest.peer, stop).await;
+                        converse(stream, router, identity.as_deref(), guest.peer, stop).await;
                         drop((place, guest));
                     });
                 }
@@ -75,15 +92,54 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 }
 
 /// One connection, to its end.
-async fn converse(stream: TcpStream, router: Router, peer: IpAddr, stop: CancellationToken) {
+async fn converse(
+    stream: TcpStream,
+    router: Router,
+    identity: Option<&WorkloadIdentity>,
+    peer: IpAddr,
+    stop: CancellationToken,
+) {
     // Whoever connects has something to ask.
     let mut byte = [0];
     let speaks = timeout(FIRST_BYTE, stream.peek(&mut byte));
     if !matches!(stop.run_until_cancelled(speaks).await, Some(Ok(Ok(1..)))) {
         return;
     }
+    let Some(identity) = identity.filter(|_| byte[0] == TLS_HANDSHAKE) else {
+        return answer(stream, router, peer, None, stop).await;
+    };
+    match stop.run_until_cancelled(timeout(HANDSHAKE, shake_hands(stream, identity))).await {
+        Some(Ok(Ok((stream, caller)))) => answer(stream, router, peer, Some(Proved(caller)), stop).await,
+        Some(Ok(Err(reason))) => tracing::debug!(reason, %peer, "http_caller_not_trusted"),
+        Some(Err(_)) | None => {}
+    }
+}
+
+/// Mutual TLS: the connection, and who its caller has proved to be.
+async fn shake_hands(
+    stream: TcpStream,
+    identity: &WorkloadIdentity,
+) -> Result<(TlsStream<TcpStream>, SpiffeId), String> {
+    let tls = identity.server_tls().map_err(|error| error.to_string())?;
+    let stream = TlsAcceptor::from(tls).accept(stream).await.map_err(|error| error.to_string())?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let caller = certificate.and_then(spiffe_id).ok_or("its certificate has no SPIFFE id")?;
+    Ok((stream, caller))
+}
+
+/// Answers the requests of a connection.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    router: Router,
+    peer: IpAddr,
+    caller: Option<Proved>,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        if let Some(caller) = caller.clone() {
+            request.extensions_mut().insert(caller);
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let mut connection = pin!(
@@ -163,7 +219,7 @@ mod tests {
             .route("/slow", get(async || sleep(Duration::from_secs(1)).await));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address = listener.local_addr().expect("address");
-        (address, tokio::spawn(serve(listener, router, stop.clone())))
+        (address, tokio::spawn(serve(listener, router, None, stop.clone())))
     }
 
     /// A connection from an address of its own.

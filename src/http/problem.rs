@@ -63,7 +63,7 @@ impl Kind {
             Self::Unauthenticated => (
                 "unauthenticated",
                 "The caller is unknown",
-                "send `Authorization: Bearer <token>` with a token of HTTP_API_TOKEN",
+                "send `Authorization: Bearer <token>` with a token of HTTP_API_TOKEN, or a JWT-SVID for HTTP_API_AUDIENCE",
             ),
             Self::Forbidden => {
                 ("forbidden", "The caller may not do this", "have HTTP_API_ALLOW name the caller with this verb")

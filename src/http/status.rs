@@ -28,9 +28,43 @@ pub(super) struct Status {
     uptime_seconds: u64,
     /// Where it runs.
     telemetry: Telemetry,
+    /// By what it proves who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
     /// The SPIFFE id that the caller has proved.
     #[schema(required = true)]
     authenticated_spiffe_id: Option<String>,
+}
+
+/// By what the worker proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(super) struct Identity {
+    /// How the Service Registry is called.
+    service_registry: String,
+    /// Whether a SPIFFE Workload API says who the worker is.
+    spiffe: bool,
+    /// Whom it says; null while no X.509-SVID counts.
+    #[schema(required = true)]
+    spiffe_id: Option<String>,
+    /// Seconds until that expires.
+    #[schema(required = true)]
+    expires_in_seconds: Option<i64>,
+    /// What is missing of the identity, and what to do.
+    #[schema(required = true)]
+    missing: Option<String>,
+}
+
+impl Identity {
+    fn of(api: &Api) -> Self {
+        let standing = api.standing();
+        Self {
+            service_registry: api.registry_connection().to_owned(),
+            spiffe: standing.is_some(),
+            spiffe_id: standing.as_ref().and_then(|standing| Some(standing.spiffe_id.as_ref()?.to_string())),
+            expires_in_seconds: standing.as_ref().and_then(|standing| standing.expires_in),
+            missing: standing.and_then(|standing| standing.missing),
+        }
+    }
 }
 
 /// Where the worker runs.
@@ -67,6 +101,7 @@ pub(super) async fn status(State(api): State<Api>, Extension(caller): Extension<
             cluster: identity.cluster.clone(),
             version: identity.service_version.clone(),
         },
-        authenticated_spiffe_id: caller.spiffe_id().map(str::to_owned),
+        identity: Some(Identity::of(&api)),
+        authenticated_spiffe_id: caller.spiffe_id().map(ToString::to_string),
     })
 }

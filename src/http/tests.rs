@@ -1,6 +1,10 @@
 //! The surface without peers: who gets in, what is refused and how, and the bodies of the contract.
 
-use std::collections::BTreeSet;
+#[cfg(feature = "dev-stack")]
+mod authorisation;
+#[cfg(feature = "dev-stack")]
+mod spiffe;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,8 +20,8 @@ use crate::config::{Config, MapSource, Origin};
 use crate::http::probes::{Health as HealthBody, Ready};
 use crate::http::status::Status;
 use crate::http::tasks::{CancelRequest, Cancelled};
+use crate::spiffe::WorkloadIdentity;
 
-const ORCHESTRATOR: &str = "spiffe://neural-hive.local/orchestrator-dynamic";
 const ALLOW: &str = "ops=*, spiffe://neural-hive.local/orchestrator-dynamic=status|cancel";
 
 fn settings(pairs: &[(&str, &str)]) -> Config {
@@ -37,7 +41,8 @@ fn api_of(pairs: &[(&str, &str)]) -> Api {
         metrics: Arc::new(Metrics::new().expect("metrics")),
         sdk_metrics: Arc::new(SdkMetrics::start().expect("the SDK's metrics")),
     };
-    Api::new(&config, surface)
+    let identity = WorkloadIdentity::of(config.spiffe.as_ref(), Arc::clone(&surface.metrics));
+    Api::new(&config, surface, identity)
 }
 
 /// Its main port.
@@ -58,121 +63,7 @@ async fn json_of(response: Response) -> Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
-/// Operations that a caller needs a permission for: method, path, permission, body.
-const OPERATIONS: [(&str, &str, &str, &str); 14] = [
-    ("GET", "/api/v1/status", "status", ""),
-    ("POST", "/api/v1/tasks", "submit", r#"{"task_id":"task_t","ticket_id":"t"}"#),
-    ("GET", "/api/v1/tasks/{task_id}", "read", ""),
-    ("DELETE", "/api/v1/tasks/{task_id}", "cancel", ""),
-    ("POST", "/api/v1/tasks/{ticket_id}/cancel", "cancel", r#"{"reason":"preemption"}"#),
-    ("GET", "/api/v1/tickets/{ticket_id}", "read", ""),
-    ("POST", "/api/v1/tickets/{ticket_id}/cancel", "cancel", WHY),
-    ("POST", "/api/v1/tickets/{ticket_id}/pause", "pause", WHY),
-    ("POST", "/api/v1/tickets/{ticket_id}/resume", "resume", WHY),
-    ("POST", "/api/v1/tickets/{ticket_id}/retry", "retry", WHY),
-    ("POST", "/api/v1/tickets/{ticket_id}/extend-deadline", "extend-deadline", r#"{"why":"x","deadline_ms":1}"#),
-    ("POST", "/api/v1/tickets/{ticket_id}/skip-dependency", "skip-dependency", r#"{"why":"x","dependency":"d"}"#),
-    ("POST", "/api/v1/tickets/{ticket_id}/compensation/resume", "compensation-resume", WHY),
-    ("POST", "/api/v1/tickets/{ticket_id}/compensation/skip", "compensation-skip", WHY),
-];
 const WHY: &str = r#"{"why":"the plan changed"}"#;
-
-#[tokio::test]
-async fn every_operation_of_the_document_is_in_the_authorisation_table() {
-    let document = json_of(ask(&port_of(&[]), "GET", DOCUMENT, &[], "").await).await;
-    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
-    let mut secured = BTreeSet::new();
-    let mut open = BTreeSet::new();
-    for (path, methods) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in methods.as_object().expect("methods") {
-            let place = (method.to_uppercase(), path.clone());
-            if operation["security"].is_null() {
-                open.insert(place)
-            } else {
-                secured.insert(place)
-            };
-        }
-    }
-    let listed = OPERATIONS.map(|(method, path, ..)| (method.to_owned(), path.to_owned()));
-    assert_eq!(secured, BTreeSet::from(listed));
-    assert_eq!(open, ["/health", "/metrics", "/ready"].map(|path| ("GET".to_owned(), path.to_owned())).into());
-    let used: BTreeSet<&str> = OPERATIONS.map(|(_, _, permission, _)| permission).into();
-    assert_eq!(used, Permission::ALL.map(Permission::as_str).into(), "a permission that no operation takes");
-}
-
-/// Who, the headers that are presented, and the permissions that follow; `None`: nobody knows who that is.
-type Presented<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<Vec<&'a str>>);
-
-#[tokio::test]
-async fn inc_50_inc_106_every_caller_may_do_what_its_identity_is_allowed_and_nothing_else() {
-    const OPS: &str = "Bearer ops-token-0123456789";
-    const ORCHESTRATING: &str = "Bearer orchestrator-0123456789";
-    const STRANGER: &str = "Bearer stranger-0123456789";
-    let tokens = format!(
-        "ops=ops-token-0123456789,{ORCHESTRATOR}=orchestrator-0123456789,stranger=stranger-0123456789,\
-         OPS=capitals-0123456789,{ORCHESTRATOR}-2=lookalike-0123456789,spiffe://other/orchestrator-dynamic=foreign-0123456789"
-    );
-    let port = port_of(&[("HTTP_API_TOKEN", &tokens), ("HTTP_API_ALLOW", ALLOW), ("HTTP_API_RATE", "1000")]);
-
-    let forged_cert =
-        ("x-forwarded-client-cert", "By=spiffe://x;Hash=00;URI=spiffe://neural-hive.local/orchestrator-dynamic");
-    let forged_caller = ("x-internal-caller", ORCHESTRATOR);
-    let authorization = |value: &'static str| ("authorization", value);
-    let (all, nothing) = (Permission::ALL.map(Permission::as_str).to_vec(), Vec::new());
-    let orchestrating = vec!["status", "cancel"];
-    let callers: Vec<Presented<'_>> = vec![
-        ("nobody", vec![], None),
-        ("a wrong token", vec![authorization("Bearer ops-token-0123456780")], None),
-        ("the beginning of a token", vec![authorization("Bearer ops-token-012345678")], None),
-        ("a token and more", vec![authorization("Bearer ops-token-01234567890")], None),
-        ("an empty token", vec![authorization("Bearer ")], None),
-        ("another scheme", vec![authorization("Basic ops-token-0123456789")], None),
-        ("no scheme", vec![authorization("ops-token-0123456789")], None),
-        ("two tokens", vec![authorization(OPS), authorization(STRANGER)], None),
-        ("an identity in the token's place", vec![authorization("Bearer ops")], None),
-        ("a forged certificate", vec![forged_cert], None),
-        ("a forged caller", vec![forged_caller], None),
-        ("both, and a wrong token", vec![forged_cert, forged_caller, authorization("Bearer x")], None),
-        ("ops", vec![authorization(OPS)], Some(all.clone())),
-        ("ops, in small letters", vec![authorization("bearer ops-token-0123456789")], Some(all)),
-        ("the orchestrator", vec![authorization(ORCHESTRATING)], Some(orchestrating.clone())),
-        (
-            "the orchestrator, forging",
-            vec![authorization(ORCHESTRATING), forged_cert, forged_caller],
-            Some(orchestrating),
-        ),
-        ("a stranger", vec![authorization(STRANGER)], Some(nothing.clone())),
-        ("a stranger, forging", vec![authorization(STRANGER), forged_cert, forged_caller], Some(nothing.clone())),
-        ("an identity in other letters", vec![authorization("Bearer capitals-0123456789")], Some(nothing.clone())),
-        ("an identity that begins alike", vec![authorization("Bearer lookalike-0123456789")], Some(nothing.clone())),
-        ("an identity of another domain", vec![authorization("Bearer foreign-0123456789")], Some(nothing)),
-    ];
-    for (who, presented, allowed) in &callers {
-        for (method, path, permission, body) in OPERATIONS {
-            let path = path.replace("{ticket_id}", "t").replace("{task_id}", "task_t");
-            let headers = [&presented[..], &[("content-type", "application/json")]].concat();
-            let answer = ask(&port, method, &path, &headers, body).await;
-            let status = answer.status();
-            let cell = format!("{who}: {method} {path}");
-            match allowed {
-                None => {
-                    assert_eq!(status, StatusCode::UNAUTHORIZED, "{cell}");
-                    assert!(answer.headers().contains_key("www-authenticate"), "{cell}");
-                }
-                Some(allowed) if !allowed.contains(&permission) => assert_eq!(status, StatusCode::FORBIDDEN, "{cell}"),
-                // What needs Temporal says that it is not there yet.
-                Some(_) => assert!([200, 202, 503].contains(&status.as_u16()), "{cell}: {status}"),
-            }
-            if status.is_client_error() {
-                let problem = json_of(answer).await;
-                let text = problem.to_string();
-                assert!(!text.contains("0123456789") && problem["next_action"].is_string(), "{cell}: {text}");
-            }
-        }
-    }
-    let by_token = json_of(ask(&port, "GET", "/api/v1/status", &[authorization(ORCHESTRATING)], "").await).await;
-    assert_eq!(by_token["authenticated_spiffe_id"], Value::Null, "a token proves no SPIFFE id");
-}
 
 #[tokio::test]
 async fn inc_106_without_settings_nobody_gets_in_and_probes_are_open() {

@@ -89,7 +89,7 @@ fn digest(token: &str) -> [u8; 32] {
 }
 
 /// The one bearer token of the request.
-fn bearer(request: &Parts) -> Option<&str> {
+pub(super) fn bearer(request: &Parts) -> Option<&str> {
     let mut headers = request.headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (headers.next(), headers.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

@@ -1,8 +1,7 @@
 //! The registry's client: a deadline for every call, one connection, and what its answers mean.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use platform_proto::service_registry::service_registry_client::ServiceRegistryClient as Grpc;
 use platform_proto::service_registry::{
@@ -11,17 +10,18 @@ use platform_proto::service_registry::{
 };
 use ticket_activities::border;
 use tokio::time::Instant;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
 
-use crate::config::{MtlsFiles, ServiceRegistryConfig};
+use super::bearer::Bearer;
+use super::channel::Channels;
+use crate::config::Config;
 use crate::dead_letters::shown;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::spiffe::{IdentityError, WorkloadIdentity};
 
-/// How often a connection that carries a stream only shows that it lives; it is closed when that is not answered in time.
-/// A server made of gRPC's C core, as Python's are, puts out who does so within 300 s and gets no data (`too_many_pings`).
-const KEEP_ALIVE: Duration = Duration::from_secs(330);
 /// Longest text of the registry's that is shown, in characters.
 const SAID_CHARS: usize = 300;
 
@@ -48,37 +48,32 @@ pub enum ServiceRegistryError {
     /// The files of the connection cannot be used.
     #[error("the Service Registry cannot be called: {0}; check MTLS_CERT_PATH, MTLS_KEY_PATH and MTLS_CA_PATH")]
     Files(String),
+    /// This worker cannot prove who it is.
+    #[error("the Service Registry cannot be called: {0}")]
+    Identity(#[from] IdentityError),
 }
 
+type Connection = Grpc<InterceptedService<Channel, Bearer>>;
+
 /// The client. Calls may be made at once; they share a connection, which is made anew after a call that got no answer and
-/// when the files of certificates have changed.
+/// when what it is authenticated by has changed.
 #[derive(Debug)]
 pub struct ServiceRegistryClient {
     address: String,
     timeout: Duration,
-    mtls: Option<MtlsFiles>,
+    identity: Option<Arc<WorkloadIdentity>>,
     metrics: Arc<Metrics>,
-    connection: Mutex<Option<Connection>>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    client: Grpc<Channel>,
-    /// When the files that it was made of were last written.
-    written: Vec<Option<SystemTime>>,
+    channels: Channels,
 }
 
 impl ServiceRegistryClient {
-    /// The client that the settings ask for; `None` when they name no registry.
+    /// The client that the settings ask for; `None` when they name no registry. `identity`: the one of the same settings.
     #[must_use]
-    pub fn of(config: &ServiceRegistryConfig, metrics: Arc<Metrics>) -> Option<Self> {
-        Some(Self {
-            address: config.address.clone()?,
-            timeout: config.timeout,
-            mtls: config.mtls.clone(),
-            metrics,
-            connection: Mutex::default(),
-        })
+    pub fn of(config: &Config, identity: Option<Arc<WorkloadIdentity>>, metrics: Arc<Metrics>) -> Option<Self> {
+        let registry = &config.service_registry;
+        let address = registry.address.clone()?;
+        let channels = Channels::new(&address, registry, identity.as_ref());
+        Some(Self { address, timeout: registry.timeout, identity, metrics, channels })
     }
 
     /// host:port.
@@ -87,12 +82,17 @@ impl ServiceRegistryClient {
         &self.address
     }
 
+    /// Who this worker is, when SPIFFE says it.
+    pub(super) fn identity(&self) -> Option<&WorkloadIdentity> {
+        self.identity.as_deref()
+    }
+
     /// Registers an agent; the id that it is given. Each call makes another one.
     ///
     /// # Errors
     /// See [`ServiceRegistryError`]. Without an answer the agent may be registered all the same, until it is forgotten.
     pub async fn register(&self, introduction: RegisterRequest) -> Result<String, ServiceRegistryError> {
-        let mut grpc = self.connection()?;
+        let mut grpc = self.connection().await?;
         let answer = self.answer(border("service_registry.register", grpc.register(introduction))).await?;
         if answer.agent_id.is_empty() {
             return Err(self.unavailable("it registered an agent without an id".to_owned()));
@@ -109,7 +109,7 @@ impl ServiceRegistryClient {
         agent_id: &str,
         telemetry: AgentTelemetry,
     ) -> Result<AgentStatus, ServiceRegistryError> {
-        let mut grpc = self.connection()?;
+        let mut grpc = self.connection().await?;
         let heartbeat = HeartbeatRequest { agent_id: agent_id.to_owned(), telemetry: Some(telemetry) };
         Ok(self.answer(border("service_registry.heartbeat", grpc.heartbeat(heartbeat))).await?.status())
     }
@@ -119,7 +119,7 @@ impl ServiceRegistryClient {
     /// # Errors
     /// See [`ServiceRegistryError`].
     pub async fn deregister(&self, agent_id: &str) -> Result<bool, ServiceRegistryError> {
-        let mut grpc = self.connection()?;
+        let mut grpc = self.connection().await?;
         let farewell = DeregisterRequest { agent_id: agent_id.to_owned() };
         Ok(self.answer(border("service_registry.deregister", grpc.deregister(farewell))).await?.success)
     }
@@ -141,7 +141,7 @@ impl ServiceRegistryClient {
     }
 
     async fn ask_for_agents(&self, question: DiscoverRequest) -> Result<Vec<AgentInfo>, ServiceRegistryError> {
-        let mut grpc = self.connection()?;
+        let mut grpc = self.connection().await?;
         Ok(self.answer(border("service_registry.discover", grpc.discover_agents(question))).await?.agents)
     }
 
@@ -150,7 +150,7 @@ impl ServiceRegistryClient {
     /// # Errors
     /// See [`ServiceRegistryError`].
     pub async fn list(&self, question: ListAgentsRequest) -> Result<Vec<AgentInfo>, ServiceRegistryError> {
-        let mut grpc = self.connection()?;
+        let mut grpc = self.connection().await?;
         Ok(self.answer(border("service_registry.list", grpc.list_agents(question))).await?.agents)
     }
 
@@ -163,7 +163,7 @@ impl ServiceRegistryClient {
         &self,
         question: WatchAgentsRequest,
     ) -> Result<Streaming<AgentChangeEvent>, ServiceRegistryError> {
-        let mut grpc = self.connection()?;
+        let mut grpc = self.connection().await?;
         self.usable(border("service_registry.watch", grpc.watch_agents(question)).await)
     }
 
@@ -195,7 +195,7 @@ impl ServiceRegistryClient {
             Err(status) => self.meaning(&status),
         };
         if matches!(error, ServiceRegistryError::Unavailable { .. }) {
-            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.channels.forget();
         }
         Err(error)
     }
@@ -221,47 +221,16 @@ impl ServiceRegistryClient {
         ServiceRegistryError::Unavailable { address: self.address.clone(), reason }
     }
 
-    /// The connection, which the first call opens.
-    fn connection(&self) -> Result<Grpc<Channel>, ServiceRegistryError> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before they are read: what is written meanwhile is news to the next call.
-        let written: Vec<_> = self.mtls.iter().flat_map(MtlsFiles::paths).map(written).collect();
-        if let Some(connection) = &*connection
-            && connection.written == written
-        {
-            return Ok(connection.client.clone());
-        }
-        let client = Grpc::new(self.endpoint().map_err(ServiceRegistryError::Files)?.connect_lazy());
-        *connection = Some(Connection { client: client.clone(), written });
-        Ok(client)
-    }
-
-    fn endpoint(&self) -> Result<Endpoint, String> {
-        let scheme = if self.mtls.is_some() { "https" } else { "http" };
-        let broken = |error: tonic::transport::Error| net::describe(&error);
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address))
-            .map_err(broken)?
-            .connect_timeout(self.timeout)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(self.timeout)
-            .user_agent(concat!("worker-agents/", env!("CARGO_PKG_VERSION")))
-            .map_err(broken)?;
-        let Some(files) = &self.mtls else { return Ok(endpoint) };
-        net::install_crypto();
-        let identity = Identity::from_pem(read(&files.certificate)?, read(&files.key)?);
-        let tls = match &files.ca {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
-            None => ClientTlsConfig::new().with_native_roots(),
+    /// The connection, which the first call opens, with what authenticates this call.
+    async fn connection(&self) -> Result<Connection, ServiceRegistryError> {
+        let channel = self.channels.current()?;
+        let bearer = match &self.identity {
+            Some(identity) => {
+                let audience = &identity.settings().registry_audience;
+                Bearer::of(identity.token(audience, self.timeout).await?.token())
+            }
+            None => Bearer::default(),
         };
-        endpoint.tls_config(tls.identity(identity)).map_err(broken)
+        Ok(Grpc::with_interceptor(channel, bearer))
     }
-}
-
-/// `None` where that cannot be told: reading says why.
-fn written(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|file| file.modified()).ok()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }

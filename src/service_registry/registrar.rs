@@ -18,6 +18,7 @@ use crate::events::{
 };
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::spiffe::SETTLING;
 
 /// The liveness entry of the registrations.
 const REGISTRY_LOOP: &str = "service_registry";
@@ -52,8 +53,11 @@ impl Registrar {
             );
             return None;
         };
-        let connection = if config.service_registry.mtls.is_some() { "mutual TLS" } else { "plaintext" };
-        tracing::info!(address = client.address(), connection, "service_registry_configured");
+        tracing::info!(
+            address = client.address(),
+            connection = config.registry_connection(),
+            "service_registry_configured"
+        );
         Some(Self {
             client,
             agents: agents(config, http),
@@ -80,6 +84,10 @@ impl Registrar {
     }
 
     async fn keep_all(self, stop: CancellationToken) {
+        if let Some(identity) = self.client.identity() {
+            // The first tries would fail while it is on its way.
+            stop.run_until_cancelled(identity.settled(SETTLING)).await;
+        }
         let this = Arc::new(self);
         // Tasks of their own, so that a defect in one ends nothing else.
         let mut kept = JoinSet::new();
@@ -113,7 +121,11 @@ impl Registrar {
 
     async fn register(&self, agent: &Agent) -> Heard {
         let level = agent.level.as_str();
-        match self.client.register(agent.introduction.clone()).await {
+        let mut introduction = agent.introduction.clone();
+        if let Some(id) = self.client.identity().and_then(|identity| identity.standing().spiffe_id) {
+            introduction.metadata.insert("spiffe_id".to_owned(), id.to_string());
+        }
+        match self.client.register(introduction).await {
             Ok(agent_id) => {
                 let namespace = &agent.introduction.namespace;
                 self.metrics.emit(AgentRegistered { agent_id: &agent_id, level, namespace });

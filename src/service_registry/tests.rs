@@ -1,5 +1,7 @@
 //! The client and the registrations against the registry of the development stack.
 
+mod spiffe;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use platform_proto::service_registry::{
     AgentTelemetry, AgentType, DiscoverRequest, RegisterRequest, WatchAgentsRequest,
 };
 use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
@@ -35,7 +38,7 @@ fn config_of(port: u16, settings: &[(&str, &str)]) -> Config {
 fn client_of(port: u16, settings: &[(&str, &str)]) -> (ServiceRegistryClient, Arc<Metrics>) {
     let config = config_of(port, settings);
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    (ServiceRegistryClient::of(&config.service_registry, Arc::clone(&metrics)).expect("configured"), metrics)
+    (ServiceRegistryClient::of(&config, None, Arc::clone(&metrics)).expect("configured"), metrics)
 }
 
 async fn listen() -> (TcpListener, u16) {
@@ -88,7 +91,7 @@ async fn each_code_means_what_a_worker_can_do_about_it() {
             ServiceRegistryError::UnknownAgent(_) => "unknown",
             ServiceRegistryError::Refused(_) => "refused",
             ServiceRegistryError::Unavailable { .. } => "unavailable",
-            ServiceRegistryError::Files(_) => "files",
+            ServiceRegistryError::Files(_) | ServiceRegistryError::Identity(_) => "not called",
         };
         assert_eq!(found, kind, "{code:?}: {error}");
     }
@@ -158,7 +161,7 @@ async fn inc_48_a_registry_that_is_away_for_a_moment_at_the_end_is_told_after_it
     let (registry, port) = registry().await;
     let config = config_of(port, &[("SHUTDOWN_GRACE_SECONDS", "30")]);
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let client = ServiceRegistryClient::of(&config.service_registry, Arc::clone(&metrics)).map(Arc::new);
+    let client = ServiceRegistryClient::of(&config, None, Arc::clone(&metrics)).map(Arc::new);
     let http = "127.0.0.1:8080".parse().expect("an address");
     let registrar = Registrar::of(&config, client, http, &metrics, &Health::default()).expect("configured");
     let stop = CancellationToken::new();
@@ -188,19 +191,26 @@ async fn discoveries_are_counted() {
     assert_eq!(metrics.discovery_duration.get_sample_count(), 2);
 }
 
-/// A registry that wants certificates of `authority`; connections end with it.
-async fn mutual_tls(authority: &Authority) -> (ServiceRegistryStandIn, u16) {
+/// A server with this certificate, which wants clients to have one of this authority.
+fn demanding(authority: CertificateDer<'static>, (chain, key): Chain) -> TlsAcceptor {
     crate::net::install_crypto();
     let mut trusted = RootCertStore::empty();
-    trusted.add(authority.der()).expect("added");
+    trusted.add(authority).expect("added");
     let verifier = WebPkiClientVerifier::builder(Arc::new(trusted)).build().expect("verifier");
-    let (chain, key) = authority.issue().chain();
     let mut config = rustls::ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .expect("server");
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A certificate with its key.
+type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A registry that wants certificates of `authority`; connections end with it.
+async fn mutual_tls(authority: &Authority) -> (ServiceRegistryStandIn, u16) {
+    let acceptor = demanding(authority.der(), authority.issue().chain());
     let (registry, (listener, port)) = (ServiceRegistryStandIn::new(), listen().await);
     let serving = registry.clone();
     tokio::spawn(async move {

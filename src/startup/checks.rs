@@ -9,12 +9,13 @@ use super::cluster::{self, Role};
 use super::engine::{self, Engine};
 use super::finding::{Check, Finding, demand};
 use super::topics::ConsumerTimes;
-use super::{clock, retention, schemas, service_registry, topics};
+use super::{clock, identity, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, LocalRuntimeConfig, VaultConfig};
 use crate::kafka::Clients;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
+use crate::spiffe::WorkloadIdentity;
 use crate::temporal;
 use crate::vault::Standing;
 
@@ -26,18 +27,21 @@ pub struct Checks {
     client: Option<Client>,
     registry: Option<Arc<RegistryClient>>,
     agents: Option<Arc<ServiceRegistryClient>>,
+    identity: Option<Arc<WorkloadIdentity>>,
 }
 
 impl Checks {
-    /// Checks of a worker with these settings. `registry` is that of schemas, `agents` that of services.
+    /// Checks of a worker with these settings. `registry` is that of schemas, `agents` that of services, `identity` the one
+    /// that SPIFFE gives.
     #[must_use]
     pub fn new(
         config: Config,
         client: Option<Client>,
         registry: Option<Arc<RegistryClient>>,
         agents: Option<Arc<ServiceRegistryClient>>,
+        identity: Option<Arc<WorkloadIdentity>>,
     ) -> Self {
-        Self { config, client, registry, agents }
+        Self { config, client, registry, agents, identity }
     }
 
     /// What nothing works without, in Kafka.
@@ -99,6 +103,7 @@ impl Checks {
         findings.extend(schemas);
         findings.push(agents);
         findings.push(vault(self.config.vault.as_ref()));
+        findings.push(identity::judge(self.config.registry_connection(), self.identity.as_deref()));
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
         findings.push(local_runtime(&self.config.local));

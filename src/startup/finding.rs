@@ -37,6 +37,8 @@ pub enum Check {
     ServiceRegistry,
     /// Vault gives the secrets that settings name.
     Vault,
+    /// This worker can prove who it is.
+    Identity,
     /// Clocks agree.
     Clock,
     /// Local commands have a folder to work in.
@@ -63,16 +65,18 @@ impl Check {
             Self::ResultSchema => "result_schema",
             Self::ServiceRegistry => "service_registry",
             Self::Vault => "vault",
+            Self::Identity => "identity",
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
         }
     }
 
     /// Whether strict start-up checks wait for it. A version is made current when its workers are ready: they cannot wait
-    /// for that. Nothing waits for the Service Registry: a worker that is not in it takes tickets all the same.
+    /// for that. Nothing waits for the Service Registry, or for the identity that it asks for: a worker that is not in it takes
+    /// tickets all the same.
     #[must_use]
     pub fn holds_back(self) -> bool {
-        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry)
+        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity)
     }
 
     /// Why it matters.
@@ -113,6 +117,9 @@ impl Check {
                 "the orchestrator publishes a ticket only when it finds a worker for it there, in its own namespace"
             }
             Self::Vault => "a secret that changes in Vault does not reach this worker until Vault gives it",
+            Self::Identity => {
+                "without an identity the worker is not in the Service Registry, and callers of the HTTP API are not known by theirs"
+            }
             Self::Clock => {
                 "a late duplicate is told from a re-drive by comparing a record's time with Temporal's, and deadlines are \
                  compared with both"

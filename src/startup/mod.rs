@@ -9,6 +9,7 @@ mod clock;
 mod cluster;
 mod engine;
 mod finding;
+mod identity;
 mod retention;
 mod schemas;
 mod service_registry;

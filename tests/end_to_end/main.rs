@@ -25,10 +25,14 @@ mod scale;
 mod secrets;
 mod service_registry;
 mod shutdown;
+mod spiffe;
 mod start_protocol;
 mod startup;
 mod surface;
 mod ticket_service;
 mod verbs;
 mod versions;
+#[expect(dead_code, reason = "what the tests beside the code use")]
+#[path = "../support/workload_api.rs"]
+mod workload_api;
 mod world;

@@ -56,7 +56,7 @@ impl ListArgs {
 }
 
 pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let registry = client(&settings()?)?;
+    let registry = client(&settings()?).await?;
     let (kind, mut filters) = (Kind::wanted(args.kind), args.filters());
     let agents = if args.capabilities.is_empty() {
         registry.list(ListAgentsRequest { agent_type: kind.into(), filters }).await?

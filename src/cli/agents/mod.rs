@@ -15,6 +15,7 @@ use crate::config::{Config, LogFormat};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::service_registry::ServiceRegistryClient;
+use crate::spiffe::WorkloadIdentity;
 
 #[derive(Args)]
 pub(super) struct AgentsArgs {
@@ -60,8 +61,10 @@ impl Kind {
     }
 }
 
-fn client(config: &Config) -> anyhow::Result<ServiceRegistryClient> {
-    let client = ServiceRegistryClient::of(&config.service_registry, Arc::new(Metrics::new()?));
+async fn client(config: &Config) -> anyhow::Result<ServiceRegistryClient> {
+    let metrics = Arc::new(Metrics::new()?);
+    let identity = WorkloadIdentity::of_command(config.spiffe.as_ref(), Arc::clone(&metrics)).await;
+    let client = ServiceRegistryClient::of(config, identity, metrics);
     client.ok_or_else(|| {
         UsageError(
             "no Service Registry is configured; set SERVICE_REGISTRY_HOST (and SERVICE_REGISTRY_PORT)".to_owned(),

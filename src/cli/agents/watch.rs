@@ -21,7 +21,7 @@ pub(super) struct WatchArgs {
 }
 
 pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    let registry = client(&settings()?)?;
+    let registry = client(&settings()?).await?;
     eprintln!("watching the agents of the Service Registry at {}", registry.address());
     let told = async {
         let mut events = registry.watch(WatchAgentsRequest { agent_type: Kind::wanted(args.kind).into() }).await?;

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks the registry for this worker and prints what it knows; whether it has heard of the work.
 pub(super) async fn show(config: &Config) -> anyhow::Result<bool> {
-    let registry = ServiceRegistryClient::of(&config.service_registry, Arc::new(Metrics::new()?));
+    let registry = ServiceRegistryClient::of(config, None, Arc::new(Metrics::new()?));
     let registry = registry.context("the development stack has a Service Registry")?;
     println!("\n  in the Service Registry:");
     let mut trouble = None;
