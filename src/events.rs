@@ -4,6 +4,7 @@
 
 mod agents;
 mod tickets;
+mod traces;
 
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use crate::metrics::Metrics;
 
 pub use agents::*;
+pub use traces::*;
 
 /// Something that happened and is both logged and counted.
 pub trait Event {

@@ -25,6 +25,7 @@ pub mod rejections;
 pub mod results;
 pub mod sdk_metrics;
 pub mod service_registry;
+pub mod spans;
 pub mod startup;
 mod task;
 pub mod temporal;

@@ -31,6 +31,7 @@ use crate::rejections::Rejections;
 use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
 use crate::service_registry::{Registrar, ServiceRegistryClient};
+use crate::spans::Spans;
 use crate::startup::{Checks, Watch};
 use crate::temporal;
 use crate::ticket_service::TicketServiceClient;
@@ -131,6 +132,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
     let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents);
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
+    let spans = Spans::of(&config, &metrics)?;
     let executors = executors(&config, &options);
     for (task_type, count) in executors.counts() {
         metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc_by(count);
@@ -138,13 +140,20 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let activities = Activities::new(ActivityParts {
         registry: executors,
         results: Arc::new(CountedSink {
-            sink: KafkaResultSink::new(producer.clone(), &config.kafka, registry.clone(), Arc::clone(&metrics)),
+            sink: KafkaResultSink::new(
+                producer.clone(),
+                &config.kafka,
+                registry.clone(),
+                Arc::clone(&metrics),
+                spans.clone(),
+            ),
             gate: gate.clone(),
         }),
-        ticket_service: ticket_service(&config, &metrics)?,
+        ticket_service: ticket_service(&config, &metrics, &spans)?,
         report_stuck_after: config.ticket_service.stuck_after,
         tickets: Arc::new(KafkaTicketSink::new(producer.clone(), &config.kafka, registry.clone())),
         observer: Arc::clone(&metrics) as Arc<dyn Observer>,
+        tracer: Arc::new(spans.clone()),
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
     });
@@ -156,6 +165,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         producer: producer.clone(),
         registry,
         gate,
+        spans: spans.clone(),
         metrics: Arc::clone(&metrics),
         health: health.clone(),
     };
@@ -222,6 +232,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                 }
             }
             flush(&producer);
+            spans.finish().await;
             surface_stop.cancel();
             serving.await?;
             serving_metrics.await?;
@@ -272,8 +283,12 @@ fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
     Ok(registry.map(Arc::new))
 }
 
-fn ticket_service(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<dyn TicketService>>> {
-    let client = TicketServiceClient::of(&config.ticket_service, Arc::clone(metrics))?;
+fn ticket_service(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    spans: &Spans,
+) -> anyhow::Result<Option<Arc<dyn TicketService>>> {
+    let client = TicketServiceClient::of(&config.ticket_service, Arc::clone(metrics), spans.clone())?;
     if client.is_none() {
         tracing::info!(
             "no Execution Ticket Service is configured: it hears of no ticket, and tickets that ran elsewhere are unknown; \

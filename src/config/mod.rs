@@ -17,6 +17,7 @@ mod service_registry;
 mod source;
 mod temporal;
 mod ticket_service;
+mod tracing;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
@@ -32,6 +33,7 @@ pub use service_registry::{MtlsFiles, PodFacts, ServiceRegistryConfig};
 pub use source::{MapSource, Origin, Source};
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
+pub use tracing::{CollectorConfig, Sampling, TracingConfig};
 
 use reader::Reader;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Callers of the HTTP API.
     pub http_api: HttpApiConfig,
+    /// The export of spans.
+    pub tracing: TracingConfig,
     /// Every setting as it is in force, for `worker-agents config`.
     pub settings: Vec<Setting>,
     /// What is odd but not wrong.
@@ -82,6 +86,7 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader);
+        let tracing = TracingConfig::read(&mut reader, &http_api.environment);
         let (settings, warnings) = reader.finish()?;
         Ok(Self {
             identity,
@@ -94,6 +99,7 @@ impl Config {
             local,
             http,
             http_api,
+            tracing,
             settings,
             warnings,
         })

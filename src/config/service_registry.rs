@@ -120,7 +120,7 @@ fn address(reader: &mut Reader<'_>, encrypted: bool) -> Option<String> {
 }
 
 /// Where the platform allows plaintext.
-fn is_near(host: &str) -> bool {
+pub(super) fn is_near(host: &str) -> bool {
     let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     // A short name is one of the same namespace.
     loopback
