@@ -27,6 +27,7 @@ mod start_protocol;
 mod startup;
 mod surface;
 mod ticket_service;
+mod tracing;
 mod verbs;
 mod versions;
 mod world;
