@@ -6,6 +6,7 @@ mod agents;
 mod identity;
 mod tickets;
 mod vault;
+mod traces;
 
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use crate::metrics::Metrics;
 pub use agents::*;
 pub use vault::*;
 pub use identity::*;
+pub use traces::*;
 
 /// Something that happened and is both logged and counted.
 pub trait Event {

@@ -26,6 +26,7 @@ pub mod results;
 pub mod sdk_metrics;
 pub mod service_registry;
 pub mod spiffe;
+pub mod spans;
 pub mod startup;
 mod task;
 pub mod temporal;

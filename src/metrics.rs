@@ -139,6 +139,8 @@ pub struct Metrics {
     pub result_fallbacks: IntCounter,
     /// Trace headers of records that could not be used, by header.
     pub trace_headers_ignored: IntCounterVec,
+    /// Spans that are over, by what became of them: exported, failed, dropped.
+    pub trace_spans: IntCounterVec,
     /// Calls to the Execution Ticket Service, by method and success.
     pub ticket_api_calls: IntCounterVec,
     /// Statuses that the Execution Ticket Service has taken.
@@ -433,6 +435,12 @@ impl Metrics {
                 "worker_agent_trace_headers_ignored_total",
                 "trace headers of records that could not be used",
                 &["header"],
+            )?,
+            trace_spans: counters(
+                &r,
+                "worker_agent_trace_spans_total",
+                "spans that are over, by what became of them",
+                &["outcome"],
             )?,
             ticket_api_calls: counters(
                 &r,

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use reqwest::{Certificate, Client, ClientBuilder, Response};
+use reqwest::header::HeaderValue;
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
+use ticket_workflows::TraceContext;
 
 /// A client whose calls end after `timeout`. TLS is rustls with ring, the product's one provider beside librdkafka's.
 ///
@@ -86,6 +88,15 @@ pub enum BodyError {
     /// It has more bytes than the caller takes.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+}
+
+/// The request with a trace context (INC-04). What no header can hold is left out.
+#[must_use]
+pub fn traced(request: RequestBuilder, trace: &TraceContext) -> RequestBuilder {
+    trace.headers().fold(request, |request, (name, value)| match HeaderValue::from_str(value) {
+        Ok(value) => request.header(name, value),
+        Err(_) => request,
+    })
 }
 
 /// Installs ring as the process's TLS provider, once.

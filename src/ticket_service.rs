@@ -9,20 +9,23 @@ mod answer;
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
+use opentelemetry::trace::SpanKind;
 use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use ticket_activities::{Created, TicketService, TicketServiceError, border};
+use ticket_activities::{Created, TicketService, TicketServiceError, border, trace};
 use ticket_schemas::{Ticket, TicketStatus};
 use ticket_workflows::StatusUpdate;
 use tokio::time::Instant;
 
 use crate::config::TicketServiceConfig;
 use crate::metrics::Metrics;
+use crate::net;
+use crate::spans::{Span, Spans};
 use answer::{Answer, read};
 
 /// How long nobody is sent to a service that gave no answer. Thousands of tickets may owe it an update.
@@ -38,6 +41,7 @@ pub struct TicketServiceClient {
     base: String,
     timeout: Duration,
     metrics: Arc<Metrics>,
+    spans: Spans,
     quiet_until: Mutex<Option<Instant>>,
 }
 
@@ -51,14 +55,15 @@ impl TicketServiceClient {
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn of(config: &TicketServiceConfig, metrics: Arc<Metrics>) -> anyhow::Result<Option<Self>> {
+    pub fn of(config: &TicketServiceConfig, metrics: Arc<Metrics>, spans: Spans) -> anyhow::Result<Option<Self>> {
         let Some(url) = config.url.as_deref() else { return Ok(None) };
         Ok(Some(Self {
-            http: crate::net::peer_client_within_origin(config.timeout)
+            http: net::peer_client_within_origin(config.timeout)
                 .context("the ticket service's client cannot be made")?,
             base: url.trim_end_matches('/').to_owned(),
             timeout: config.timeout,
             metrics,
+            spans,
             quiet_until: Mutex::default(),
         }))
     }
@@ -75,9 +80,18 @@ impl TicketServiceClient {
                 after: Some(left),
             });
         }
+        let (parent, began) = (trace::current(), SystemTime::now());
+        let context = self.spans.begin(&parent);
+        let request = net::traced(request, &context);
         let answer = read(border("ticket_service.ask", request.send()).await).await;
-        let good = matches!(&answer, Ok(Answer::Good(_)));
-        self.metrics.ticket_api_calls.with_label_values(&[counted, if good { "success" } else { "error" }]).inc();
+        let error = match &answer {
+            Ok(answer) => answer.error(),
+            Err(_) => Some("unavailable"),
+        };
+        let status = if error.is_none() { "success" } else { "error" };
+        self.metrics.ticket_api_calls.with_label_values(&[counted, status]).inc();
+        let span = Span::new(format!("execution_ticket_service.{counted}"), &context, &parent, began);
+        self.spans.end(span.kind(SpanKind::Client).failed(error));
         answer.map_err(|error| {
             if error.silent {
                 let quiet = error.after.unwrap_or(QUIET).min(MOST_QUIET);

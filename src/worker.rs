@@ -32,6 +32,7 @@ use crate::results::KafkaResultSink;
 use crate::sdk_metrics::SdkMetrics;
 use crate::service_registry::{Registrar, ServiceRegistryClient};
 use crate::spiffe::WorkloadIdentity;
+use crate::spans::Spans;
 use crate::startup::{Checks, Watch};
 use crate::temporal;
 use crate::ticket_service::TicketServiceClient;
@@ -138,6 +139,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
     let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity);
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
+    let spans = Spans::of(&config, &metrics)?;
     let executors = executors(&config, &options);
     for (task_type, count) in executors.counts() {
         metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc_by(count);
@@ -145,13 +147,20 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let activities = Activities::new(ActivityParts {
         registry: executors,
         results: Arc::new(CountedSink {
-            sink: KafkaResultSink::new(producer.clone(), &config.kafka, registry.clone(), Arc::clone(&metrics)),
+            sink: KafkaResultSink::new(
+                producer.clone(),
+                &config.kafka,
+                registry.clone(),
+                Arc::clone(&metrics),
+                spans.clone(),
+            ),
             gate: gate.clone(),
         }),
-        ticket_service: ticket_service(&config, &metrics)?,
+        ticket_service: ticket_service(&config, &metrics, &spans)?,
         report_stuck_after: config.ticket_service.stuck_after,
         tickets: Arc::new(KafkaTicketSink::new(producer.clone(), &config.kafka, registry.clone())),
         observer: Arc::clone(&metrics) as Arc<dyn Observer>,
+        tracer: Arc::new(spans.clone()),
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
     });
@@ -163,6 +172,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         producer: producer.clone(),
         registry,
         gate,
+        spans: spans.clone(),
         metrics: Arc::clone(&metrics),
         health: health.clone(),
     };
@@ -238,6 +248,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
                     tracing::error!(%error, "watching credentials broke");
                 }
             }
+            spans.finish().await;
             surface_stop.cancel();
             serving.await?;
             serving_metrics.await?;
@@ -303,8 +314,12 @@ fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {
     Ok(registry.map(Arc::new))
 }
 
-fn ticket_service(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<dyn TicketService>>> {
-    let client = TicketServiceClient::of(&config.ticket_service, Arc::clone(metrics))?;
+fn ticket_service(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    spans: &Spans,
+) -> anyhow::Result<Option<Arc<dyn TicketService>>> {
+    let client = TicketServiceClient::of(&config.ticket_service, Arc::clone(metrics), spans.clone())?;
     if client.is_none() {
         tracing::info!(
             "no Execution Ticket Service is configured: it hears of no ticket, and tickets that ran elsewhere are unknown; \

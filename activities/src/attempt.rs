@@ -19,6 +19,7 @@ use crate::registry::ErasedExecutor;
 use crate::stop::stop_is_wanted;
 use crate::ticket_activities::Activities;
 use crate::ticket_service::Running;
+use crate::trace;
 
 /// Workers that one attempt may lose, roll-outs included. Work that ends its worker each time (it runs as the same user)
 /// would otherwise take down one worker after the other for as long as its deadline is away.
@@ -66,13 +67,15 @@ impl Activities {
             Ok(Outcome::Failed(failed)) => failed.code.as_str(),
             Err(_) => "handed_back",
         };
-        self.0.observer.attempt_ended(&AttemptEnd {
+        let end = AttemptEnd {
             ticket_id: ticket.ticket_id.as_str(),
             task_type,
             attempt: request.attempt,
             end,
             duration: started.elapsed(),
-        });
+        };
+        self.0.observer.attempt_ended(&end);
+        self.0.tracer.attempt_ended(&ticket, &trace::current(), &end);
         Ok(ExecuteResponse {
             outcome: answer?,
             agent_id: self.0.agent_id.clone(),

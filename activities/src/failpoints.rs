@@ -27,6 +27,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("registry.body", "src/registry/answer.rs"),
     ("ticket_service.ask", "src/ticket_service.rs"),
     ("ticket_service.body", "src/ticket_service/answer.rs"),
+    ("otlp.export", "src/spans/collector.rs"),
     ("service_registry.register", "src/service_registry/client.rs"),
     ("service_registry.heartbeat", "src/service_registry/client.rs"),
     ("service_registry.deregister", "src/service_registry/client.rs"),

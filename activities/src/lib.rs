@@ -23,12 +23,13 @@ pub mod supervisor;
 mod temporal;
 mod ticket_activities;
 mod ticket_service;
+pub mod trace;
 
 pub use border::{border, border_call};
 pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
-pub use ports::{AttemptEnd, CompensationError, Observer, PublishError, ResultSink, TicketSink};
+pub use ports::{AttemptEnd, CompensationError, Observer, PublishError, ResultSink, TicketSink, Tracer};
 pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;
 pub use ticket_activities::{Activities, ActivityParts};

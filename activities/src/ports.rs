@@ -74,3 +74,24 @@ pub trait Observer: Send + Sync + 'static {
     /// A try to report failed, and it is owed for longer than `REPORT_STUCK_AFTER_SECONDS`.
     fn report_stuck(&self, ticket_id: &str, owed: Owed, error: &str);
 }
+
+/// Makes spans of what activities do (`docs/adr/0021-tracing.md`). Must not block.
+pub trait Tracer: Send + Sync + 'static {
+    /// The context of a span within `parent`, for the calls that are made meanwhile; `parent` itself where none is made.
+    fn begin(&self, parent: &TraceContext) -> TraceContext;
+    /// An attempt ended on this worker. `span`: the context that [`Tracer::begin`] gave when it began.
+    fn attempt_ended(&self, ticket: &Ticket, span: &TraceContext, end: &AttemptEnd<'_>);
+    /// A ticket's result has been published.
+    fn ticket_reported(&self, report: &Report);
+}
+
+/// Makes no spans; contexts are passed on as they are.
+impl Tracer for () {
+    fn begin(&self, parent: &TraceContext) -> TraceContext {
+        parent.clone()
+    }
+
+    fn attempt_ended(&self, _: &Ticket, _: &TraceContext, _: &AttemptEnd<'_>) {}
+
+    fn ticket_reported(&self, _: &Report) {}
+}

@@ -23,9 +23,10 @@ use crate::compensation;
 use crate::dependencies;
 use crate::drain::Drain;
 use crate::outputs;
-use crate::ports::{Observer, PublishError, ResultSink, TicketSink};
+use crate::ports::{Observer, PublishError, ResultSink, TicketSink, Tracer};
 use crate::registry::ExecutorRegistry;
 use crate::ticket_service::{TicketService, TicketServiceError, settle};
+use crate::trace;
 
 /// How long the ticket service gets within the workflow task that ends a ticket. The task is worth more than the update.
 const FIRST_TRY: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub struct ActivityParts {
     pub tickets: Arc<dyn TicketSink>,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
+    /// What makes spans.
+    pub tracer: Arc<dyn Tracer>,
     /// The process-wide drain flag.
     pub drain: Drain,
     /// `AGENT_ID`.
@@ -73,13 +76,15 @@ impl Activities {
         ctx: ActivityContext,
         request: ExecuteRequest,
     ) -> Result<ExecuteResponse, ActivityError> {
+        let context = self.0.tracer.begin(&trace::carried(&request.ticket));
         let span = tracing::info_span!(
             "task_execution",
             ticket_id = %request.ticket.ticket_id,
             task_type = request.ticket.task_type.as_str(),
             attempt = request.attempt,
+            trace_id = trace::trace_id(&context),
         );
-        self.attempt(ctx, request).instrument(span).await
+        trace::within(context, self.attempt(ctx, request)).instrument(span).await
     }
 
     /// Publishes a result.
@@ -99,8 +104,10 @@ impl Activities {
                 None => Ok(None),
             }
         };
-        let (published, told, status) =
-            futures::join!(self.published(&finish.report), dependencies::tell(&ctx, &finish.tell), noting);
+        let (published, told, status) = trace::within(finish.report.trace.clone(), async {
+            futures::join!(self.published(&finish.report), dependencies::tell(&ctx, &finish.tell), noting)
+        })
+        .await;
         if let Err(error) = &published {
             tracing::warn!(ticket_id, %error, "the result is published by an activity of its own");
         }
@@ -158,7 +165,8 @@ impl Activities {
     /// Creates the ticket that undoes a failed one.
     #[activity(name = "compensate", definition = ticket_workflows::CreateCompensation)]
     pub async fn compensate(self: Arc<Self>, _ctx: ActivityContext, undoing: Undoing) -> Result<(), ActivityError> {
-        Ok(compensation::create(self.0.tickets.as_ref(), self.0.ticket_service.as_deref(), &undoing).await?)
+        let creating = compensation::create(self.0.tickets.as_ref(), self.0.ticket_service.as_deref(), &undoing);
+        Ok(trace::within(undoing.trace.clone(), creating).await?)
     }
 }
 
@@ -170,6 +178,7 @@ impl Activities {
             return Err(error);
         }
         self.0.observer.ticket_reported(report);
+        self.0.tracer.ticket_reported(report);
         Ok(())
     }
 

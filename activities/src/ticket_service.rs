@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
+use crate::trace;
 
 /// The platform's ticket service. Calls end by themselves, at the latest after `within`.
 pub trait TicketService: Send + Sync + 'static {
@@ -150,7 +151,7 @@ impl Running {
             unknown_after_ms,
         };
         let over = CancellationToken::new();
-        let sending = tokio::spawn(send_until_sent(service, update, over.clone()));
+        let sending = tokio::spawn(trace::within(trace::current(), send_until_sent(service, update, over.clone())));
         Self { over, sending }
     }
 

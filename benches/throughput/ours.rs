@@ -21,6 +21,7 @@ use worker_agents::health::Health;
 use worker_agents::kafka::Clients;
 use worker_agents::metrics::Metrics;
 use worker_agents::registry::RegistryClient;
+use worker_agents::spans::Spans;
 use worker_agents::worker::{self, WorkerOptions};
 
 use crate::history;
@@ -194,6 +195,7 @@ pub(crate) async fn bridge_starts(
     let url = config.kafka.schema_registry_url.as_deref().context("no registry is configured")?;
     let kafka = Clients::new(&config.kafka)?;
     let parts = BridgeParts {
+        spans: Spans::default(),
         client: client.clone(),
         retention: None,
         producer: kafka.producer()?,

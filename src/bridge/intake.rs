@@ -14,12 +14,14 @@ use super::gate::Gate;
 use super::pace::Turnstile;
 use super::record::Record;
 use super::start::{Starter, phase_at_start};
+use super::trace::of_ticket;
 use crate::events::{
     DuplicateRecognised, PeerUnavailable, RecordIgnored, RecordSkipped, SetupFault, TicketRedriven, TicketStarted,
     TraceHeadersIgnored,
 };
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::spans::{Consumed, Disposition, Spans};
 
 /// The readiness check that a set-up fault takes away.
 pub const SETUP_CHECK: &str = "temporal_setup";
@@ -31,6 +33,7 @@ pub(crate) const REGISTRY_CHECK: &str = "schema_registry";
 pub(crate) struct Intake {
     pub(crate) decoder: Decoder,
     pub(crate) starter: Starter,
+    pub(crate) spans: Spans,
     pub(crate) gate: Gate,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) metrics: Arc<Metrics>,
@@ -91,7 +94,8 @@ impl Intake {
                 status: ticket.status.as_str(),
             }),
             Decoded::Rejected(rejection) => {
-                stop.run_until_cancelled(self.dead_letters.publish(record, &rejection)).await?
+                stop.run_until_cancelled(self.dead_letters.publish(record, &rejection)).await?;
+                self.consumed(record, None, Disposition::DeadLettered(rejection.code));
             }
         }
         Some(())
@@ -168,16 +172,19 @@ impl Intake {
                 }
                 Decision::Started { run_id } => {
                     self.metrics.emit(TicketStarted { ticket_id, task_type, position, run_id: &run_id, took });
+                    self.consumed(record, Some(ticket), Disposition::Started(start.trace()));
                     return Some(());
                 }
                 Decision::Redriven { run_id, previous } => {
                     let run_id = run_id.as_str();
                     self.metrics.emit(TicketRedriven { ticket_id, task_type, position, run_id, previous: &previous });
+                    self.consumed(record, Some(ticket), Disposition::Redriven(start.trace()));
                     return Some(());
                 }
                 Decision::Duplicate { first } => {
                     self.gate.give_back(ticket_id);
                     self.metrics.emit(DuplicateRecognised { ticket_id, task_type, position, first: &first });
+                    self.consumed(record, Some(ticket), Disposition::Duplicate);
                     return Some(());
                 }
                 Decision::Refused(refusal) => {
@@ -197,6 +204,22 @@ impl Intake {
         stop: &CancellationToken,
     ) -> Option<()> {
         let rejection = Rejection::of_refusal(refusal, ticket, record.position());
-        stop.run_until_cancelled(self.dead_letters.publish(record, &rejection)).await
+        stop.run_until_cancelled(self.dead_letters.publish(record, &rejection)).await?;
+        self.consumed(record, Some(ticket), Disposition::DeadLettered(rejection.code));
+        Some(())
+    }
+
+    /// Tells the ticket's trace that the record is durable.
+    fn consumed(&self, record: &Record, ticket: Option<&Ticket>, disposition: Disposition<'_>) {
+        if !self.spans.are_made() {
+            return;
+        }
+        let headers = record.provenance.trace.clone();
+        let producer = match ticket {
+            Some(ticket) => of_ticket(headers, ticket),
+            None => headers,
+        };
+        let position = record.position();
+        self.spans.consumed(&Consumed { position, taken: record.taken, producer, ticket, disposition });
     }
 }

@@ -41,6 +41,7 @@ use crate::health::Health;
 use crate::kafka::{Clients, Producer};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
+use crate::spans::Spans;
 use consumer::{CONSUMER_CHECK, Consumption};
 use decode::Decoder;
 use dlq::DeadLetters;
@@ -61,6 +62,8 @@ pub struct BridgeParts {
     pub registry: Option<Arc<RegistryClient>>,
     /// Backpressure.
     pub gate: Gate,
+    /// Traces.
+    pub spans: Spans,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Liveness and readiness.
@@ -104,7 +107,9 @@ pub async fn run(config: &Config, parts: BridgeParts, stop: CancellationToken) -
             config.bridge.policy.clone(),
         )
         .with_retention(parts.retention)
-        .with_fairness(config.bridge.fairness),
+        .with_fairness(config.bridge.fairness)
+        .with_spans(parts.spans.clone()),
+        spans: parts.spans,
         gate: parts.gate,
         dead_letters: DeadLetters::new(parts.producer, config.kafka.dlq_topic.clone(), Arc::clone(&parts.metrics)),
         metrics: Arc::clone(&parts.metrics),

@@ -1,5 +1,7 @@
 //! One record of the tickets topic, owned.
 
+use std::time::SystemTime;
+
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use ticket_schemas::{DlqHeader, DlqSource};
@@ -36,6 +38,8 @@ pub(crate) struct Record {
     pub(crate) ignored: Vec<Ignored>,
     /// Whether `headers` are all of them.
     pub(crate) all_headers: bool,
+    /// When it was taken.
+    pub(crate) taken: SystemTime,
 }
 
 impl Record {
@@ -55,6 +59,7 @@ impl Record {
             headers,
             ignored,
             all_headers,
+            taken: SystemTime::now(),
         }
     }
 

@@ -17,12 +17,12 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 };
 use temporalio_common::protos::utilities::decode_status_detail;
 use temporalio_common::search_attributes::{SearchAttributes, Timestamp};
-use ticket_activities::{border, now_ms, requested_provider};
+use ticket_activities::{border, now_ms, requested_provider, trace};
 use ticket_schemas::{Ticket, WorkDigest};
 use ticket_workflows::payload::{decoded, encoded};
 use ticket_workflows::{
     DEADLINE, INTENT_ID, PHASE, PLAN_ID, PROVIDER, START_MEMO, StartMemo, TASK_TYPE, TICKET_ID, TicketInput,
-    TicketPhase, TicketPolicy, WORKFLOW_TYPE, workflow_id,
+    TicketPhase, TicketPolicy, TraceContext, WORKFLOW_TYPE, workflow_id,
 };
 use tonic::{Code, Request};
 
@@ -33,6 +33,7 @@ use super::decision::{
 use super::priority::{self, Fairness};
 use super::record::Provenance;
 use super::trace::of_ticket;
+use crate::spans::Spans;
 
 /// How long one call may take before it counts as unanswered. Asking again is safe: the request id is the same.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,13 +54,15 @@ pub struct Starter {
     policy: TicketPolicy,
     retention: Option<Duration>,
     fairness: Fairness,
+    spans: Spans,
 }
 
 impl Starter {
     /// A starter of tickets on `task_queue`.
     #[must_use]
     pub fn new(client: Client, task_queue: String, agent_id: String, policy: TicketPolicy) -> Self {
-        Self { client, task_queue, agent_id, policy, retention: None, fairness: Fairness::default() }
+        let (fairness, spans) = (Fairness::default(), Spans::default());
+        Self { client, task_queue, agent_id, policy, retention: None, fairness, spans }
     }
 
     /// With the namespace's retention: records older than that are not started.
@@ -72,6 +75,12 @@ impl Starter {
     #[must_use]
     pub fn with_fairness(self, fairness: Fairness) -> Self {
         Self { fairness, ..self }
+    }
+
+    /// With what gives tickets their place in a trace.
+    #[must_use]
+    pub fn with_spans(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// Starts the workflow of `ticket`, read from `provenance`, and decides what the answers mean.
@@ -97,19 +106,28 @@ impl Starter {
         if let Some(refusal) = self.retention.and_then(|kept| too_old(claim.written_at_ms, now_ms(), kept)) {
             return Err(refusal);
         }
-        let input = self.input(ticket, &claim, provenance).map_err(|reason| Refusal::Ticket { reason })?;
-        Ok(Start { starter: self, ticket, claim, input })
+        let trace = self.spans.place(of_ticket(provenance.trace.clone(), ticket), &claim.request_id);
+        let input = self.input(ticket, &claim, provenance, &trace).map_err(|reason| Refusal::Ticket { reason })?;
+        Ok(Start { starter: self, ticket, claim, input, trace })
     }
 
     /// The workflow's input, or why there can be none.
-    fn input(&self, ticket: &Ticket, claim: &Claim, provenance: &Provenance) -> Result<Payload, String> {
+    fn input(
+        &self,
+        ticket: &Ticket,
+        claim: &Claim,
+        provenance: &Provenance,
+        trace: &TraceContext,
+    ) -> Result<Payload, String> {
+        let mut ticket = ticket.clone();
+        trace::carry(&mut ticket, trace);
         let input = TicketInput {
-            ticket: ticket.clone(),
+            ticket,
             digest: claim.digest.clone(),
             source: provenance.position.clone(),
             agent_id: self.agent_id.clone(),
             policy: self.policy.clone(),
-            trace: of_ticket(provenance.trace.clone(), ticket),
+            trace: trace.clone(),
         };
         let input = encoded(&input).map_err(|error| format!("the ticket cannot be encoded: {error}"))?;
         // A workflow that cannot read its input has no outcome, ever.
@@ -180,9 +198,15 @@ pub struct Start<'a> {
     ticket: &'a Ticket,
     claim: Claim,
     input: Payload,
+    trace: TraceContext,
 }
 
 impl Start<'_> {
+    /// What the workflow carries of the ticket's trace.
+    pub(crate) fn trace(&self) -> &TraceContext {
+        &self.trace
+    }
+
     /// Asks the server and decides what its answers mean.
     pub async fn ask(&self) -> Decision {
         let (starter, claim) = (self.starter, &self.claim);

@@ -20,6 +20,7 @@ mod spiffe;
 mod temporal;
 mod ticket_service;
 mod vault;
+mod tracing;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
@@ -38,6 +39,7 @@ pub use spiffe::SpiffeConfig;
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
 pub use vault::{VaultConfig, VaultLogin, VaultPath};
+pub use tracing::{CollectorConfig, Sampling, TracingConfig};
 
 use reader::Reader;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub http_api: HttpApiConfig,
     /// Vault; `None`: secrets do not come from it.
     pub vault: Option<VaultConfig>,
+    /// The export of spans.
+    pub tracing: TracingConfig,
     /// Every setting as it is in force, for `worker-agents config`.
     pub settings: Vec<Setting>,
     /// What is odd but not wrong.
@@ -95,6 +99,7 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
+        let tracing = TracingConfig::read(&mut reader, &identity.environment);
         let (settings, warnings) = reader.finish()?;
         Ok(Self {
             identity,
@@ -109,6 +114,7 @@ impl Config {
             http,
             http_api,
             vault,
+            tracing,
             settings,
             warnings,
         })

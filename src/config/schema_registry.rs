@@ -43,12 +43,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Option<String>, RegistryAccess) 
     let (url, from_url) = if text.is_empty() { (None, None) } else { url(reader, &text) };
     let login = login(reader, from_url);
     let ca_bundle =
-        file(reader, "SCHEMA_REGISTRY_CA_BUNDLE", "PEM file with the authorities of the registry's certificate");
-    if let Some(path) = ca_bundle.as_deref()
-        && std::fs::read_to_string(path).is_ok_and(|text| !text.contains("-----BEGIN CERTIFICATE-----"))
-    {
-        reader.error(format!("SCHEMA_REGISTRY_CA_BUNDLE={path:?}: holds no PEM certificate"));
-    }
+        ca_bundle(reader, "SCHEMA_REGISTRY_CA_BUNDLE", "PEM file with the authorities of the registry's certificate");
     if !reader.boolean("SCHEMA_REGISTRY_TLS_VERIFY", true, "not supported when false: certificates are always verified")
     {
         reader.error(
@@ -60,6 +55,17 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Option<String>, RegistryAccess) 
         reader.warn(format!("{URL} is http: the registry's credentials are sent unencrypted"));
     }
     (url, RegistryAccess { login, ca_bundle })
+}
+
+/// A file that must exist and hold certificates.
+pub(super) fn ca_bundle(reader: &mut Reader<'_>, name: &'static str, help: &'static str) -> Option<String> {
+    let path = file(reader, name, help);
+    if let Some(path) = path.as_deref()
+        && std::fs::read_to_string(path).is_ok_and(|text| !text.contains("-----BEGIN CERTIFICATE-----"))
+    {
+        reader.error(format!("{name}={path:?}: holds no PEM certificate"));
+    }
+    path
 }
 
 /// The URL without its user info, and the user info.

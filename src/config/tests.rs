@@ -483,3 +483,70 @@ fn inc_106_callers_of_the_api_are_named_and_what_is_wrong_with_them_shows_no_tok
         assert!(warnings.iter().any(|warning| warning.starts_with("HTTP_API_TOKEN has no effect")), "{warnings:?}");
     }
 }
+
+#[test]
+fn inc_87_spans_go_to_a_collector_of_the_cluster_in_plaintext_and_elsewhere_with_tls() {
+    let collector = |name: &str, url: &str, environment: &str| {
+        read([(name, url), ("ENVIRONMENT", environment)]).map(|config| (config.tracing.collector, config.warnings))
+    };
+    for near in [
+        "http://otel-collector:4317",
+        "http://localhost:4317",
+        "http://127.0.0.1:4317/",
+        "http://opentelemetry-collector.observability.svc.cluster.local:4317",
+        "http://10.1.2.3:4317",
+        "http://[fd00::1]:4317",
+        "https://collector.example.com",
+    ] {
+        for name in ["OTEL_EXPORTER_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+            let (collector, warnings) = collector(name, near, "production").expect(near);
+            assert_eq!(collector.expect("a collector").url, near);
+            assert!(warnings.is_empty(), "{near}: {warnings:?}");
+        }
+    }
+    let far = "http://collector.example.com:4317";
+    for environment in ["production", "staging"] {
+        let error = collector("OTEL_EXPORTER_ENDPOINT", far, environment).expect_err(far).to_string();
+        assert!(error.contains("OTEL_EXPORTER_ENDPOINT") && error.contains("use https"), "{error}");
+    }
+    let (_, warnings) = collector("OTEL_EXPORTER_ENDPOINT", far, "development").expect(far);
+    assert!(warnings[0].contains("plaintext"), "{warnings:?}");
+
+    let both = read([("OTEL_EXPORTER_ENDPOINT", "http://a:1"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:2")]);
+    assert_eq!(both.expect("valid").tracing.collector.expect("a collector").url, "http://b:2");
+    assert_eq!(read([]).expect("defaults").tracing.collector, None);
+}
+
+#[test]
+fn settings_of_tracing_are_opentelemetrys() {
+    let tracing = read([]).expect("defaults").tracing;
+    assert_eq!(tracing.sampling, Sampling { parent_based: true, ratio: 1.0 });
+    assert_eq!((tracing.queue, tracing.delay), (2048, std::time::Duration::from_secs(5)));
+    for (sampler, parent_based, ratio) in [
+        ("always_on", false, 1.0),
+        ("always_off", false, 0.0),
+        ("traceidratio", false, 0.25),
+        ("parentbased_always_off", true, 0.0),
+        ("parentbased_traceidratio", true, 0.25),
+    ] {
+        let tracing = read([("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", "0.25")]).expect(sampler);
+        assert_eq!(tracing.tracing.sampling, Sampling { parent_based, ratio }, "{sampler}");
+    }
+    for (settings, expected) in [
+        (&[("OTEL_TRACES_SAMPLER", "sometimes")][..], "OTEL_TRACES_SAMPLER=\"sometimes\": expected one of always_on"),
+        (&[("OTEL_TRACES_SAMPLER_ARG", "2")], "OTEL_TRACES_SAMPLER_ARG=2: expected a fraction"),
+        (&[("OTEL_EXPORTER_ENDPOINT", "otel-collector:4317")], "OTEL_EXPORTER_ENDPOINT=\"otel-collector:4317\""),
+        (&[("OTEL_EXPORTER_ENDPOINT", "http://a:4318/v1/traces")], "OTLP over gRPC has no path"),
+        (&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")], "only grpc is spoken"),
+        (&[("OTEL_EXPORTER_OTLP_TIMEOUT", "0")], "OTEL_EXPORTER_OTLP_TIMEOUT=0"),
+        (&[("OTEL_BSP_MAX_QUEUE_SIZE", "0")], "OTEL_BSP_MAX_QUEUE_SIZE=0"),
+        (&[("OTEL_BSP_SCHEDULE_DELAY", "soon")], "OTEL_BSP_SCHEDULE_DELAY=\"soon\""),
+        (&[("OTEL_RESOURCE_ATTRIBUTES", "team=a,nothing")], "\"nothing\" is no key=value pair"),
+        (&[("OTEL_TLS_VERIFY", "false")], "OTEL_TLS_VERIFY=false"),
+        (&[("OTEL_CA_BUNDLE", "/no/such")], "OTEL_CA_BUNDLE=\"/no/such\""),
+        (&[("OTEL_CA_BUNDLE", FILE)], "holds no PEM certificate"),
+    ] {
+        let text = errors(settings);
+        assert!(text.contains(expected), "{settings:?}: {expected:?} is missing in {text:?}");
+    }
+}

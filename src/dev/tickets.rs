@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, patch, post};
@@ -31,6 +31,7 @@ const MOST_UNPUBLISHED: usize = 1_000;
 pub struct TicketStandIn {
     tickets: Arc<Mutex<BTreeMap<String, Value>>>,
     updates: Arc<Mutex<Vec<(String, Value)>>>,
+    traces: Arc<Mutex<Vec<(String, String)>>>,
     unavailable: Arc<AtomicBool>,
     knowing_all: Arc<AtomicBool>,
     publisher: Arc<Mutex<Option<Sender<Value>>>>,
@@ -75,6 +76,13 @@ impl TicketStandIn {
         lock(&self.updates).iter().filter(|(id, _)| id == ticket_id).map(|(_, body)| body.clone()).collect()
     }
 
+    /// The `traceparent` of each call about a ticket that had one, oldest first.
+    #[must_use]
+    pub fn traceparents(&self, ticket_id: &str) -> Vec<String> {
+        let about = |path: &str| path.split('/').any(|segment| segment == ticket_id);
+        lock(&self.traces).iter().filter(|(path, _)| about(path)).map(|(_, trace)| trace.clone()).collect()
+    }
+
     /// The ticket, if the service knows it: as it was created, with its present status.
     #[must_use]
     pub fn ticket(&self, ticket_id: &str) -> Option<Value> {
@@ -111,6 +119,9 @@ fn detail(status: StatusCode, detail: Value) -> Answer {
 }
 
 async fn faults(State(service): State<TicketStandIn>, request: Request, next: Next) -> Response {
+    if let Some(Ok(trace)) = request.headers().get("traceparent").map(HeaderValue::to_str) {
+        lock(&service.traces).push((request.uri().path().to_owned(), trace.to_owned()));
+    }
     if service.unavailable.load(Ordering::Relaxed) {
         return detail(StatusCode::SERVICE_UNAVAILABLE, json!("the service was made unavailable")).into_response();
     }

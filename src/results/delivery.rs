@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::FutureRecord;
@@ -19,6 +19,7 @@ use super::encoding::{Encoded, headers};
 use crate::events::ResultPublished;
 use crate::kafka::{DELIVERY_TIMEOUT, Producer};
 use crate::metrics::Metrics;
+use crate::spans::Spans;
 
 /// How long one call waits for the broker. Below the 3 s that a report gets within a workflow task; a call that waits
 /// holds one of `MAX_CONCURRENT_TASKS`.
@@ -43,6 +44,17 @@ pub(super) enum Undelivered {
     Failed(String),
 }
 
+impl Undelivered {
+    /// What spans say of it.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::TooLarge { .. } => "too_large",
+            Self::Failed(_) => "delivery_failed",
+        }
+    }
+}
+
 type Ended = Option<Result<(), Undelivered>>;
 
 #[derive(Debug, Clone)]
@@ -56,12 +68,13 @@ pub(super) struct Deliveries {
     producer: Producer,
     topic: String,
     metrics: Arc<Metrics>,
+    spans: Spans,
     open: Mutex<BTreeMap<String, Delivery>>,
 }
 
 impl Deliveries {
-    pub(super) fn new(producer: Producer, topic: String, metrics: Arc<Metrics>) -> Self {
-        Self { producer, topic, metrics, open: Mutex::default() }
+    pub(super) fn new(producer: Producer, topic: String, metrics: Arc<Metrics>, spans: Spans) -> Self {
+        Self { producer, topic, metrics, spans, open: Mutex::default() }
     }
 
     /// What the delivery under way comes to; `None` when there is none.
@@ -109,7 +122,9 @@ impl Deliveries {
         open.insert(report.result_id.clone(), Delivery { since: Instant::now(), ended });
         drop(open);
         let (producer, metrics, topic) = (self.producer.clone(), Arc::clone(&self.metrics), self.topic.clone());
-        let headers = headers(report);
+        let (spans, began) = (self.spans.clone(), SystemTime::now());
+        let span = spans.begin(&report.trace);
+        let headers = headers(report, &span);
         let mut report = report.clone();
         // The bytes are in the payload; for the event ids and status are enough.
         report.extra.clear();
@@ -128,6 +143,7 @@ impl Deliveries {
                 }
                 Err((error, _)) => Err(undelivered(&error, &topic, encoded.payload.len())),
             };
+            spans.produced(&report, &topic, &span, began, ended.as_ref().err().map(Undelivered::code));
             // Nobody may be waiting.
             tell.send_replace(Some(ended));
         });

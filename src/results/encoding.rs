@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::json;
 use ticket_schemas::{ExecutionResult, RESULT_SCHEMA_JSON, encode_avro_result, encode_json_result};
-use ticket_workflows::Report;
+use ticket_workflows::{Report, TraceContext};
 
 use super::RESULT_ID_HEADER;
 use crate::config::ResultEncoding;
@@ -87,8 +87,9 @@ impl Encoder {
     }
 }
 
-/// The headers of a result: its id, what it belongs to, and the trace of its ticket (`contracts/kafka.md §3`, INC-04).
-pub(super) fn headers(report: &Report) -> OwnedHeaders {
+/// The headers of a result: its id, what it belongs to, and its place in the trace of its ticket (`contracts/kafka.md §3`,
+/// INC-04).
+pub(super) fn headers(report: &Report, trace: &TraceContext) -> OwnedHeaders {
     let text = |name: &str| report.extra.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     let own = [
         (RESULT_ID_HEADER, report.result_id.as_str()),
@@ -97,7 +98,7 @@ pub(super) fn headers(report: &Report) -> OwnedHeaders {
         ("x-neural-hive-intent-id", text("intent_id")),
     ];
     own.into_iter()
-        .chain(report.trace.headers())
+        .chain(trace.headers())
         .filter(|(_, value)| !value.is_empty())
         .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }

@@ -16,6 +16,7 @@ use crate::events::ResultDelayed;
 use crate::kafka::Producer;
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
+use crate::spans::Spans;
 use delivery::{Deliveries, Undelivered};
 use encoding::Encoder;
 
@@ -43,12 +44,13 @@ impl KafkaResultSink {
         config: &KafkaConfig,
         registry: Option<Arc<RegistryClient>>,
         metrics: Arc<Metrics>,
+        spans: Spans,
     ) -> Self {
         metrics.kafka_producer_initialized.inc();
         let topic = config.results_topic.clone();
         Self {
             encoder: Encoder::new(topic.clone(), config.result_encoding, registry, Arc::clone(&metrics)),
-            deliveries: Deliveries::new(producer, topic, Arc::clone(&metrics)),
+            deliveries: Deliveries::new(producer, topic, Arc::clone(&metrics), spans),
             alone: tokio::sync::Mutex::default(),
             metrics,
         }

@@ -28,6 +28,18 @@ pub(super) enum Answer {
     Broken(String),
 }
 
+impl Answer {
+    /// What spans say of one that is not good.
+    pub(super) fn error(&self) -> Option<&'static str> {
+        match self {
+            Self::Good(_) => None,
+            Self::UnknownTicket => Some("unknown_ticket"),
+            Self::Refused(_) => Some("refused"),
+            Self::Broken(_) => Some("broken"),
+        }
+    }
+}
+
 /// No usable answer.
 #[derive(Debug)]
 pub(super) struct NoAnswer {

@@ -63,7 +63,7 @@ fn client(url: &str) -> TicketServiceClient {
         stuck_after: Duration::from_secs(600),
     };
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    TicketServiceClient::of(&config, metrics).expect("client").expect("configured")
+    TicketServiceClient::of(&config, metrics, Spans::default()).expect("client").expect("configured")
 }
 
 fn update(status: ServiceStatus) -> StatusUpdate {

@@ -30,6 +30,7 @@ mod start_protocol;
 mod startup;
 mod surface;
 mod ticket_service;
+mod tracing;
 mod verbs;
 mod versions;
 #[expect(dead_code, reason = "what the tests beside the code use")]

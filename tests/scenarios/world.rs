@@ -288,6 +288,7 @@ impl Scenario {
         let refused = self.tickets().filter(|ticket| ticket.undos_refused).map(|ticket| ticket.name.to_owned());
         let topic = Arc::new(Topic::new(Arc::clone(&starter), lost, refused.collect()));
         let activities = Activities::new(ActivityParts {
+            tracer: Arc::new(()),
             registry: ExecutorRegistry::new().register(TaskType::Execute, "local", scripted.clone()).register(
                 TaskType::Compensate,
                 "rollback_execution",

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use ticket_schemas::Ticket;
+use uuid::Uuid;
 
 use crate::cli::{Encoding, UsageError, complete};
 
@@ -61,12 +62,16 @@ struct Builder {
 impl Builder {
     fn ticket(&mut self, task_type: &str, task_id: &str, parameters: Value) -> Result<Ticket, UsageError> {
         self.count += 1;
+        // As an orchestrator's tickets, each names the span that it was published in.
+        let (trace_id, span_id) = (Uuid::new_v4().simple().to_string(), format!("{:016x}", fastrand::u64(1..)));
         let Value::Object(typed) = json!({
             "task_type": task_type,
             "task_id": task_id,
             "plan_id": "demo-plan",
             "intent_id": "demo-intent",
             "description": task_id,
+            "trace_id": trace_id,
+            "span_id": span_id,
             "parameters": parameters,
             "sla": { "timeout_ms": 30_000, "max_retries": 0 },
         }) else {

@@ -1,0 +1,171 @@
+//! Traces: to which collector spans go, of which tickets, and what they say of this worker.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::schema_registry::ca_bundle;
+use super::service_registry::is_near;
+
+/// Settings of tracing.
+#[derive(Debug, Clone)]
+pub struct TracingConfig {
+    /// Where spans go; `None`: nowhere, and none are made.
+    pub collector: Option<CollectorConfig>,
+    /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`: of which tickets spans are made.
+    pub sampling: Sampling,
+    /// `OTEL_BSP_MAX_QUEUE_SIZE`: most spans that wait for the collector; more are dropped and counted.
+    pub queue: usize,
+    /// `OTEL_BSP_SCHEDULE_DELAY`: longest time that a span waits for others to be sent together.
+    pub delay: Duration,
+    /// What every span says of this worker, beside what the product knows itself; the last of several with one key counts.
+    pub resource: Vec<(String, String)>,
+}
+
+/// The collector of spans, reached with OTLP over gRPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorConfig {
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, else `OTEL_EXPORTER_ENDPOINT`.
+    pub url: String,
+    /// `OTEL_CA_BUNDLE`: a PEM file with the only authorities trusted; `None`: the system's.
+    pub ca_bundle: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`: longest call, connecting included.
+    pub timeout: Duration,
+}
+
+/// Of which tickets spans are made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Whether the producer's decision counts, where it made one.
+    pub parent_based: bool,
+    /// The part of the other tickets, between 0 and 1, chosen by trace id.
+    pub ratio: f64,
+}
+
+/// What the settings of OpenTelemetry count times in.
+const MILLIS: &str = "a whole number of milliseconds of at least 1";
+
+impl TracingConfig {
+    pub(super) fn read(reader: &mut Reader<'_>, environment: &str) -> Self {
+        let collector = collector(reader, environment);
+        Self {
+            collector,
+            sampling: sampling(reader),
+            queue: usize::try_from(reader.number(
+                "OTEL_BSP_MAX_QUEUE_SIZE",
+                2048,
+                1,
+                "most spans that wait for the collector; more are dropped and counted",
+            ))
+            .unwrap_or(usize::MAX),
+            delay: millis(reader, "OTEL_BSP_SCHEDULE_DELAY", 5_000, "longest time that a span waits to be sent"),
+            resource: resource(reader, environment),
+        }
+    }
+}
+
+fn collector(reader: &mut Reader<'_>, environment: &str) -> Option<CollectorConfig> {
+    const STANDARD: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const PLATFORM: &str = "OTEL_EXPORTER_ENDPOINT";
+    let standard = reader.url(STANDARD, "OTLP/gRPC endpoint of the trace collector; unset: no spans are exported");
+    let platform = reader.url(PLATFORM, "the same by the platform's name; OTEL_EXPORTER_OTLP_ENDPOINT wins");
+    let (name, url) = standard.map(|url| (STANDARD, url)).or_else(|| platform.map(|url| (PLATFORM, url))).unzip();
+    let protocol = reader.text("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "grpc, the only one that is spoken");
+    if protocol != "grpc" {
+        reader.error(format!(
+            "OTEL_EXPORTER_OTLP_PROTOCOL={protocol:?}: only grpc is spoken; name the collector's gRPC port (4317) in {STANDARD}"
+        ));
+    }
+    let ca_bundle = ca_bundle(reader, "OTEL_CA_BUNDLE", "PEM file with the authorities of the collector's certificate");
+    if !reader.boolean("OTEL_TLS_VERIFY", true, "not supported when false: certificates are always verified") {
+        reader.error(
+            "OTEL_TLS_VERIFY=false: certificates are always verified; set OTEL_CA_BUNDLE to a PEM file with the collector's authority"
+                .to_owned(),
+        );
+    }
+    let timeout = millis(reader, "OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, "longest call to the collector");
+    let disabled = reader.boolean("OTEL_SDK_DISABLED", false, "whether no spans are exported, whatever the endpoint");
+    let url = url.filter(|_| !disabled)?;
+    check(reader, name?, &url, environment);
+    Some(CollectorConfig { url, ca_bundle, timeout })
+}
+
+/// gRPC has no base path. Plaintext stays within the cluster (INC-87).
+fn check(reader: &mut Reader<'_>, name: &str, text: &str, environment: &str) {
+    // One that cannot be parsed has been reported.
+    let Ok(url) = reqwest::Url::parse(text) else { return };
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        reader.error(format!("{name}={text:?}: expected scheme, host and port alone; OTLP over gRPC has no path"));
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    if url.scheme() == "http" && !is_within_the_cluster(host) {
+        let plain = format!("{name}={text:?} is plaintext to a host beyond this machine and the cluster; use https");
+        match environment {
+            "production" | "prod" | "staging" => {
+                reader.error(format!("{plain}, which ENVIRONMENT={environment:?} demands"));
+            }
+            _ => reader.warn(plain),
+        }
+    }
+}
+
+/// Also by the address of a node: a collector on each node is reached that way.
+fn is_within_the_cluster(host: &str) -> bool {
+    let private = match host.parse() {
+        Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
+        Err(_) => false,
+    };
+    private || is_near(host)
+}
+
+fn sampling(reader: &mut Reader<'_>) -> Sampling {
+    /// Whether the parent's decision counts, and the part of the others where it is not the argument.
+    const SAMPLERS: &[(&str, (bool, Option<f64>))] = &[
+        ("always_on", (false, Some(1.0))),
+        ("always_off", (false, Some(0.0))),
+        ("traceidratio", (false, None)),
+        ("parentbased_always_on", (true, Some(1.0))),
+        ("parentbased_always_off", (true, Some(0.0))),
+        ("parentbased_traceidratio", (true, None)),
+    ];
+    let sampler = reader.one_of(
+        "OTEL_TRACES_SAMPLER",
+        SAMPLERS,
+        "parentbased_always_on",
+        "of which tickets spans are exported; parentbased: as the producer decided, where it did",
+    );
+    let ratio = reader.fraction("OTEL_TRACES_SAMPLER_ARG", 1.0, "the part of tickets of a traceidratio sampler");
+    let (parent_based, fixed) = sampler.unwrap_or((true, None));
+    Sampling { parent_based, ratio: fixed.unwrap_or(ratio) }
+}
+
+/// Those of the settings, whose names win over those of the product.
+fn resource(reader: &mut Reader<'_>, environment: &str) -> Vec<(String, String)> {
+    const NAME: &str = "OTEL_RESOURCE_ATTRIBUTES";
+    let mut resource = vec![("deployment.environment".to_owned(), environment.to_owned())];
+    let service = reader.text("SERVICE_NAME", "worker-agents", "name of the service in traces");
+    resource.push(("service.name".to_owned(), service));
+    let text = reader.text(NAME, "", "key=value pairs, comma separated, that every span says of this worker");
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some((key, value)) if !key.is_empty() => {
+                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+                resource.push((key.to_owned(), value.into_owned()));
+            }
+            _ => reader.error(format!("{NAME}: {pair:?} is no key=value pair")),
+        }
+    }
+    if let Some(name) = reader.optional("OTEL_SERVICE_NAME", "the same by OpenTelemetry's name; wins over SERVICE_NAME") {
+        resource.push(("service.name".to_owned(), name));
+    }
+    resource
+}
+
+fn millis(reader: &mut Reader<'_>, name: &'static str, default: u64, help: &'static str) -> Duration {
+    let millis = reader.parsed(name, default, MILLIS, help);
+    if millis == 0 {
+        reader.error(format!("{name}=0: expected {MILLIS}"));
+    }
+    Duration::from_millis(millis)
+}
