@@ -5,8 +5,8 @@
 mod agents;
 mod identity;
 mod tickets;
-mod vault;
 mod traces;
+mod vault;
 
 use std::time::{Duration, SystemTime};
 
@@ -16,9 +16,9 @@ use tracing::{debug, error, info, warn};
 use crate::metrics::Metrics;
 
 pub use agents::*;
-pub use vault::*;
 pub use identity::*;
 pub use traces::*;
+pub use vault::*;
 
 /// Something that happened and is both logged and counted.
 pub trait Event {

@@ -14,8 +14,6 @@ const MOST_IDENTITY: usize = 200;
 /// Settings of the HTTP API's callers.
 #[derive(Debug, Clone)]
 pub struct HttpApiConfig {
-    /// `ENVIRONMENT`: where this worker runs.
-    pub environment: String,
     /// `HTTP_API_AUTH`: whether callers must prove who they are.
     pub authenticated: bool,
     /// `HTTP_API_TOKEN`, its file, or Vault; `None`: nobody has a token.
@@ -97,7 +95,7 @@ impl HttpApiConfig {
             1,
             "requests a second that one caller of the HTTP API may make, for long; twice as many at once; added by this product",
         );
-        Self { environment, authenticated, tokens, allow, rate: u32::try_from(rate).unwrap_or(u32::MAX) }
+        Self { authenticated, tokens, allow, rate: u32::try_from(rate).unwrap_or(u32::MAX) }
     }
 }
 

@@ -19,8 +19,8 @@ mod source;
 mod spiffe;
 mod temporal;
 mod ticket_service;
-mod vault;
 mod tracing;
+mod vault;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
@@ -38,8 +38,8 @@ pub use source::{MapSource, Origin, Source};
 pub use spiffe::SpiffeConfig;
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
-pub use vault::{VaultConfig, VaultLogin, VaultPath};
 pub use tracing::{CollectorConfig, Sampling, TracingConfig};
+pub use vault::{VaultConfig, VaultLogin, VaultPath};
 
 use reader::Reader;
 

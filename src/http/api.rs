@@ -17,8 +17,8 @@ use crate::events::ApiOrder;
 use crate::explain::{self, Account};
 use crate::metrics::Metrics;
 use crate::orders::{Answer, SendError, send};
-use crate::vault::Held;
 use crate::spiffe::{Standing, WorkloadIdentity};
+use crate::vault::Held;
 
 /// How long a ticket may take to answer. The orchestrator waits 10 s for all of it (`contracts/engine.md §6`).
 const PATIENCE: Duration = Duration::from_secs(5);
