@@ -91,7 +91,6 @@ pub enum BodyError {
 }
 
 /// The request with a trace context (INC-04). What no header can hold is left out.
-#[must_use]
 pub fn traced(request: RequestBuilder, trace: &TraceContext) -> RequestBuilder {
     trace.headers().fold(request, |request, (name, value)| match HeaderValue::from_str(value) {
         Ok(value) => request.header(name, value),

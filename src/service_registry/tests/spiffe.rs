@@ -260,7 +260,7 @@ async fn inc_31_a_rotation_reaches_a_live_connection_without_a_failed_call() {
 
 #[tokio::test]
 async fn inc_31_an_authority_that_is_replaced_is_believed_no_more() {
-    let (worker, _serving, registry, client) = peers().await;
+    let (worker, _serving, _registry, client) = peers().await;
     call(&client).await.expect("believed");
     let updates = || worker.metrics.spiffe_trust_bundle_updates.with_label_values(&["success"]).get();
     let before = updates();
@@ -344,7 +344,7 @@ async fn inc_31_what_an_agent_has_delivered_counts_while_it_is_away_until_it_exp
 
 #[tokio::test]
 async fn an_identity_that_is_taken_back_is_not_used() {
-    let (worker, _serving, registry, client) = peers().await;
+    let (worker, _serving, _registry, client) = peers().await;
     call(&client).await.expect("somebody");
     worker.agent.deny();
     until(|| worker.identity.standing().spiffe_id.is_none()).await;
