@@ -11,6 +11,7 @@ mod kafka;
 mod kafka_security;
 mod known;
 mod local;
+mod near;
 mod reader;
 mod schema_registry;
 mod secrets;

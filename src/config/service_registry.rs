@@ -8,6 +8,7 @@ use std::time::Duration;
 use ticket_schemas::SecurityLevel;
 
 use super::http_api::DEVELOPMENT;
+use super::near::is_near;
 use super::reader::Reader;
 use super::spiffe::SpiffeConfig;
 
@@ -134,7 +135,7 @@ fn address(reader: &mut Reader<'_>) -> Option<String> {
 /// What is to be said of a registry that is called in plaintext. `token`: with a JWT-SVID.
 fn plaintext(reader: &mut Reader<'_>, address: &str, token: bool, environment: &str) {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    if !is_near(host.trim_matches(['[', ']'])) {
+    if !is_near(host) {
         let told = format!(
             "the Service Registry at {address} is called in plaintext, beyond this machine and the cluster; set SPIFFE_ENABLED or ENABLE_MTLS"
         );
@@ -148,17 +149,6 @@ fn plaintext(reader: &mut Reader<'_>, address: &str, token: bool, environment: &
             "the JWT-SVID goes to the Service Registry at {address} in plaintext; set SPIFFE_ENABLE_X509 or ENABLE_MTLS"
         ));
     }
-}
-
-/// Where the platform allows plaintext.
-pub(super) fn is_near(host: &str) -> bool {
-    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    // A short name is one of the same namespace.
-    loopback
-        || host == "localhost"
-        || !host.contains(['.', ':'])
-        || host.ends_with(".svc")
-        || host.ends_with(".svc.cluster.local")
 }
 
 fn mtls(reader: &mut Reader<'_>) -> Option<MtlsFiles> {

@@ -316,7 +316,8 @@ fn without_a_host_the_worker_does_not_register_and_an_address_is_put_together() 
         Config::read(&source).expect("valid").service_registry.address
     };
     assert_eq!(address(&[("SERVICE_REGISTRY_PORT", "50051")]), None);
-    let host = |host| address(&[("SERVICE_REGISTRY_HOST", host)]).expect("an address");
+    let development = ("ENVIRONMENT", "development");
+    let host = |host| address(&[("SERVICE_REGISTRY_HOST", host), development]).expect("an address");
     assert_eq!(host("service-registry"), "service-registry:50051");
     assert_eq!(host("fd00::1"), "[fd00::1]:50051");
     assert_eq!(host("[fd00::1]"), "[fd00::1]:50051");

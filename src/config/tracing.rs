@@ -1,11 +1,10 @@
 //! Traces: to which collector spans go, of which tickets, and what they say of this worker.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
+use super::near::is_near_or_private;
 use super::reader::Reader;
 use super::schema_registry::ca_bundle;
-use super::service_registry::is_near;
 
 /// Settings of tracing.
 #[derive(Debug, Clone)]
@@ -97,8 +96,7 @@ fn check(reader: &mut Reader<'_>, name: &str, text: &str, environment: &str) {
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         reader.error(format!("{name}={text:?}: expected scheme, host and port alone; OTLP over gRPC has no path"));
     }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    if url.scheme() == "http" && !is_within_the_cluster(host) {
+    if url.scheme() == "http" && !url.host_str().is_some_and(is_near_or_private) {
         let plain = format!("{name}={text:?} is plaintext to a host beyond this machine and the cluster; use https");
         match environment {
             "production" | "prod" | "staging" => {
@@ -107,16 +105,6 @@ fn check(reader: &mut Reader<'_>, name: &str, text: &str, environment: &str) {
             _ => reader.warn(plain),
         }
     }
-}
-
-/// Also by the address of a node: a collector on each node is reached that way.
-fn is_within_the_cluster(host: &str) -> bool {
-    let private = match host.parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
-        Err(_) => false,
-    };
-    private || is_near(host)
 }
 
 fn sampling(reader: &mut Reader<'_>) -> Sampling {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::http_api::DEVELOPMENT;
 use super::kafka_security::file;
+use super::near::is_near;
 use super::reader::Reader;
 use super::secrets::{SecretSource, Shown, secret_names};
-use super::service_registry::is_near;
 use crate::vault::Held;
 
 /// Where Kubernetes puts the token of the pod's service account.

@@ -71,7 +71,9 @@ async fn planted_secrets_appear_nowhere() {
     worker.wait_ready().await;
 
     // What a ticket can see, what fails, what is refused, what is retried.
-    world.publish(&world.ticket("sees", "env; cat /proc/self/environ; tr '\\0' '\\n' < /proc/$PPID/environ; true")).await;
+    world
+        .publish(&world.ticket("sees", "env; cat /proc/self/environ; tr '\\0' '\\n' < /proc/$PPID/environ; true"))
+        .await;
     world.publish_avro(&world.ticket("fails", "env; exit 3")).await;
     let mut refused = world.ticket("refused", "true");
     refused["task_type"] = json!("QUERY");

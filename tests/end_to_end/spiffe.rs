@@ -16,7 +16,13 @@ const CALLER: &str = "spiffe://td/ns/neural-hive/sa/orchestrator-dynamic";
 async fn status(worker: &Worker, token: &str) -> (StatusCode, Value) {
     worker_agents::net::install_crypto();
     let url = format!("http://{}/api/v1/status", worker.addresses().await.0);
-    let answer = worker_agents::net::client(std::time::Duration::from_secs(10)).expect("client").get(url).bearer_auth(token).send().await.expect("an answer");
+    let answer = worker_agents::net::client(std::time::Duration::from_secs(10))
+        .expect("client")
+        .get(url)
+        .bearer_auth(token)
+        .send()
+        .await
+        .expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 

@@ -251,7 +251,8 @@ async fn inc_04_the_collector_receives_one_trace_for_each_ticket_of_the_demo() {
         let ticket = one(spans, "ticket_execution");
         assert!(tickets.insert(ticket.attribute("neural.hive.ticket_id").to_owned()), "two traces of {ticket:?}");
         one(spans, PRODUCE);
-        let started = named(spans, CONSUME).into_iter().find(|span| span.attribute("neural.hive.disposition") == "started");
+        let started =
+            named(spans, CONSUME).into_iter().find(|span| span.attribute("neural.hive.disposition") == "started");
         hangs_together(spans, &started.expect("a start").parent);
     }
     // Nine that stand alone, one published twice, one of a collision, four that depend on each other, one without executor.
