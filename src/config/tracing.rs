@@ -156,7 +156,8 @@ fn resource(reader: &mut Reader<'_>, environment: &str) -> Vec<(String, String)>
             _ => reader.error(format!("{NAME}: {pair:?} is no key=value pair")),
         }
     }
-    if let Some(name) = reader.optional("OTEL_SERVICE_NAME", "the same by OpenTelemetry's name; wins over SERVICE_NAME") {
+    if let Some(name) = reader.optional("OTEL_SERVICE_NAME", "the same by OpenTelemetry's name; wins over SERVICE_NAME")
+    {
         resource.push(("service.name".to_owned(), name));
     }
     resource

@@ -120,9 +120,9 @@ impl TraceService for Collector {
             return Err(Status::resource_exhausted("too much"));
         }
         let headers = request.metadata().clone().into_headers();
-        let headers = headers.iter().map(|(name, value)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        });
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
         *self.headers.lock().expect("headers") = headers.collect();
         for resource_spans in request.into_inner().resource_spans {
             let resource = resource_spans.resource.unwrap_or_default();
