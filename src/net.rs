@@ -65,7 +65,6 @@ fn builder(timeout: Duration) -> ClientBuilder {
 }
 
 /// The request with a trace context (INC-04). What no header can hold is left out.
-#[must_use]
 pub fn traced(request: RequestBuilder, trace: &TraceContext) -> RequestBuilder {
     trace.headers().fold(request, |request, (name, value)| match HeaderValue::from_str(value) {
         Ok(value) => request.header(name, value),
