@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::InstrumentationScope;
-use opentelemetry::trace::TraceState;
 use ticket_workflows::TraceContext;
 
 use crate::config::{Config, Sampling};
@@ -135,11 +134,6 @@ fn resource(config: &Config) -> opentelemetry_sdk::Resource {
     let attributes = attributes.map(|(key, value)| opentelemetry::KeyValue::new(key.to_owned(), value.to_owned()));
     // The empty builder: the other one reads the environment by itself.
     opentelemetry_sdk::Resource::builder_empty().with_attributes(attributes).build()
-}
-
-/// What vendors add to a context is passed on as text; of spans nobody asks for it.
-fn no_state() -> TraceState {
-    TraceState::NONE
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ const SAID_CHARS: usize = 300;
 /// The exporter. The queue calls it from a thread of its own, one batch at a time.
 #[derive(Debug)]
 pub(super) struct Collector {
-    grpc: Grpc<Channel>,
+    client: Grpc<Channel>,
     timeout: Duration,
     resource: ResourceAttributesWithSchema,
     /// The runtime whose connection and clock a call needs.
@@ -51,7 +51,7 @@ impl Collector {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            grpc: Grpc::new(endpoint(config)?.connect_lazy()),
+            client: Grpc::new(endpoint(config)?.connect_lazy()),
             timeout: config.timeout,
             resource: resource.into(),
             runtime: Handle::current(),
@@ -67,7 +67,7 @@ impl Collector {
         request.set_timeout(self.timeout);
         request.metadata_mut().insert("x-neural-hive-source", MetadataValue::from_static("worker-agents"));
         request.metadata_mut().insert("x-neural-hive-component", MetadataValue::from_static("worker-agent"));
-        let (mut grpc, timeout) = (self.grpc.clone(), self.timeout);
+        let (mut grpc, timeout) = (self.client.clone(), self.timeout);
         let call = async move { tokio::time::timeout(timeout, border("otlp.export", grpc.export(request))).await };
         match self.runtime.spawn(call).await {
             Ok(Ok(answer)) => answer,

@@ -4,11 +4,9 @@
 //! but its context has come along. So the ids of the two spans that belong to a ticket as a whole are computed: that of its life
 //! from the start's request id, that of the record's consumption from the former.
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use sha2::{Digest, Sha256};
 use ticket_workflows::TraceContext;
-
-use super::no_state;
 
 /// A place in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +94,9 @@ impl Ids {
         TraceContext { traceparent: Some(traceparent), ..parent.clone() }
     }
 
-    /// As the exporter takes it.
+    /// As the exporter takes it. What vendors add is passed on as text; of a span nobody asks for it.
     pub(super) fn exported(self) -> SpanContext {
-        SpanContext::new(self.trace, self.span, self.flags, false, no_state())
+        SpanContext::new(self.trace, self.span, self.flags, false, TraceState::NONE)
     }
 }
 

@@ -82,9 +82,13 @@ async fn inc_04_one_ticket_is_one_trace_from_its_producers_span_to_its_result() 
             ("RETRY_BACKOFF_BASE_SECONDS", "0.1"),
         ])
         .await;
-    let once = world.ticket_id("once");
-    let mut retried = world.ticket("retried", &format!("sleep 0.2; [ -e {once} ] || {{ touch {once}; exit 3; }}"));
-    retried["sla"]["max_retries"] = json!(2);
+    let folder = tempfile::tempdir().expect("folder");
+    let once = folder.path().join("once");
+    let once = once.display();
+    // The first attempt outlives its time-out, which is retried.
+    let mut retried = world.ticket("retried", &format!("sleep 0.2; [ -e {once} ] || {{ touch {once}; sleep 60; }}"));
+    retried["sla"]["max_retries"] = json!(1);
+    retried["sla"]["timeout_ms"] = json!(2_000);
     let baggage = ("baggage", "neural.hive.plan.id=plan");
     let cases = [
         (1, "completed", world.ticket("completed", "sleep 0.2; echo hunter2"), 1, ""),
@@ -121,7 +125,8 @@ async fn inc_04_one_ticket_is_one_trace_from_its_producers_span_to_its_result() 
             assert!(run.nanos >= 200_000_000, "{run:?}");
         }
         let last = if error.is_empty() { "success" } else { "failed" };
-        assert_eq!(runs.last().expect("a run").attribute("neural.hive.execution_status"), last);
+        let statuses: Vec<&str> = runs.iter().map(|run| run.attribute("neural.hive.execution_status")).collect();
+        assert_eq!(statuses, if *attempts == 1 { vec![last] } else { vec!["timeout", last] });
         // The service hears RUNNING within each attempt, and the end within the ticket.
         let updates: Vec<&str> = named(&spans, UPDATE).iter().map(|update| update.parent.as_str()).collect();
         assert_eq!(updates.len(), attempts + 1, "{spans:?}");
