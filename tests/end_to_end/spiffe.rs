@@ -2,6 +2,7 @@
 //! are tested beside the code (`src/service_registry/tests/spiffe.rs`, `src/http/tests/`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -16,7 +17,8 @@ const CALLER: &str = "spiffe://td/ns/neural-hive/sa/orchestrator-dynamic";
 async fn status(worker: &Worker, token: &str) -> (StatusCode, Value) {
     worker_agents::net::install_crypto();
     let url = format!("http://{}/api/v1/status", worker.addresses().await.0);
-    let answer = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("an answer");
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client");
+    let answer = client.get(url).bearer_auth(token).send().await.expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
