@@ -2,6 +2,7 @@
 //! are tested beside the code (`src/service_registry/tests/spiffe.rs`, `src/http/tests/`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -16,13 +17,8 @@ const CALLER: &str = "spiffe://td/ns/neural-hive/sa/orchestrator-dynamic";
 async fn status(worker: &Worker, token: &str) -> (StatusCode, Value) {
     worker_agents::net::install_crypto();
     let url = format!("http://{}/api/v1/status", worker.addresses().await.0);
-    let answer = worker_agents::net::client(std::time::Duration::from_secs(10))
-        .expect("client")
-        .get(url)
-        .bearer_auth(token)
-        .send()
-        .await
-        .expect("an answer");
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client");
+    let answer = client.get(url).bearer_auth(token).send().await.expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
@@ -59,6 +55,8 @@ async fn inc_31_a_worker_without_its_agent_runs_tickets_and_has_an_identity_once
     let agent = Agent::new(&domain, WORKER);
     let _serving = agent.serve(&socket);
     worker.reaches("spiffe_svid_ttl_seconds{svid_type=\"x509\"}", 3000.0).await;
+    // Its X.509 bundles and its JWT bundles.
+    worker.reaches("spiffe_trust_bundle_updates_total{status=\"success\"}", 2.0).await;
     let token = domain.token(CALLER, &["worker-agents.td".to_owned()], 600);
     let (code, told) = status(&worker, &token).await;
     assert_eq!((code, &told["authenticated_spiffe_id"]), (StatusCode::OK, &Value::from(CALLER)), "{told}");

@@ -97,6 +97,7 @@ impl TrustDomain {
         // SPIRE writes it out, and the crate asks for it.
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.is_ca = IsCa::ExplicitNoCa;
         let certificate = params.signed_by(&key, &self.issuer).expect("signed").der().clone();
         Svid { id: id.to_owned(), certificate, key: key.serialize_der() }
     }
