@@ -275,7 +275,7 @@ fn dlq_says_that_no_broker_answers() {
 
 #[test]
 fn config_shows_values_origins_and_no_secret() {
-    let settings = [("KAFKA_SASL_PASSWORD", "hunter2"), ("MAX_CONCURRENT_TASKS", "7"), ("VAULT_ENABLED", "true")];
+    let settings = [("KAFKA_SASL_PASSWORD", "hunter2"), ("MAX_CONCURRENT_TASKS", "7"), ("REDIS_ENABLED", "true")];
     let output = run(&["config"], &settings, "");
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -284,7 +284,7 @@ fn config_shows_values_origins_and_no_secret() {
         said.lines().any(|line| line.starts_with("MAX_CONCURRENT_TASKS ") && line.contains("7  [environment]")),
         "{said}"
     );
-    assert!(said.contains("VAULT_ENABLED is set"), "{said}");
+    assert!(said.contains("REDIS_ENABLED is set"), "{said}");
     let json = run(&["config", "--json"], &settings, "");
     assert!(serde_json::from_slice::<Value>(&json.stdout).expect("JSON")["settings"].is_array());
     let wrong = run(&["config"], &[("HTTP_PORT", "x"), ("MAX_CONCURRENT_TASKS", "0")], "");
