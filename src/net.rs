@@ -8,6 +8,11 @@ use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
 use ticket_workflows::TraceContext;
 
+use crate::dead_letters::shown;
+
+/// Longest text of a peer that is told.
+pub const SAID_CHARS: usize = 300;
+
 /// A client whose calls end after `timeout`. TLS is rustls with ring, the product's one provider beside librdkafka's.
 ///
 /// # Errors
@@ -114,6 +119,13 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// What a gRPC peer said, with its causes, for one line of at most 300 characters.
+#[must_use]
+pub fn said(status: &tonic::Status) -> String {
+    let cause = status.source().map(|cause| format!(" ({})", describe(cause))).unwrap_or_default();
+    shown(&format!("{:?}: {}{cause}", status.code(), status.message()), SAID_CHARS)
 }
 
 /// Whether the call failed because the peer's certificate is not trusted.

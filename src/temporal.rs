@@ -87,15 +87,17 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
 /// Gives the connection each new API key, until stopped. Calls take it from their next one on.
 pub async fn follow_api_key(key: Option<SecretSource>, client: Client, stop: CancellationToken) {
     let Some(key) = key.filter(SecretSource::changes) else { return };
-    let mut known = key.read().ok();
+    let mut known = None;
     let mut ticks = tokio::time::interval(API_KEY_INTERVAL);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         // What cannot be read now leaves the last one in force.
         let Ok(read) = key.read() else { continue };
         if known.as_ref() != Some(&read) {
+            // The first one too: it may have changed since the connection was made.
             client.connection().set_api_key(Some(read.expose().to_owned()));
-            tracing::info!(setting = key.setting(), "temporal_api_key_renewed");
-            known = Some(read);
+            if known.replace(read).is_some() {
+                tracing::info!(setting = key.setting(), "temporal_api_key_renewed");
+            }
         }
     }
 }

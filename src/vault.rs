@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use held::{Fields, Held, Standing};
+pub use held::{Fields, Held, Standing, Taken};
 
 use crate::config::VaultConfig;
 use crate::events::{VaultLook, VaultSecretChanged, VaultSecretRead, VaultTokenNotRevoked, VaultTokenRenewed};
@@ -112,11 +112,7 @@ impl Vault {
         let looked = self.try_look(&paths).await;
         let standing = match &looked {
             Ok(()) => Standing::Good,
-            Err(error) => {
-                let said = error.to_string();
-                paths.iter().for_each(|path| self.config.held.miss(path, &said));
-                Standing::Failing(said)
-            }
+            Err(error) => Standing::Failing(error.to_string()),
         };
         match &standing {
             Standing::Failing(error) if !self.config.fail_open => self.health.not_ready(CHECK, error.as_str()),
@@ -129,7 +125,10 @@ impl Vault {
     }
 
     async fn try_look(&mut self, paths: &[String]) -> Result<(), VaultError> {
-        self.keep_token().await?;
+        if let Err(error) = self.keep_token().await {
+            paths.iter().for_each(|path| self.config.held.miss(path, &error.to_string()));
+            return Err(error);
+        }
         let read = self.read_all(paths).await;
         // The policy says no, or the token has been revoked.
         if matches!(read, Err(VaultError::Refused { .. })) && !self.token_is_good().await? {
@@ -151,8 +150,12 @@ impl Vault {
             match read {
                 Ok(secret) => {
                     shortest_life = shortest_life.into_iter().chain(secret.life).min();
-                    if self.config.held.put(path, secret.fields) {
+                    let taken = self.config.held.put(path, secret.fields);
+                    if taken.news {
                         self.metrics.emit(VaultSecretChanged { path });
+                    }
+                    if let Some(field) = taken.lacks {
+                        first = first.and(Err(VaultError::NoField { path: path.clone(), field }));
                     }
                 }
                 Err(error) => {

@@ -97,6 +97,18 @@ impl RunningWorker {
 /// # Errors
 /// One sentence that says what is missing and what to do.
 pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<RunningWorker> {
+    let mut vault = None;
+    let started = assemble(config, options, &mut vault).await;
+    if started.is_err()
+        && let Some(vault) = vault
+    {
+        vault.end().await;
+    }
+    started
+}
+
+/// `vault` holds the client of Vault until the worker has taken it over.
+async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vault>) -> anyhow::Result<RunningWorker> {
     let metrics = Arc::new(Metrics::new()?);
     metrics.startup.inc();
     let health = Health::default();
@@ -120,7 +132,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     let serving_metrics =
         tokio::spawn(http::serve(metrics_listener, http::metrics_router(&api), None, surface_stop.clone()));
 
-    let vault = vault(&config, &metrics, &health).await?;
+    ask_vault(&config, &metrics, &health, vault).await?;
     health.expect(SETUP_CHECK);
     health.expect(temporal::WORKER_LOOP);
     Checks::demand_topics(&config).await?;
@@ -177,6 +189,7 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
         health: health.clone(),
     };
     let rejections = Rejections::of(&config.kafka, &kafka, &client, &metrics, &health);
+    let vault = vault.take();
     let main = {
         let (health, stop) = (health.clone(), stop.clone());
         async move {
@@ -260,12 +273,15 @@ pub async fn start(config: Config, options: WorkerOptions) -> anyhow::Result<Run
     Ok(RunningWorker { http, metrics: metrics_address, health, stop, drain, main: Box::pin(main) })
 }
 
-/// The client of Vault, once it has given the secrets that settings name, or `VAULT_FAIL_OPEN` lets the worker start without.
-async fn vault(config: &Config, metrics: &Arc<Metrics>, health: &Health) -> anyhow::Result<Option<Vault>> {
-    let Some(settings) = &config.vault else { return Ok(None) };
-    let mut vault = Vault::new(settings.clone(), Arc::clone(metrics), health.clone())?;
-    vault.begin().await?;
-    Ok(Some(vault))
+/// Waits until Vault has given the secrets that settings name, or `VAULT_FAIL_OPEN` lets the worker start without.
+async fn ask_vault(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    health: &Health,
+    vault: &mut Option<Vault>,
+) -> anyhow::Result<()> {
+    let Some(settings) = &config.vault else { return Ok(()) };
+    vault.insert(Vault::new(settings.clone(), Arc::clone(metrics), health.clone())?).begin().await
 }
 
 async fn kept(vault: Option<Vault>, stop: CancellationToken) {

@@ -256,6 +256,9 @@ mod tests {
             let held = &config.vault.as_ref().expect("enabled").held;
             held.put("worker/temporal", [("api_key".to_owned(), Secret::new("from-vault"))].into());
             assert_eq!(key.read().expect("held").expose(), "from-vault");
+            // A secret that was written anew without the field does not bring the old one back.
+            held.put("worker/temporal", crate::vault::Fields::default());
+            assert_eq!(key.read().expect("held").expose(), "from-vault");
             let warned = config.warnings.iter().any(|warning| warning.contains("TEMPORAL_API_KEY has no effect"));
             assert_eq!(warned, open == "false");
         }

@@ -50,17 +50,23 @@ impl TracingConfig {
         Self {
             collector,
             sampling: sampling(reader),
-            queue: usize::try_from(reader.number(
-                "OTEL_BSP_MAX_QUEUE_SIZE",
-                2048,
-                1,
-                "most spans that wait for the collector; more are dropped and counted",
-            ))
-            .unwrap_or(usize::MAX),
+            queue: queue(reader),
             delay: millis(reader, "OTEL_BSP_SCHEDULE_DELAY", 5_000, "longest time that a span waits to be sent"),
             resource: resource(reader, environment),
         }
     }
+}
+
+/// Most spans that may wait: their places are made at the start.
+const MOST_QUEUE: u64 = 1_000_000;
+
+fn queue(reader: &mut Reader<'_>) -> usize {
+    const NAME: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+    let queue = reader.number(NAME, 2048, 1, "most spans that wait for the collector; more are dropped and counted");
+    if queue > MOST_QUEUE {
+        reader.error(format!("{NAME}={queue}: expected at most {MOST_QUEUE}"));
+    }
+    usize::try_from(queue.min(MOST_QUEUE)).unwrap_or(usize::MAX)
 }
 
 fn collector(reader: &mut Reader<'_>, environment: &str) -> Option<CollectorConfig> {

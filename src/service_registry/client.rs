@@ -17,13 +17,9 @@ use tonic::{Code, Response, Status, Streaming};
 use super::bearer::Bearer;
 use super::channel::Channels;
 use crate::config::Config;
-use crate::dead_letters::shown;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::spiffe::{IdentityError, WorkloadIdentity};
-
-/// Longest text of the registry's that is shown, in characters.
-const SAID_CHARS: usize = 300;
 
 /// Why a call gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +188,12 @@ impl ServiceRegistryClient {
     fn usable<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, ServiceRegistryError> {
         let error = match answer {
             Ok(response) => return Ok(response.into_inner()),
-            Err(status) => self.meaning(&status),
+            Err(status) => {
+                if let Some(identity) = self.identity.as_ref().filter(|_| status.code() == Code::Unauthenticated) {
+                    identity.forget_token(&identity.settings().registry_audience);
+                }
+                self.meaning(&status)
+            }
         };
         if matches!(error, ServiceRegistryError::Unavailable { .. }) {
             self.channels.forget();
@@ -201,9 +202,7 @@ impl ServiceRegistryClient {
     }
 
     fn meaning(&self, status: &Status) -> ServiceRegistryError {
-        let cause = std::error::Error::source(status).map(|cause| format!(" ({})", net::describe(cause)));
-        let said = format!("{:?}: {}{}", status.code(), status.message(), cause.unwrap_or_default());
-        let said = shown(&said, SAID_CHARS);
+        let said = net::said(status);
         match status.code() {
             Code::NotFound => ServiceRegistryError::UnknownAgent(said),
             Code::InvalidArgument

@@ -158,7 +158,7 @@ impl Registrar {
         }
     }
 
-    /// Tries for as long as the registry gives no answer; the grace ends it.
+    /// Tries for as long as the registry, or whoever proves to it who this is, gives no answer; the grace ends it.
     async fn deregister(&self, agent_id: &str) {
         loop {
             let error = match self.client.deregister(agent_id).await {
@@ -166,7 +166,7 @@ impl Registrar {
                 Err(error) => error,
             };
             self.metrics.emit(AgentNotDeregistered { agent_id, error: &error.to_string() });
-            if !matches!(error, ServiceRegistryError::Unavailable { .. }) {
+            if !matches!(error, ServiceRegistryError::Unavailable { .. } | ServiceRegistryError::Identity(_)) {
                 return;
             }
             tokio::time::sleep(FAREWELL_PAUSE).await;

@@ -26,9 +26,6 @@ use crate::events::{CollectorAnswers, CollectorAway};
 use crate::metrics::Metrics;
 use crate::net;
 
-/// Longest text of the collector's that is shown, in characters.
-const SAID_CHARS: usize = 300;
-
 /// The exporter. The queue calls it from a thread of its own, one batch at a time.
 #[derive(Debug)]
 pub(super) struct Collector {
@@ -100,16 +97,14 @@ impl SpanExporter for Collector {
                 self.count("exported", spans as u64 - lost);
                 self.count("failed", lost);
                 if lost > 0 {
-                    self.is_away(&format!("it refuses spans: {}", shown(&refused.error_message, SAID_CHARS)));
+                    self.is_away(&format!("it refuses spans: {}", shown(&refused.error_message, net::SAID_CHARS)));
                 } else if self.away.swap(false, Ordering::Relaxed) {
                     self.metrics.emit(CollectorAnswers);
                 }
                 Ok(())
             }
             Err(status) => {
-                let cause = std::error::Error::source(&status).map(|cause| format!(" ({})", net::describe(cause)));
-                let said = format!("{:?}: {}{}", status.code(), status.message(), cause.unwrap_or_default());
-                let said = shown(&said, SAID_CHARS);
+                let said = net::said(&status);
                 self.count("failed", spans as u64);
                 self.is_away(&said);
                 Err(OTelSdkError::InternalFailure(said))

@@ -154,7 +154,15 @@ impl WorkloadIdentity {
     /// # Errors
     /// When there is none that counts, and the Workload API gives none within `patience`.
     pub(crate) async fn token(&self, audience: &str, patience: Duration) -> Result<Arc<JwtSvid>, IdentityError> {
-        self.tokens.token(self.jwt()?, audience, patience, &self.metrics).await
+        let source = self.jwt()?;
+        // An agent that takes the identity back ends this stream too; a token that was had before is not presented then.
+        bundles(source)?;
+        self.tokens.token(source, audience, patience, &self.metrics).await
+    }
+
+    /// The token for this audience was not believed: the next call asks for another.
+    pub(crate) fn forget_token(&self, audience: &str) {
+        self.tokens.forget(audience);
     }
 
     /// Who presents this bearer token, if it is a JWT-SVID for this worker that is to be believed.

@@ -85,6 +85,11 @@ impl Tokens {
         }
     }
 
+    /// The next call asks for a new one.
+    pub(super) fn forget(&self, audience: &str) {
+        self.table().remove(audience);
+    }
+
     /// When the first of them expires, epoch milliseconds.
     pub(super) fn first_expiry_ms(&self) -> Option<i64> {
         self.table().values().map(|held| expires_ms(&held.svid)).min()

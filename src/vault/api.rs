@@ -30,6 +30,10 @@ pub(super) enum VaultError {
     Refused { what: String, said: String },
     #[error("Vault has nothing at {0}; write the secret, or correct the setting that names it")]
     Nothing(String),
+    #[error(
+        "the secret {path} in Vault has no field {field} that is a text; write it, or correct the setting that names it"
+    )]
+    NoField { path: String, field: String },
     #[error("Vault is sealed; unseal it")]
     Sealed,
     #[error("no usable answer from Vault: {0}")]

@@ -1,6 +1,6 @@
 //! What Vault has given, for whoever uses it: values of paths, and how Vault stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Secret, VaultPath};
@@ -14,17 +14,28 @@ pub struct Held(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Every path that a setting names.
-    paths: BTreeMap<String, Known>,
+    /// By path, what settings name there.
+    places: BTreeMap<String, Place>,
     standing: Standing,
 }
 
-/// What is known of a path.
-enum Known {
-    Unasked,
-    /// Nothing yet, and why.
-    Nothing(String),
-    Fields(Fields),
+/// The secret at a path.
+#[derive(Default)]
+struct Place {
+    wanted: BTreeSet<String>,
+    /// What of it was ever given, as it was last.
+    had: Fields,
+    /// Why the rest is not.
+    trouble: Option<String>,
+}
+
+/// What became of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether anything is not as it was.
+    pub news: bool,
+    /// A field that settings name and the answer lacks.
+    pub lacks: Option<String>,
 }
 
 /// How Vault stands.
@@ -40,48 +51,48 @@ pub enum Standing {
 }
 
 impl Held {
-    /// From now on the secret at this path is read.
+    /// From now on this field is read.
     pub fn want(&self, path: &VaultPath) {
-        self.state().paths.entry(path.path.clone()).or_insert(Known::Unasked);
+        self.state().places.entry(path.path.clone()).or_default().wanted.insert(path.field.clone());
     }
 
     /// Every path that is wanted.
     #[must_use]
     pub fn paths(&self) -> Vec<String> {
-        self.state().paths.keys().cloned().collect()
+        self.state().places.keys().cloned().collect()
     }
 
-    /// The field as it is now.
+    /// The field as it is now. Once had, it is had for ever.
     ///
     /// # Errors
     /// Why it is not held.
     pub fn get(&self, path: &VaultPath) -> Result<Secret, String> {
-        match self.state().paths.get(&path.path) {
-            None | Some(Known::Unasked) => Err("Vault has not been asked yet".to_owned()),
-            Some(Known::Nothing(reason)) => Err(reason.clone()),
-            Some(Known::Fields(fields)) => fields
-                .get(&path.field)
-                .cloned()
-                .ok_or_else(|| format!("the secret in Vault has no field {} that is a text", path.field)),
-        }
+        let state = self.state();
+        let place = state.places.get(&path.path);
+        let trouble = || place.and_then(|place| place.trouble.clone());
+        place
+            .and_then(|place| place.had.get(&path.field).cloned())
+            .ok_or_else(|| trouble().unwrap_or_else(|| "Vault has not been asked yet".to_owned()))
     }
 
-    /// What Vault has at a path; whether that is news.
-    pub fn put(&self, path: &str, fields: Fields) -> bool {
+    /// What Vault has at a path. A field that it lacks now, and had before, stays as it was.
+    pub fn put(&self, path: &str, mut fields: Fields) -> Taken {
         let mut state = self.state();
-        let known = state.paths.entry(path.to_owned()).or_insert(Known::Unasked);
-        let news = !matches!(known, Known::Fields(before) if *before == fields);
-        *known = Known::Fields(fields);
-        news
+        let place = state.places.entry(path.to_owned()).or_default();
+        let mut taken = Taken { news: false, lacks: None };
+        for field in &place.wanted {
+            match fields.remove(field) {
+                Some(secret) => taken.news |= place.had.insert(field.clone(), secret.clone()) != Some(secret),
+                None => taken.lacks = Some(field.clone()),
+            }
+        }
+        place.trouble = taken.lacks.as_ref().map(|field| format!("the secret has no field {field} that is a text"));
+        taken
     }
 
     /// Nothing was had. What is held stays.
     pub fn miss(&self, path: &str, reason: &str) {
-        let mut state = self.state();
-        let known = state.paths.entry(path.to_owned()).or_insert(Known::Unasked);
-        if !matches!(known, Known::Fields(_)) {
-            *known = Known::Nothing(reason.to_owned());
-        }
+        self.state().places.entry(path.to_owned()).or_default().trouble = Some(reason.to_owned());
     }
 
     /// How Vault stands.
@@ -111,21 +122,28 @@ impl std::fmt::Debug for Held {
 mod tests {
     use super::*;
 
+    fn fields(pairs: &[(&str, &str)]) -> Fields {
+        pairs.iter().map(|(name, text)| ((*name).to_owned(), Secret::new(*text))).collect()
+    }
+
     #[test]
-    fn what_is_held_stays_when_vault_gives_nothing() {
+    fn what_is_held_stays_when_vault_gives_nothing_or_has_lost_it() {
         let held = Held::default();
         let path: VaultPath = "worker/kafka#password".parse().expect("a path");
         held.want(&path);
         assert!(held.get(&path).expect_err("unasked").contains("not been asked"));
         held.miss("worker/kafka", "sealed");
         assert_eq!(held.get(&path), Err("sealed".to_owned()));
-        let fields = || Fields::from([("password".to_owned(), Secret::new("hunter2"))]);
-        assert!(held.put("worker/kafka", fields()));
-        assert!(!held.put("worker/kafka", fields()), "no news");
+        let lacks = Taken { news: false, lacks: Some("password".to_owned()) };
+        assert_eq!(held.put("worker/kafka", fields(&[("user", "u")])), lacks);
+        assert!(held.get(&path).expect_err("no field").contains("no field password"));
+        assert_eq!(held.put("worker/kafka", fields(&[("password", "hunter2")])), Taken { news: true, lacks: None });
+        assert_eq!(held.put("worker/kafka", fields(&[("password", "hunter2")])), Taken { news: false, lacks: None });
         held.miss("worker/kafka", "sealed");
         assert_eq!(held.get(&path), Ok(Secret::new("hunter2")));
-        let other: VaultPath = "worker/kafka#user".parse().expect("a path");
-        assert!(held.get(&other).expect_err("no field").contains("no field user"));
+        // Somebody has written the secret anew, without this field.
+        assert_eq!(held.put("worker/kafka", fields(&[("other", "x")])), lacks);
+        assert_eq!(held.get(&path), Ok(Secret::new("hunter2")));
         assert!(!format!("{held:?}").contains("hunter2"));
     }
 }

@@ -210,6 +210,11 @@ async fn what_is_wrong_is_named_with_what_to_do() {
     assert!(forbidden.contains("secret/data/worker/kafka") && forbidden.contains("policy"), "{forbidden}");
     let missing = begin(|peer| peer.secrets.clear()).await;
     assert!(missing.contains("nothing at secret/data/worker/kafka"), "{missing}");
+    let lacking = begin(|peer| {
+        peer.secrets.insert("worker/kafka".to_owned(), json!({ "username": "u", "pass": "hunter2" }));
+    })
+    .await;
+    assert!(lacking.contains("no field password") && !lacking.contains("hunter2"), "{lacking}");
     let refused = begin(|peer| peer.always = Some((StatusCode::BAD_REQUEST, r#"{"errors":["invalid role"]}"#))).await;
     assert!(refused.contains("VAULT_AUTH_METHOD") && refused.contains("invalid role"), "{refused}");
     let page = begin(|peer| peer.always = Some((StatusCode::OK, "<html>hunter2</html>"))).await;
@@ -287,6 +292,25 @@ async fn the_token_is_renewed_in_time_replaced_where_it_cannot_be_and_taken_back
     stop.cancel();
     running.await.expect("ended");
     assert_eq!(shared.lock().expect("peer").revoked, 1);
+}
+
+#[tokio::test]
+async fn a_lease_beyond_all_reason_is_a_long_one() {
+    let (_shared, address) = peer(Peer { lease: u64::MAX, ..good() }).await;
+    let config = settings(&address, &[]);
+    let mut vault = client(&config);
+    vault.begin().await.expect("begun");
+    vault.look().await.expect("again");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_secret_is_not_said_of_another() {
+    let (shared, address) = peer(good()).await;
+    shared.lock().expect("peer").forbidden.insert("worker/kafka".to_owned());
+    let config = settings(&address, &[("HTTP_API_TOKEN_VAULT", "worker/api#tokens"), ("HTTP_API_ALLOW", "a=*")]);
+    client(&config).begin().await.expect_err("neither is there");
+    let tokens = config.http_api.tokens.expect("a source").read().expect_err("nothing");
+    assert!(tokens.contains("nothing at secret/data/worker/api"), "{tokens}");
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 use super::api::{Api, Auth, VaultError};
 use crate::config::{Secret, SecretSource, VaultLogin};
 
+/// What is longer counts as this: a year.
+const LONGEST_SECONDS: u64 = 365 * 24 * 60 * 60;
+
 /// A token, and how long it lasts.
 pub(super) struct Token {
     pub(super) text: Secret,
@@ -83,5 +86,5 @@ fn secret(source: &SecretSource) -> Result<Secret, VaultError> {
 
 /// Vault writes 0 for a token that does not end.
 fn lasting(seconds: u64) -> Option<Duration> {
-    (seconds > 0).then(|| Duration::from_secs(seconds))
+    (seconds > 0).then(|| Duration::from_secs(seconds.min(LONGEST_SECONDS)))
 }

@@ -1,6 +1,7 @@
 //! The API of a worker that has a SPIFFE identity, and callers who have one.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -83,6 +84,8 @@ impl World {
 pub(super) struct Secured {
     address: SocketAddr,
     config: Arc<rustls::ClientConfig>,
+    /// The certificate that the worker has presented last.
+    presented: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Secured {
@@ -91,14 +94,16 @@ impl Secured {
         world: &World,
         certificate: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Self {
+        let presented = Arc::<Mutex<Vec<u8>>>::default();
+        let id = format!("spiffe://{}/worker", domain_of(world));
         let builder = rustls::ClientConfig::builder()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(OfWorker(format!("spiffe://{}/worker", domain_of(world)))));
+            .with_custom_certificate_verifier(Arc::new(OfWorker { id, presented: Arc::clone(&presented) }));
         let config = match certificate {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("a key of the certificate"),
             None => builder.with_no_client_auth(),
         };
-        Self { address: world.address, config: Arc::new(config) }
+        Self { address: world.address, config: Arc::new(config), presented }
     }
 
     /// The answer to a request; `None`: the other side ends the connection.
@@ -134,7 +139,10 @@ fn domain_of(world: &World) -> &str {
 /// Believes who proves to hold the key of a certificate with this id. Its authority is not looked at: the worker's side is
 /// what is tested here.
 #[derive(Debug)]
-struct OfWorker(String);
+struct OfWorker {
+    id: String,
+    presented: Arc<Mutex<Vec<u8>>>,
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::clone(CryptoProvider::get_default().expect("installed"))
@@ -150,7 +158,8 @@ impl ServerCertVerifier for OfWorker {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let id = crate::spiffe::spiffe_id(certificate).map(|id| id.to_string());
-        if id.as_ref() == Some(&self.0) {
+        if id.as_ref() == Some(&self.id) {
+            *self.presented.lock().expect("no panic") = certificate.to_vec();
             Ok(ServerCertVerified::assertion())
         } else {
             Err(rustls::Error::General(format!("{id:?} is not the worker")))
@@ -208,11 +217,22 @@ async fn one_port_takes_tls_and_plain_connections() {
 async fn inc_31_a_rotation_of_either_side_reaches_the_next_connection() {
     let world = World::start("td", &[ALLOWED]).await;
     let caller = || Secured::with(&world, Some(world.domain.issue(CALLER, 60).chain()));
+    let mut before = Vec::new();
     for _ in 0..3 {
-        let answer = caller().ask("GET", "/api/v1/status", &[], "").await.expect("an answer");
-        assert_eq!(answer.status(), StatusCode::OK);
+        let rotated = async {
+            loop {
+                let caller = caller();
+                let answer = caller.ask("GET", "/api/v1/status", &[], "").await.expect("an answer");
+                assert_eq!(answer.status(), StatusCode::OK);
+                let presented = caller.presented.lock().expect("no panic").clone();
+                if presented != before {
+                    break presented;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        before = tokio::time::timeout(PATIENCE, rotated).await.expect("the worker presents its new SVID");
         world.agent.rotate(3600);
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // An authority that is replaced vouches for nobody any more, in either form.
     let successor = TrustDomain::new("td");

@@ -345,6 +345,15 @@ async fn an_identity_that_is_taken_back_is_not_used() {
     until(|| worker.identity.standing().spiffe_id.is_none()).await;
     let error = identity_error(call(&client).await);
     assert!(matches!(&error, IdentityError::Gone { .. }), "{error}");
+    // Nor is the token that was had before, which has not expired.
+    until(|| worker.identity.standing().missing.is_some()).await;
+    let audience = &worker.identity.settings().registry_audience;
+    let refused = async {
+        while worker.identity.token(audience, PATIENCE).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("taken back too");
     worker.agent.rotate(3600);
     until(|| worker.identity.standing().missing.is_none()).await;
     call(&client).await.expect("somebody again");
