@@ -50,7 +50,7 @@ enum Transport {
     Http(HttpTransport),
     /// Without `http` no ticket is created through the service.
     Grpc {
-        grpc: Box<GrpcTransport>,
+        statuses: Box<GrpcTransport>,
         http: Option<HttpTransport>,
     },
 }
@@ -75,7 +75,7 @@ impl TicketServiceClient {
             config.grpc_address.as_deref().map(|address| GrpcTransport::new(address, config.timeout)).transpose();
         let grpc = grpc.context("the ticket service cannot be called; check EXECUTION_TICKET_SERVICE_GRPC_ADDRESS")?;
         let transport = match (grpc, http) {
-            (Some(grpc), http) => Transport::Grpc { grpc: Box::new(grpc), http },
+            (Some(grpc), http) => Transport::Grpc { statuses: Box::new(grpc), http },
             (None, Some(http)) => Transport::Http(http),
             (None, None) => return Ok(None),
         };
@@ -126,7 +126,7 @@ impl TicketServiceClient {
         check(&update.ticket_id)?;
         let ask = async |trace: &TraceContext| match &self.transport {
             Transport::Http(http) => http.set(update, trace, within).await,
-            Transport::Grpc { grpc, .. } => grpc.set(update, trace, within).await,
+            Transport::Grpc { statuses, .. } => statuses.set(update, trace, within).await,
         };
         match self.call("update_ticket_status", ask).await? {
             Answer::Good(_) => {
@@ -143,7 +143,7 @@ impl TicketServiceClient {
         check(ticket_id)?;
         let ask = async |trace: &TraceContext| match &self.transport {
             Transport::Http(http) => http.look(ticket_id, trace, within).await,
-            Transport::Grpc { grpc, .. } => grpc.look(ticket_id, trace, within).await,
+            Transport::Grpc { statuses, .. } => statuses.look(ticket_id, trace, within).await,
         };
         match self.call("get_ticket", ask).await? {
             Answer::Good(status) => {

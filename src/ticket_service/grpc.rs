@@ -185,7 +185,9 @@ mod tests {
         assert_eq!(service.updates("t")[0]["error_message"].as_str().expect("a text").len(), 4_000);
         let looked = transport.look("t", &trace, WITHIN).await.expect("an answer");
         assert!(matches!(looked, Answer::Good(Some(status)) if status == "FAILED"));
-        assert_eq!(service.traceparents("t"), ["00-1", "00-1"]);
+        // The call that nobody waits for any more may have come through too.
+        let traces = service.traceparents("t");
+        assert!(traces.len() >= 2 && traces.iter().all(|trace| trace == "00-1"), "{traces:?}");
         update.ticket_id = "unknown".to_owned();
         assert!(matches!(transport.set(&update, &trace, WITHIN).await, Ok(Answer::UnknownTicket)));
         assert!(matches!(transport.look("unknown", &trace, WITHIN).await, Ok(Answer::UnknownTicket)));
