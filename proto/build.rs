@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=protos");
-    let mut files = vec!["service_registry.proto"];
+    let mut files = vec!["service_registry.proto", "ticket_service.proto"];
     if cfg!(feature = "workload-api") {
         files.push("workload.proto");
     }

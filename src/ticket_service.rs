@@ -1,10 +1,12 @@
-//! Client of the Execution Ticket Service over HTTP (`contracts/execution-ticket-service.md`): statuses, look-ups, and the
-//! creation of tickets.
+//! Client of the Execution Ticket Service (`contracts/execution-ticket-service.md`): statuses and look-ups over HTTP or gRPC,
+//! the creation of tickets over HTTP.
 //!
 //! No credentials are sent, the service takes none. It is away at times, so a call that got no answer keeps others from
 //! waiting for their time-out too: they fail at once for a few seconds.
 
 mod answer;
+mod grpc;
+mod http;
 #[cfg(test)]
 mod tests;
 
@@ -14,19 +16,18 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use opentelemetry::trace::SpanKind;
-use reqwest::{Method, RequestBuilder};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use ticket_activities::{Created, TicketService, TicketServiceError, border, trace};
+use serde_json::Value;
+use ticket_activities::{Created, TicketService, TicketServiceError, trace};
 use ticket_schemas::{Ticket, TicketStatus};
-use ticket_workflows::StatusUpdate;
+use ticket_workflows::{StatusUpdate, TraceContext};
 use tokio::time::Instant;
 
 use crate::config::TicketServiceConfig;
 use crate::metrics::Metrics;
-use crate::net;
 use crate::spans::{Span, Spans};
-use answer::{Answer, read};
+use answer::{Answer, NoAnswer};
+use grpc::GrpcTransport;
+use http::HttpTransport;
 
 /// How long nobody is sent to a service that gave no answer. Thousands of tickets may owe it an update.
 const QUIET: Duration = Duration::from_secs(3);
@@ -37,43 +38,56 @@ const MAX_ERROR_BYTES: usize = 4_000;
 
 /// The client.
 pub struct TicketServiceClient {
-    http: reqwest::Client,
-    base: String,
-    timeout: Duration,
+    transport: Transport,
     metrics: Arc<Metrics>,
     spans: Spans,
     quiet_until: Mutex<Option<Instant>>,
 }
 
-#[derive(Deserialize)]
-struct StatusOf {
-    status: TicketStatus,
+/// How the service is reached.
+#[derive(Debug)]
+enum Transport {
+    Http(HttpTransport),
+    /// Without `http` no ticket is created through the service.
+    Grpc {
+        statuses: Box<GrpcTransport>,
+        http: Option<HttpTransport>,
+    },
+}
+
+impl Transport {
+    fn http(&self) -> Option<&HttpTransport> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Grpc { http, .. } => http.as_ref(),
+        }
+    }
 }
 
 impl TicketServiceClient {
     /// The client that the settings ask for; `None` when they name no service.
     ///
     /// # Errors
-    /// When the HTTP client cannot be built.
+    /// When the HTTP client cannot be built, or the gRPC address cannot be used.
     pub fn of(config: &TicketServiceConfig, metrics: Arc<Metrics>, spans: Spans) -> anyhow::Result<Option<Self>> {
-        let Some(url) = config.url.as_deref() else { return Ok(None) };
-        Ok(Some(Self {
-            http: net::peer_client_within_origin(config.timeout)
-                .context("the ticket service's client cannot be made")?,
-            base: url.trim_end_matches('/').to_owned(),
-            timeout: config.timeout,
-            metrics,
-            spans,
-            quiet_until: Mutex::default(),
-        }))
-    }
-
-    fn request(&self, method: Method, path: &str, within: Duration) -> RequestBuilder {
-        self.http.request(method, format!("{}/api/v1/tickets/{path}", self.base)).timeout(within.min(self.timeout))
+        let http = config.url.as_deref().map(|url| HttpTransport::new(url, config.timeout)).transpose()?;
+        let grpc =
+            config.grpc_address.as_deref().map(|address| GrpcTransport::new(address, config.timeout)).transpose();
+        let grpc = grpc.context("the ticket service cannot be called; check EXECUTION_TICKET_SERVICE_GRPC_ADDRESS")?;
+        let transport = match (grpc, http) {
+            (Some(grpc), http) => Transport::Grpc { statuses: Box::new(grpc), http },
+            (None, Some(http)) => Transport::Http(http),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self { transport, metrics, spans, quiet_until: Mutex::default() }))
     }
 
     /// Makes a call and counts it. `counted`: the metric's name of it.
-    async fn call(&self, counted: &str, request: RequestBuilder) -> Result<Answer, TicketServiceError> {
+    async fn call(
+        &self,
+        counted: &str,
+        ask: impl AsyncFnOnce(&TraceContext) -> Result<Answer, NoAnswer>,
+    ) -> Result<Answer, TicketServiceError> {
         if let Some(left) = self.quiet_for() {
             return Err(TicketServiceError::Unavailable {
                 reason: "it gave no answer a moment ago, so it is not asked now".to_owned(),
@@ -82,8 +96,7 @@ impl TicketServiceClient {
         }
         let (parent, began) = (trace::current(), SystemTime::now());
         let context = self.spans.begin(&parent);
-        let request = net::traced(request, &context);
-        let answer = read(border("ticket_service.ask", request.send()).await).await;
+        let answer = ask(&context).await;
         let error = match &answer {
             Ok(answer) => answer.error(),
             Err(_) => Some("unavailable"),
@@ -110,15 +123,12 @@ impl TicketServiceClient {
     }
 
     async fn set(&self, update: &StatusUpdate, within: Duration) -> Result<(), TicketServiceError> {
-        let id = segment(&update.ticket_id)?;
-        let error_message = update.error_message.as_deref().map(bounded);
-        let body = json!({
-            "status": update.status.as_str(),
-            "error_message": error_message,
-            "actual_duration_ms": update.actual_duration_ms,
-        });
-        let request = self.request(Method::PATCH, &format!("{id}/status"), within).json(&body);
-        match self.call("update_ticket_status", request).await? {
+        check(&update.ticket_id)?;
+        let ask = async |trace: &TraceContext| match &self.transport {
+            Transport::Http(http) => http.set(update, trace, within).await,
+            Transport::Grpc { statuses, .. } => statuses.set(update, trace, within).await,
+        };
+        match self.call("update_ticket_status", ask).await? {
             Answer::Good(_) => {
                 self.metrics.ticket_status_updates.with_label_values(&[update.status.as_str()]).inc();
                 Ok(())
@@ -130,14 +140,18 @@ impl TicketServiceClient {
     }
 
     async fn look(&self, ticket_id: &str, within: Duration) -> Result<Option<TicketStatus>, TicketServiceError> {
-        let request = self.request(Method::GET, segment(ticket_id)?, within);
-        match self.call("get_ticket", request).await? {
-            Answer::Good(ticket) => {
-                let ticket: StatusOf = serde_json::from_value(ticket).map_err(|error| {
+        check(ticket_id)?;
+        let ask = async |trace: &TraceContext| match &self.transport {
+            Transport::Http(http) => http.look(ticket_id, trace, within).await,
+            Transport::Grpc { statuses, .. } => statuses.look(ticket_id, trace, within).await,
+        };
+        match self.call("get_ticket", ask).await? {
+            Answer::Good(status) => {
+                let status = status.as_deref().unwrap_or_default().parse().map_err(|error| {
                     let reason = format!("its ticket has no status that is known: {error}");
                     TicketServiceError::Unavailable { reason, after: None }
                 })?;
-                Ok(Some(ticket.status))
+                Ok(Some(status))
             }
             Answer::UnknownTicket => Ok(None),
             Answer::Refused(reason) => Err(TicketServiceError::Refused { reason }),
@@ -146,8 +160,12 @@ impl TicketServiceClient {
     }
 
     async fn make(&self, ticket: &Ticket, within: Duration) -> Result<Created, TicketServiceError> {
-        let request = self.request(Method::POST, "", within).json(&ticket.to_json());
-        match self.call("create_ticket", request).await? {
+        let Some(http) = self.transport.http() else {
+            let reason = "it creates tickets over HTTP alone; set EXECUTION_TICKET_SERVICE_URL".to_owned();
+            return Err(TicketServiceError::Unavailable { reason, after: None });
+        };
+        let ask = async |trace: &TraceContext| http.make(ticket, trace, within).await;
+        match self.call("create_ticket", ask).await? {
             Answer::Good(_) => Ok(Created::New),
             Answer::Refused(reason) => Err(TicketServiceError::Refused { reason }),
             Answer::UnknownTicket => Err(TicketServiceError::Unavailable {
@@ -189,13 +207,13 @@ impl TicketService for TicketServiceClient {
     }
 }
 
-/// A ticket id as a part of a path. Its characters need no escape; two ids are no names of anything there.
-fn segment(ticket_id: &str) -> Result<&str, TicketServiceError> {
+/// A ticket id has to stand in a path. Its characters need no escape; two ids are no names of anything there.
+fn check(ticket_id: &str) -> Result<(), TicketServiceError> {
     if matches!(ticket_id, "." | "..") || !ticket_schemas::TicketId::is_valid(ticket_id) {
         let reason = format!("the ticket id {ticket_id:?} cannot stand in a path");
         return Err(TicketServiceError::Refused { reason });
     }
-    Ok(ticket_id)
+    Ok(())
 }
 
 fn bounded(text: &str) -> &str {

@@ -40,6 +40,26 @@ const MESSAGES: &str = "
     NotifyAgentResponse 1 success bool · 2 error string
 ";
 
+/// `contracts/execution-ticket-service.md §5`, in its order; types that it does not name are texts.
+const TICKET_METHODS: &str = "
+    GetTicket GetTicketRequest → GetTicketResponse
+    ListTickets ListTicketsRequest → ListTicketsResponse
+    UpdateTicketStatus UpdateTicketStatusRequest → UpdateTicketStatusResponse
+    GenerateToken GenerateTokenRequest → GenerateTokenResponse
+";
+
+const TICKET_MESSAGES: &str = "
+    ExecutionTicketProto 1 ticket_id string · 2 plan_id string · 3 intent_id string · 4 task_id string · 5 task_type string · 6 description string · 7 status string · 8 priority string · 9 created_at int64
+    GetTicketRequest 1 ticket_id string
+    GetTicketResponse 1 ticket ExecutionTicketProto
+    ListTicketsRequest 1 plan_id string · 2 status string · 3 offset int32 · 4 limit int32
+    ListTicketsResponse 1 tickets repeated ExecutionTicketProto · 2 total int32
+    UpdateTicketStatusRequest 1 ticket_id string · 2 status string · 3 error_message string
+    UpdateTicketStatusResponse 1 ticket ExecutionTicketProto
+    GenerateTokenRequest 1 ticket_id string
+    GenerateTokenResponse 1 access_token string · 2 expires_at int64
+";
+
 /// What the file declares, in its order and in the words of the contract.
 #[derive(Debug, Default)]
 struct Declared {
@@ -129,4 +149,13 @@ fn inc_31_the_workload_api_is_the_standards() {
         "JWTBundlesResponse 1 bundles map<string,bytes>",
     ];
     assert_eq!(declared.messages, messages);
+}
+
+#[test]
+fn the_ticket_service_is_the_contracts() {
+    let declared = declared(include_str!("../protos/ticket_service.proto"));
+    assert_eq!((&*declared.package, &*declared.service), ("ticket_service", "TicketService"));
+    assert_eq!(declared.methods, lines(TICKET_METHODS));
+    assert!(declared.enums.is_empty(), "{:?}", declared.enums);
+    assert_eq!(declared.messages, lines(TICKET_MESSAGES));
 }

@@ -551,3 +551,21 @@ fn settings_of_tracing_are_opentelemetrys() {
         assert!(text.contains(expected), "{settings:?}: {expected:?} is missing in {text:?}");
     }
 }
+
+#[test]
+fn the_ticket_services_grpc_address_is_a_host_and_a_port() {
+    const NAME: &str = "EXECUTION_TICKET_SERVICE_GRPC_ADDRESS";
+    for good in
+        ["execution-ticket-service:50052", "127.0.0.1:50052", "[::1]:80", "ets.neural-hive.svc.cluster.local:80"]
+    {
+        let config = read([(NAME, good)]).expect(good);
+        assert_eq!(config.ticket_service.grpc_address.as_deref(), Some(good));
+        assert!(config.warnings.is_empty(), "{good}: {:?}", config.warnings);
+        assert!(config.bridge.policy.reporting.expect("a policy").unknown_after_ms.is_some(), "statuses are reported");
+    }
+    for wrong in ["ets", "ets:", "ets:0", "http://ets:50052", "ets:50052/path", "user@ets:50052", ":50052"] {
+        assert!(errors(&[(NAME, wrong)]).contains(NAME), "{wrong}");
+    }
+    let far = read([(NAME, "ets.example.com:50052")]).expect("valid");
+    assert!(far.warnings[0].contains("plaintext"), "{:?}", far.warnings);
+}

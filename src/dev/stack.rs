@@ -63,6 +63,8 @@ pub struct Peers {
     pub temporal_ui_url: String,
     /// Base URL.
     pub execution_ticket_service_url: String,
+    /// host:port of its gRPC.
+    pub execution_ticket_service_grpc_address: String,
     /// host:port.
     pub service_registry_address: String,
 }
@@ -109,6 +111,9 @@ impl DevStack {
         let execution_ticket_service_url = format!("http://{}", tickets_listener.local_addr()?);
         tokio::spawn(publish(tickets.created(), producer(&kafka_bootstrap)?));
         tokio::spawn(tickets.serve(tickets_listener, stop.clone()));
+        let tickets_grpc_listener = http::bind(local(0), "ticket service's gRPC").await?;
+        let execution_ticket_service_grpc_address = tickets_grpc_listener.local_addr()?.to_string();
+        tokio::spawn(tickets.serve_grpc(tickets_grpc_listener, stop.clone()));
 
         let agents_listener = http::bind(local(0), "service registry").await?;
         let service_registry_address = agents_listener.local_addr()?.to_string();
@@ -135,6 +140,7 @@ impl DevStack {
             temporal_namespace: NAMESPACE.to_owned(),
             temporal_ui_url: temporal.ui_url().to_owned(),
             execution_ticket_service_url,
+            execution_ticket_service_grpc_address,
             service_registry_address,
         };
         Ok(Self { kafka, registry, agents, temporal, peers, stop })
@@ -188,6 +194,7 @@ impl DevStack {
             ("SCHEMA_REGISTRY_PASSWORD", String::new()),
             ("SCHEMA_REGISTRY_TOKEN", String::new()),
             ("EXECUTION_TICKET_SERVICE_URL", peers.execution_ticket_service_url.clone()),
+            ("EXECUTION_TICKET_SERVICE_GRPC_ADDRESS", String::new()),
             ("SERVICE_REGISTRY_HOST", agents_host.to_owned()),
             ("SERVICE_REGISTRY_PORT", agents_port.to_owned()),
             // It takes no TLS.

@@ -1,8 +1,10 @@
-//! An Execution Ticket Service without one to install: its HTTP API as `contracts/execution-ticket-service.md` says, in this
-//! process, in memory. A development and test tool.
+//! An Execution Ticket Service without one to install: its HTTP and gRPC APIs as `contracts/execution-ticket-service.md` says,
+//! in this process, in memory. A development and test tool.
 //!
 //! It does not read tickets from Kafka: it knows those that were created or [`TicketStandIn::know`]n, and, when it is told
 //! to, takes any ticket that somebody updates as one that it has read.
+
+mod grpc;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,6 +37,14 @@ pub struct TicketStandIn {
     unavailable: Arc<AtomicBool>,
     knowing_all: Arc<AtomicBool>,
     publisher: Arc<Mutex<Option<Sender<Value>>>>,
+}
+
+/// Why a ticket was not updated.
+enum NotUpdated {
+    /// That is no status.
+    NoStatus,
+    /// Its ticket is not known.
+    Unknown,
 }
 
 type Answer = (StatusCode, Json<Value>);
@@ -89,7 +99,28 @@ impl TicketStandIn {
         lock(&self.tickets).get(ticket_id).cloned()
     }
 
-    /// Serves the API until `stop`.
+    fn note_trace(&self, path: String, trace: &str) {
+        lock(&self.traces).push((path, trace.to_owned()));
+    }
+
+    /// Any status may follow any other; an error that is not given again is cleared; durations are discarded.
+    fn update(&self, ticket_id: String, body: Value) -> Result<Value, NotUpdated> {
+        if !body["status"].as_str().is_some_and(|status| STATUSES.contains(&status)) {
+            return Err(NotUpdated::NoStatus);
+        }
+        let mut tickets = lock(&self.tickets);
+        if self.knowing_all.load(Ordering::Relaxed) {
+            tickets.entry(ticket_id.clone()).or_insert_with(|| json!({ "ticket_id": ticket_id }));
+        }
+        let ticket = tickets.get_mut(&ticket_id).ok_or(NotUpdated::Unknown)?;
+        ticket["status"] = body["status"].clone();
+        ticket["error_message"] = body["error_message"].clone();
+        let ticket = ticket.clone();
+        lock(&self.updates).push((ticket_id, body));
+        Ok(ticket)
+    }
+
+    /// Serves the HTTP API until `stop`.
     ///
     /// # Errors
     /// When the listener breaks.
@@ -120,7 +151,7 @@ fn detail(status: StatusCode, detail: Value) -> Answer {
 
 async fn faults(State(service): State<TicketStandIn>, request: Request, next: Next) -> Response {
     if let Some(Ok(trace)) = request.headers().get("traceparent").map(HeaderValue::to_str) {
-        lock(&service.traces).push((request.uri().path().to_owned(), trace.to_owned()));
+        service.note_trace(request.uri().path().to_owned(), trace);
     }
     if service.unavailable.load(Ordering::Relaxed) {
         return detail(StatusCode::SERVICE_UNAVAILABLE, json!("the service was made unavailable")).into_response();
@@ -161,26 +192,18 @@ async fn create(State(service): State<TicketStandIn>, Json(mut ticket): Json<Val
     (StatusCode::CREATED, Json(ticket))
 }
 
-/// Any status may follow any other; an error that is not given again is cleared; durations are discarded.
 async fn set_status(
     State(service): State<TicketStandIn>,
     Path(ticket_id): Path<String>,
     Json(body): Json<Value>,
 ) -> Answer {
-    if !body["status"].as_str().is_some_and(|status| STATUSES.contains(&status)) {
-        let wrong = json!([{ "type": "enum", "loc": ["body", "status"], "input": body["status"] }]);
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, wrong);
+    let status = body["status"].clone();
+    match service.update(ticket_id, body) {
+        Ok(ticket) => (StatusCode::OK, Json(ticket)),
+        Err(NotUpdated::Unknown) => detail(StatusCode::NOT_FOUND, json!("Ticket not found")),
+        Err(NotUpdated::NoStatus) => {
+            let wrong = json!([{ "type": "enum", "loc": ["body", "status"], "input": status }]);
+            detail(StatusCode::UNPROCESSABLE_ENTITY, wrong)
+        }
     }
-    let mut tickets = lock(&service.tickets);
-    if service.knowing_all.load(Ordering::Relaxed) {
-        tickets.entry(ticket_id.clone()).or_insert_with(|| json!({ "ticket_id": ticket_id }));
-    }
-    let Some(ticket) = tickets.get_mut(&ticket_id) else {
-        return detail(StatusCode::NOT_FOUND, json!("Ticket not found"));
-    };
-    ticket["status"] = body["status"].clone();
-    ticket["error_message"] = body["error_message"].clone();
-    let ticket = ticket.clone();
-    lock(&service.updates).push((ticket_id, body));
-    (StatusCode::OK, Json(ticket))
 }

@@ -1,4 +1,4 @@
-//! What the ticket service's answers mean.
+//! What the ticket service's answers mean, and those over HTTP.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ const NO_SUCH_PATH: &str = "Not Found";
 /// An answer of the service itself.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// 2xx with a JSON object.
-    Good(Value),
+    /// It did what was asked: the ticket's status, if it says so.
+    Good(Option<String>),
     /// It does not know the ticket.
     UnknownTicket,
     /// Another 4xx: asking again does not help.
@@ -51,11 +51,11 @@ pub(super) struct NoAnswer {
 }
 
 impl NoAnswer {
-    fn of_this(reason: String) -> Self {
+    pub(super) fn of_this(reason: String) -> Self {
         Self { reason, after: None, silent: false }
     }
 
-    fn of_any(reason: String) -> Self {
+    pub(super) fn of_any(reason: String) -> Self {
         Self { reason, after: None, silent: true }
     }
 }
@@ -73,7 +73,9 @@ pub(super) async fn read(response: reqwest::Result<reqwest::Response>) -> Result
     let said = || format!("{status}: {}", excerpt(&body));
     if status.is_success() {
         return match serde_json::from_slice::<Value>(&body) {
-            Ok(value) if value.is_object() => Ok(Answer::Good(value)),
+            Ok(value) if value.is_object() => {
+                Ok(Answer::Good(value.get("status").and_then(Value::as_str).map(str::to_owned)))
+            }
             Ok(_) => Err(NoAnswer::of_this(format!("{status} without a ticket"))),
             Err(error) => Err(NoAnswer::of_this(format!("{status}, and not the expected JSON: {error}"))),
         };

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
+use serde_json::json;
 use ticket_schemas::decode_json_ticket;
 use ticket_workflows::ServiceStatus;
 use tokio::net::TcpListener;
@@ -58,6 +59,7 @@ impl Stub {
 fn client(url: &str) -> TicketServiceClient {
     let config = TicketServiceConfig {
         url: Some(url.to_owned()),
+        grpc_address: None,
         timeout: Duration::from_secs(10),
         unknown_after: Duration::from_secs(600),
         stuck_after: Duration::from_secs(600),
