@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ticket_workflows::ReportingPolicy;
 
+use super::near::is_near;
 use super::reader::{Reader, millis};
-use super::service_registry::is_near;
 
 /// Settings of the ticket service's client and of reporting.
 #[derive(Debug, Clone)]

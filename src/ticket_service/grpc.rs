@@ -14,11 +14,7 @@ use tonic::{Code, Request, Status};
 
 use super::answer::{Answer, NoAnswer};
 use super::bounded;
-use crate::dead_letters::shown;
 use crate::net;
-
-/// Longest text of the service's that is shown, in characters.
-const SAID_CHARS: usize = 200;
 
 /// The service at one address. Calls share a connection, which is made anew after a call that got no answer.
 #[derive(Debug)]
@@ -104,9 +100,7 @@ fn traced<T>(message: T, trace: &TraceContext) -> Request<T> {
 
 /// What a code means, in the classes of the HTTP statuses.
 fn meaning(status: &Status) -> Result<Answer, NoAnswer> {
-    let cause = std::error::Error::source(status).map(|cause| format!(" ({})", net::describe(cause)));
-    let said = format!("{:?}: {}{}", status.code(), status.message(), cause.unwrap_or_default());
-    let said = shown(&said, SAID_CHARS);
+    let said = net::said(status);
     match status.code() {
         Code::NotFound => Ok(Answer::UnknownTicket),
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::AlreadyExists => {
