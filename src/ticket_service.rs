@@ -71,11 +71,12 @@ impl TicketServiceClient {
     /// When the HTTP client cannot be built, or the gRPC address cannot be used.
     pub fn of(config: &TicketServiceConfig, metrics: Arc<Metrics>, spans: Spans) -> anyhow::Result<Option<Self>> {
         let http = config.url.as_deref().map(|url| HttpTransport::new(url, config.timeout)).transpose()?;
-        let grpc =
-            config.grpc_address.as_deref().map(|address| GrpcTransport::new(address, config.timeout)).transpose();
-        let grpc = grpc.context("the ticket service cannot be called; check EXECUTION_TICKET_SERVICE_GRPC_ADDRESS")?;
-        let transport = match (grpc, http) {
-            (Some(grpc), http) => Transport::Grpc { statuses: Box::new(grpc), http },
+        let statuses = config.grpc_address.as_deref().map(|address| GrpcTransport::new(address, config.timeout));
+        let statuses = statuses
+            .transpose()
+            .context("the ticket service cannot be called; check EXECUTION_TICKET_SERVICE_GRPC_ADDRESS")?;
+        let transport = match (statuses, http) {
+            (Some(statuses), http) => Transport::Grpc { statuses: Box::new(statuses), http },
             (None, Some(http)) => Transport::Http(http),
             (None, None) => return Ok(None),
         };
