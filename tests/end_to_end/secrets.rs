@@ -1,10 +1,11 @@
-//! Secrets of the worker appear nowhere: not in logs, results, dead letters, payloads and histories in Temporal, metrics, answers
+//! Secrets of the worker appear nowhere: not in logs, traces, results, dead letters, payloads and histories in Temporal, metrics, answers
 //! of the API, nor in what commands print or tickets can see.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::tracing::collector::Collector;
 use crate::world::{Worker, World, eventually};
 
 /// In every secret, and in nothing else.
@@ -66,7 +67,9 @@ async fn ask(worker: &Worker, path: &str, token: Option<&str>) -> (u16, String) 
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_secrets_appear_nowhere() {
     let world = World::new().await;
-    let settings = [&SECRETS[..], &VAULT, &[("HTTP_API_ALLOW", "ana=*"), ("LOG_LEVEL", "debug")]].concat();
+    let (collector, url) = Collector::start().await;
+    let own = [("HTTP_API_ALLOW", "ana=*"), ("LOG_LEVEL", "debug"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url)];
+    let settings = [&SECRETS[..], &VAULT, &own].concat();
     let worker = world.worker(&settings).await;
     worker.wait_ready().await;
 
@@ -92,6 +95,13 @@ async fn planted_secrets_appear_nowhere() {
             record.headers.iter().for_each(|(name, value)| check(name, value));
         }
     }
+
+    let spans = eventually("spans of each ticket", || {
+        let spans = collector.spans();
+        let named = |name: &str| spans.iter().any(|span| span.attribute("neural.hive.ticket_id").ends_with(name));
+        (named("sees") && named("fails") && named("refused")).then_some(spans)
+    });
+    check("traces", &format!("{:?} {:?} {:?}", spans.await, collector.resource(), collector.headers()));
 
     // Answers, good and bad ones.
     for (path, token, expected) in [

@@ -3,7 +3,7 @@
 
 #[expect(dead_code, reason = "shared with tests of the exporter alone")]
 #[path = "../support/collector.rs"]
-mod collector;
+pub(crate) mod collector;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
