@@ -2,6 +2,7 @@
 //!
 //! Names are those of the platform (`contracts/settings.md`); what this product adds says so in its help text.
 
+mod authorities;
 mod bridge;
 mod dead_letters;
 mod http;

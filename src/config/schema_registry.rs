@@ -1,6 +1,6 @@
 //! The Schema Registry: where it is, who we are to it, whom we trust there.
 
-use super::kafka_security::file;
+use super::authorities::authorities;
 use super::reader::Reader;
 use super::secrets::{Secret, SecretSource, Shown, secret_names};
 
@@ -42,30 +42,16 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Option<String>, RegistryAccess) 
     );
     let (url, from_url) = if text.is_empty() { (None, None) } else { url(reader, &text) };
     let login = login(reader, from_url);
-    let ca_bundle =
-        ca_bundle(reader, "SCHEMA_REGISTRY_CA_BUNDLE", "PEM file with the authorities of the registry's certificate");
-    if !reader.boolean("SCHEMA_REGISTRY_TLS_VERIFY", true, "not supported when false: certificates are always verified")
-    {
-        reader.error(
-            "SCHEMA_REGISTRY_TLS_VERIFY=false: certificates are always verified; set SCHEMA_REGISTRY_CA_BUNDLE to a PEM file with the registry's authority"
-                .to_owned(),
-        );
-    }
+    let ca_bundle = authorities(
+        reader,
+        ("SCHEMA_REGISTRY_CA_BUNDLE", "PEM file with the authorities of the registry's certificate"),
+        "SCHEMA_REGISTRY_TLS_VERIFY",
+        "the registry's",
+    );
     if !matches!(login, RegistryLogin::None) && url.as_deref().is_some_and(|url| url.starts_with("http://")) {
         reader.warn(format!("{URL} is http: the registry's credentials are sent unencrypted"));
     }
     (url, RegistryAccess { login, ca_bundle })
-}
-
-/// A file that must exist and hold certificates.
-pub(super) fn ca_bundle(reader: &mut Reader<'_>, name: &'static str, help: &'static str) -> Option<String> {
-    let path = file(reader, name, help);
-    if let Some(path) = path.as_deref()
-        && std::fs::read_to_string(path).is_ok_and(|text| !text.contains("-----BEGIN CERTIFICATE-----"))
-    {
-        reader.error(format!("{name}={path:?}: holds no PEM certificate"));
-    }
-    path
 }
 
 /// The URL without its user info, and the user info.

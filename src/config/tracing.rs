@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::authorities::authorities;
 use super::near::is_near_or_private;
 use super::reader::Reader;
-use super::schema_registry::ca_bundle;
 
 /// Settings of tracing.
 #[derive(Debug, Clone)]
@@ -81,13 +81,12 @@ fn collector(reader: &mut Reader<'_>, environment: &str) -> Option<CollectorConf
             "OTEL_EXPORTER_OTLP_PROTOCOL={protocol:?}: only grpc is spoken; name the collector's gRPC port (4317) in {STANDARD}"
         ));
     }
-    let ca_bundle = ca_bundle(reader, "OTEL_CA_BUNDLE", "PEM file with the authorities of the collector's certificate");
-    if !reader.boolean("OTEL_TLS_VERIFY", true, "not supported when false: certificates are always verified") {
-        reader.error(
-            "OTEL_TLS_VERIFY=false: certificates are always verified; set OTEL_CA_BUNDLE to a PEM file with the collector's authority"
-                .to_owned(),
-        );
-    }
+    let ca_bundle = authorities(
+        reader,
+        ("OTEL_CA_BUNDLE", "PEM file with the authorities of the collector's certificate"),
+        "OTEL_TLS_VERIFY",
+        "the collector's",
+    );
     let timeout = millis(reader, "OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, "longest call to the collector");
     let disabled = reader.boolean("OTEL_SDK_DISABLED", false, "whether no spans are exported, whatever the endpoint");
     let url = url.filter(|_| !disabled)?;

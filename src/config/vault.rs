@@ -4,8 +4,8 @@ use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::authorities::authorities;
 use super::http_api::DEVELOPMENT;
-use super::kafka_security::file;
 use super::near::is_near;
 use super::reader::Reader;
 use super::secrets::{SecretSource, Shown, secret_names};
@@ -106,13 +106,12 @@ impl VaultConfig {
         let auth_mount =
             reader.text("VAULT_AUTH_MOUNT", method, "where the method is mounted, below auth/; added by this product");
         let kv_mount = reader.text("VAULT_MOUNT_KV", "secret", "where the KV v2 engine is mounted");
-        let ca_bundle = file(reader, "VAULT_CA_BUNDLE", "PEM file with the authorities of Vault's certificate");
-        if !reader.boolean("VAULT_TLS_VERIFY", true, "not supported when false: certificates are always verified") {
-            reader.error(
-                "VAULT_TLS_VERIFY=false: certificates are always verified; set VAULT_CA_BUNDLE to a PEM file with Vault's authority"
-                    .to_owned(),
-            );
-        }
+        let ca_bundle = authorities(
+            reader,
+            ("VAULT_CA_BUNDLE", "PEM file with the authorities of Vault's certificate"),
+            "VAULT_TLS_VERIFY",
+            "Vault's",
+        );
         for (name, mount) in [("VAULT_AUTH_MOUNT", &auth_mount), ("VAULT_MOUNT_KV", &kv_mount)] {
             if format!("{mount}#f").parse::<VaultPath>().is_err() {
                 reader.error(format!(
