@@ -116,6 +116,23 @@ struct Errors {
     errors: Vec<String>,
 }
 
+/// What is asked of Vault.
+struct Call<'a> {
+    /// In metrics.
+    operation: &'static str,
+    method: Method,
+    /// Below `/v1/`.
+    path: &'a str,
+    token: Option<&'a Secret>,
+    body: Option<Value>,
+}
+
+impl<'a> Call<'a> {
+    fn get(operation: &'static str, path: &'a str, token: &'a Secret) -> Self {
+        Self { operation, method: Method::GET, path, token: Some(token), body: None }
+    }
+}
+
 /// The API of one Vault.
 pub(super) struct Api {
     http: reqwest::Client,
@@ -144,55 +161,43 @@ impl Api {
     pub(super) async fn log_in(&self, who: &str, name: &str, key: &str, secret: &Secret) -> Result<Auth, VaultError> {
         let body = serde_json::json!({ who: name, key: secret.expose() });
         let path = format!("auth/{}/login", self.auth_mount);
-        let answer: AuthAnswer =
-            self.ask("login", Method::POST, &path, None, Some(body)).await.map_err(VaultError::of_login)?;
+        let call = Call { operation: "login", method: Method::POST, path: &path, token: None, body: Some(body) };
+        let answer: AuthAnswer = self.ask(call).await.map_err(VaultError::of_login)?;
         Ok(answer.auth)
     }
 
     pub(super) async fn look_up(&self, token: &Secret) -> Result<KnownToken, VaultError> {
-        let answer: KnownTokenAnswer =
-            self.ask("lookup", Method::GET, "auth/token/lookup-self", Some(token), None).await?;
+        let answer: KnownTokenAnswer = self.ask(Call::get("lookup", "auth/token/lookup-self", token)).await?;
         Ok(answer.data)
     }
 
     pub(super) async fn renew(&self, token: &Secret) -> Result<Auth, VaultError> {
         let body = Some(Value::Object(serde_json::Map::default()));
-        let answer: AuthAnswer = self.ask("renew", Method::POST, "auth/token/renew-self", Some(token), body).await?;
+        let call = Call { method: Method::POST, body, ..Call::get("renew", "auth/token/renew-self", token) };
+        let answer: AuthAnswer = self.ask(call).await?;
         Ok(answer.auth)
     }
 
     pub(super) async fn revoke(&self, token: &Secret) -> Result<(), VaultError> {
-        self.send("revoke", Method::POST, "auth/token/revoke-self", Some(token), None).await.map(drop)
+        let call = Call { method: Method::POST, ..Call::get("revoke", "auth/token/revoke-self", token) };
+        self.send(call).await.map(drop)
     }
 
     pub(super) async fn read(&self, token: &Secret, path: &str) -> Result<VaultSecret, VaultError> {
         let place = format!("{}/data/{path}", self.kv_mount);
-        let answer: SecretAnswer = self.ask("read", Method::GET, &place, Some(token), None).await?;
+        let answer: SecretAnswer = self.ask(Call::get("read", &place, token)).await?;
         answer.data.data.map(VaultSecret::of).ok_or(VaultError::Nothing(place))
     }
 
-    async fn ask<T: for<'de> Deserialize<'de>>(
-        &self,
-        operation: &'static str,
-        method: Method,
-        path: &str,
-        token: Option<&Secret>,
-        body: Option<Value>,
-    ) -> Result<T, VaultError> {
-        let said = self.send(operation, method, path, token, body).await?;
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, call: Call<'_>) -> Result<T, VaultError> {
+        let said = self.send(call).await?;
         // What does not parse may hold a secret, so it is not quoted.
         serde_json::from_slice(&said)
             .map_err(|error| VaultError::NoAnswer(format!("not the expected JSON (column {})", error.column())))
     }
 
-    async fn send(
-        &self,
-        operation: &'static str,
-        method: Method,
-        path: &str,
-        token: Option<&Secret>,
-        body: Option<Value>,
-    ) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
+    async fn send(&self, call: Call<'_>) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
+        let Call { operation, method, path, token, body } = call;
         let mut request = self.http.request(method, format!("{}/v1/{path}", self.address));
         // Vault Agent's listener can be told to ask for it.
         request = request.header("x-vault-request", "true");
