@@ -2,6 +2,7 @@
 //! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
 //! (INC-92).
 
+mod spiffe;
 mod vault;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use prometheus::{
 };
 
 use crate::service_registry::Executions;
+pub use spiffe::SpiffeMetrics;
 pub use vault::VaultMetrics;
 
 const TASK_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -47,14 +49,8 @@ pub struct Metrics {
     pub agent_deregistered: IntCounter,
     /// Agents of this worker that the registry knows now, one for each security level.
     pub agent_registrations: IntGauge,
-    /// SVIDs delivered by the Workload API, by type (x509, jwt) and whether that went well: success, error.
-    pub spiffe_svid_fetch: IntCounterVec,
-    /// Time that the Workload API takes to issue a JWT-SVID.
-    pub spiffe_svid_fetch_duration: HistogramVec,
-    /// Seconds until the SVID in use expires, by type.
-    pub spiffe_svid_ttl: IntGaugeVec,
-    /// Trust bundles delivered by the Workload API: success, error.
-    pub spiffe_trust_bundle_updates: IntCounterVec,
+    /// Those of the SPIFFE identity.
+    pub spiffe: SpiffeMetrics,
     /// Questions for agents, by success.
     pub discovery_requests: IntCounterVec,
     /// Agents found by a question.
@@ -194,31 +190,7 @@ impl Metrics {
                 "worker_agent_registrations",
                 "agents of this worker that the Service Registry knows now",
             )?,
-            spiffe_svid_fetch: counters(
-                &r,
-                "spiffe_svid_fetch_total",
-                "SVIDs asked of the SPIFFE Workload API",
-                &["svid_type", "status"],
-            )?,
-            spiffe_svid_fetch_duration: histograms(
-                &r,
-                "spiffe_svid_fetch_duration_seconds",
-                "time to fetch a JWT-SVID",
-                prometheus::DEFAULT_BUCKETS,
-                &["svid_type"],
-            )?,
-            spiffe_svid_ttl: gauges(
-                &r,
-                "spiffe_svid_ttl_seconds",
-                "seconds until the SVID in use expires",
-                &["svid_type"],
-            )?,
-            spiffe_trust_bundle_updates: counters(
-                &r,
-                "spiffe_trust_bundle_updates_total",
-                "trust bundles that the SPIFFE Workload API has delivered",
-                &["status"],
-            )?,
+            spiffe: SpiffeMetrics::new(&r)?,
             discovery_requests: counters(
                 &r,
                 "worker_agent_discovery_requests_total",

@@ -121,14 +121,14 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.setup_faults,
         &metrics.vault.token_renewals,
         &metrics.vault.looks,
-        &metrics.spiffe_trust_bundle_updates,
+        &metrics.spiffe.trust_bundle_updates,
     ] {
         one.with_label_values(&["x"]).inc();
     }
     metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
-    metrics.spiffe_svid_fetch.with_label_values(&["x", "y"]).inc();
-    metrics.spiffe_svid_fetch_duration.with_label_values(&["x"]).observe(1.0);
-    metrics.spiffe_svid_ttl.with_label_values(&["x"]).set(1);
+    metrics.spiffe.svid_fetch.with_label_values(&["x", "y"]).inc();
+    metrics.spiffe.svid_fetch_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.spiffe.svid_ttl.with_label_values(&["x"]).set(1);
     metrics.http_api_orders.with_label_values(&["x", "y"]).inc();
     metrics.ticket_api_calls.with_label_values(&["x", "y"]).inc();
     metrics.dlq_messages.with_label_values(&["x", "y"]).inc();

@@ -17,7 +17,7 @@ pub struct SvidReceived<'a> {
 impl Event for SvidReceived<'_> {
     fn emit(&self, metrics: &Metrics) {
         info!(spiffe_id = %self.spiffe_id, expires_in_s = self.expires_in, "svid_received");
-        metrics.spiffe_svid_fetch.with_label_values(&["x509", "success"]).inc();
+        metrics.spiffe.svid_fetch.with_label_values(&["x509", "success"]).inc();
     }
 }
 

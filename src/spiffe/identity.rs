@@ -194,7 +194,7 @@ impl WorkloadIdentity {
     }
 
     async fn follow_x509(&self, stop: &CancellationToken) {
-        let errors = || self.metrics.spiffe_svid_fetch.with_label_values(&["x509", "error"]);
+        let errors = || self.metrics.spiffe.svid_fetch.with_label_values(&["x509", "error"]);
         let first = self.until_taken("X.509-SVID", || X509::first(&self.settings, self.recorder(errors())));
         let Some(first) = stop.run_until_cancelled(first).await else { return };
         // This is the only one who sets it.
@@ -225,14 +225,14 @@ impl WorkloadIdentity {
         }
         let bundles = x509.source().state().context().ok().map(|context| Arc::clone(context.bundle_set()));
         if bundles.is_some() && *believed != bundles {
-            self.metrics.spiffe_trust_bundle_updates.with_label_values(&["success"]).inc();
+            self.metrics.spiffe.trust_bundle_updates.with_label_values(&["success"]).inc();
         }
         *believed = bundles;
         self.show_lifetime();
     }
 
     async fn follow_jwt(&self, stop: &CancellationToken) {
-        let errors = || self.metrics.spiffe_trust_bundle_updates.with_label_values(&["error"]);
+        let errors = || self.metrics.spiffe.trust_bundle_updates.with_label_values(&["error"]);
         let first = self.until_taken("JWT bundle", || async {
             let source = JwtSource::builder().endpoint(&self.settings.endpoint);
             Ok(source.metrics(Arc::new(self.recorder(errors()))).build().await?)
@@ -242,7 +242,7 @@ impl WorkloadIdentity {
         let Some(source) = self.jwt.get() else { return };
         let mut deliveries = source.updated();
         loop {
-            self.metrics.spiffe_trust_bundle_updates.with_label_values(&["success"]).inc();
+            self.metrics.spiffe.trust_bundle_updates.with_label_values(&["success"]).inc();
             if !matches!(stop.run_until_cancelled(deliveries.changed()).await, Some(Ok(_))) {
                 break;
             }
@@ -281,7 +281,7 @@ impl WorkloadIdentity {
         let x509_ms = x509.and_then(|svid| expires_at(svid.leaf().as_bytes())).map(|seconds| seconds * 1000);
         for (svid_type, expires_ms) in [("x509", x509_ms), ("jwt", self.tokens.first_expiry_ms())] {
             let left = expires_ms.map_or(0, |at| (at - now_ms()).max(0) / 1000);
-            self.metrics.spiffe_svid_ttl.with_label_values(&[svid_type]).set(left);
+            self.metrics.spiffe.svid_ttl.with_label_values(&[svid_type]).set(left);
         }
     }
 }

@@ -108,15 +108,15 @@ async fn fetch(
 ) -> Result<JwtSvid, IdentityError> {
     let began = Instant::now();
     let fetched = timeout(patience, source.fetch_jwt_svid([audience])).await;
-    metrics.spiffe_svid_fetch_duration.with_label_values(&["jwt"]).observe(began.elapsed().as_secs_f64());
+    metrics.spiffe.svid_fetch_duration.with_label_values(&["jwt"]).observe(began.elapsed().as_secs_f64());
     let reason = match fetched {
         Ok(Ok(svid)) => {
-            metrics.spiffe_svid_fetch.with_label_values(&["jwt", "success"]).inc();
+            metrics.spiffe.svid_fetch.with_label_values(&["jwt", "success"]).inc();
             return Ok(svid);
         }
         Ok(Err(error)) => net::describe(&error),
         Err(_) => format!("nothing came within {} ms", patience.as_millis()),
     };
-    metrics.spiffe_svid_fetch.with_label_values(&["jwt", "error"]).inc();
+    metrics.spiffe.svid_fetch.with_label_values(&["jwt", "error"]).inc();
     Err(IdentityError::NoToken { audience: audience.to_owned(), reason })
 }

@@ -166,7 +166,7 @@ async fn inc_30_inc_31_both_sides_prove_who_they_are_and_calls_carry_a_token_for
         );
     }
     assert_eq!(worker.agent.tokens(), 1, "one token serves many calls");
-    let count = |kind| worker.metrics.spiffe_svid_fetch.with_label_values(&[kind, "success"]).get();
+    let count = |kind| worker.metrics.spiffe.svid_fetch.with_label_values(&[kind, "success"]).get();
     assert_eq!((count("x509"), count("jwt")), (1, 1));
 }
 
@@ -206,9 +206,9 @@ async fn inc_31_a_worker_that_the_registry_does_not_believe_is_not_served() {
     let (worker, _serving, registry, client) = peers().await;
     let (namesake, foreign) = (TrustDomain::new("td"), TrustDomain::new("other"));
     for svid in [namesake.issue(WORKER, 3600), foreign.issue("spiffe://other/worker", 3600)] {
-        let before = worker.metrics.spiffe_svid_fetch.with_label_values(&["x509", "success"]).get();
+        let before = worker.metrics.spiffe.svid_fetch.with_label_values(&["x509", "success"]).get();
         worker.agent.deliver(&svid, &worker.domain);
-        until(|| worker.metrics.spiffe_svid_fetch.with_label_values(&["x509", "success"]).get() > before).await;
+        until(|| worker.metrics.spiffe.svid_fetch.with_label_values(&["x509", "success"]).get() > before).await;
         // Handshakes use a delivery a moment after it is seen.
         tokio::time::sleep(Duration::from_millis(50)).await;
         call(&client).await.expect_err("not believed");
@@ -257,7 +257,7 @@ async fn inc_31_a_rotation_reaches_a_live_connection_without_a_failed_call() {
 async fn inc_31_an_authority_that_is_replaced_is_believed_no_more() {
     let (worker, _serving, _registry, client) = peers().await;
     call(&client).await.expect("believed");
-    let updates = || worker.metrics.spiffe_trust_bundle_updates.with_label_values(&["success"]).get();
+    let updates = || worker.metrics.spiffe.trust_bundle_updates.with_label_values(&["success"]).get();
     let before = updates();
     let successor = TrustDomain::new("td");
     worker.agent.deliver(&worker.domain.issue(WORKER, 3600), &successor);
