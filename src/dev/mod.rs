@@ -2,6 +2,7 @@
 //!
 //! Behind the cargo feature `dev-stack`. The embedded Kafka is not durable; nothing outside this module can select it.
 
+mod accept;
 mod args;
 pub mod demo;
 pub mod kafka;

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use super::accept;
 use store::Store;
 
 /// Between two looks at who is silent.
@@ -114,14 +115,11 @@ impl ServiceRegistryStandIn {
         let this = self.clone();
         async move {
             tokio::spawn(this.clone().look_for_silent_agents(stop.clone()));
-            while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-                let (connection, _) = accepted?;
-                let (this, stop) = (this.clone(), stop.clone());
-                tokio::spawn(async move {
-                    let _ = stop.run_until_cancelled(this.serve_connection(connection)).await;
-                });
-            }
-            Ok(())
+            accept::each(listener, stop, |connection| {
+                let this = this.clone();
+                async move { this.serve_connection(connection).await }
+            })
+            .await
         }
     }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{NotUpdated, TicketStandIn, lock};
+use crate::dev::accept;
 
 /// Most tickets of one list, and those of a list that names no number.
 const MOST_LISTED: usize = 1_000;
@@ -34,18 +35,15 @@ impl TicketStandIn {
     ) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let this = self.clone();
         async move {
-            while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-                let (connection, _) = accepted?;
+            accept::each(listener, stop, |connection| {
                 let service = TowerToHyperService::new(TicketServiceServer::new(this.clone()));
-                let stop = stop.clone();
-                tokio::spawn(async move {
+                async move {
                     let builder = Builder::new(TokioExecutor::new()).http2_only();
-                    let serving = builder.serve_connection(TokioIo::new(connection), service);
                     // A client may break its connection at any time.
-                    let _ = stop.run_until_cancelled(serving).await;
-                });
-            }
-            Ok(())
+                    let _ = builder.serve_connection(TokioIo::new(connection), service).await;
+                }
+            })
+            .await
         }
     }
 
