@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -10,6 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use serde_json::Value;
 
+use crate::instance::Instance;
 use crate::world::{PATIENCE, Worker, World, eventually};
 
 /// Asked for, or not.
@@ -22,67 +22,50 @@ pub(crate) fn wanted() -> bool {
     wanted
 }
 
+/// Starts a real peer in a folder of its own; `None`: it cannot be had here.
+pub(crate) fn start(component: &str, folder: &Path, options: &[&str]) -> Option<Instance> {
+    match Instance::start(component, &folder.join(component), options) {
+        Ok(instance) => Some(instance),
+        Err(error) if error.to_string().starts_with("skipped") => {
+            eprintln!("{error}");
+            None
+        }
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
 /// A real broker; ends when dropped.
 pub(crate) struct Kafka {
+    broker: Instance,
     pub(crate) folder: tempfile::TempDir,
-    addresses: BTreeMap<String, String>,
 }
 
 impl Kafka {
     /// `None`: it cannot be had here.
     pub(crate) fn start() -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
-        let (code, said) = script(folder.path(), &["start", "--sasl-ssl"]);
-        if code == Some(77) {
-            eprintln!("{said}");
-            return None;
-        }
-        assert_eq!(code, Some(0), "{said}");
-        let addresses = said.lines().filter_map(|line| line.split_once('='));
-        let addresses = addresses.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let kafka = Self { folder, addresses };
-        kafka.run(&["topics", "execution.tickets:2", "execution.results:2", "execution.tickets.dlq:1"]);
+        let kafka = Self { broker: start("kafka", folder.path(), &["--sasl-ssl"])?, folder };
+        kafka.run("topics", &["execution.tickets:2", "execution.results:2", "execution.tickets.dlq:1"]);
         Some(kafka)
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) {
-        let (code, said) = script(self.folder.path(), arguments);
-        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    fn run(&self, verb: &str, options: &[&str]) {
+        self.broker.run(verb, options).expect(verb);
     }
 
     /// Every connection ends, so that every client logs in again.
     pub(crate) fn restart(&self) {
-        self.run(&["kill"]);
-        self.run(&["restart"]);
+        self.run("kill", &[]);
+        self.run("restart", &[]);
     }
 
     pub(crate) fn password(&self, password: &str) {
-        self.run(&["password", "SCRAM-SHA-512", password]);
+        self.run("password", &["SCRAM-SHA-512", password]);
     }
 
     pub(crate) fn address(&self, key: &str) -> &str {
-        &self.addresses[key]
+        self.broker.address(key).expect(key)
     }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        let _ = script(self.folder.path(), &["stop"]);
-    }
-}
-
-pub(crate) fn script(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/real/kafka");
-    let output = Command::new(script)
-        .arg(arguments[0])
-        .arg("--dir")
-        .arg(folder.join("kafka"))
-        .args(&arguments[1..])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), said)
 }
 
 /// A ticket's way through, start to acknowledged result.
@@ -110,6 +93,25 @@ impl<'a> Tickets<'a> {
         let series = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
         worker.reaches(series, self.names.len() as f64).await;
     }
+
+    /// The worker, told to end and ended in good order. Foreign clients find each ticket's one result and nothing else.
+    pub(crate) async fn ended(&self, kafka: &Kafka, mut worker: Worker) -> Worker {
+        worker.signal("-TERM");
+        let ended = tokio::task::spawn_blocking(move || {
+            let status = worker.child.wait().expect("ended");
+            (worker, status)
+        });
+        let (worker, status) = ended.await.expect("joined");
+        assert!(status.success(), "{status}");
+        let results = results(kafka.address("KAFKA_BOOTSTRAP_SERVERS"), self.names.len());
+        for name in &self.names {
+            let copies = &results[&self.world.ticket_id(name)];
+            let one = copies.iter().all(|copy| copy == &copies[0] && copy["status"] == "COMPLETED");
+            assert!(one, "{name}: {copies:?}");
+        }
+        assert_eq!(results.len(), self.names.len());
+        worker
+    }
 }
 
 pub(crate) async fn says(worker: &Worker, message: &str, times: usize) {
@@ -118,7 +120,7 @@ pub(crate) async fn says(worker: &Worker, message: &str, times: usize) {
 }
 
 /// Results by ticket, read without credentials of the worker.
-pub(crate) fn results(servers: &str, least: usize) -> BTreeMap<String, Vec<Value>> {
+fn results(servers: &str, least: usize) -> BTreeMap<String, Vec<Value>> {
     use rdkafka::Message as _;
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     let consumer: BaseConsumer = ClientConfig::new()

@@ -6,6 +6,8 @@
 #![cfg(feature = "dev-stack")]
 
 mod broker;
+#[path = "../support/instance.rs"]
+mod instance;
 mod rotation;
 mod vault;
 #[path = "../end_to_end/world.rs"]

@@ -1,9 +1,6 @@
 //! Credentials out of a real OpenBao: handed over, rotated, a lease that ends, and a restart that leaves it sealed, without a
 //! ticket lost. `make test-vault`.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,7 +9,8 @@ use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::broker::{Kafka, Tickets, results, says, wanted};
+use crate::broker::{Kafka, Tickets, says, start, wanted};
+use crate::instance::Instance;
 use crate::world::{Worker, World, eventually};
 
 /// Seconds that a token of the worker's role lasts at most, renewals included.
@@ -20,8 +18,8 @@ const LONGEST_TOKEN: u64 = 20;
 
 /// A real OpenBao; ends when dropped.
 struct Bao {
+    server: Instance,
     folder: tempfile::TempDir,
-    addresses: BTreeMap<String, String>,
     client: reqwest::Client,
 }
 
@@ -29,31 +27,23 @@ impl Bao {
     /// `None`: it cannot be had here.
     fn start() -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
-        let (code, said) = script(folder.path(), "start");
-        if code == Some(77) {
-            eprintln!("{said}");
-            return None;
-        }
-        assert_eq!(code, Some(0), "{said}");
-        let addresses = said.lines().filter_map(|line| line.split_once('='));
-        let addresses = addresses.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Some(Self { folder, addresses, client: client() })
+        Some(Self { server: start("openbao", folder.path(), &[])?, folder, client: client() })
     }
 
-    fn run(&self, command: &str) {
-        let (code, said) = script(self.folder.path(), command);
-        assert_eq!(code, Some(0), "{command}: {said}");
+    fn run(&self, verb: &str) {
+        self.server.run(verb, &[]).expect(verb);
     }
 
     fn address(&self) -> &str {
-        &self.addresses["VAULT_ADDRESS"]
+        self.server.address("VAULT_ADDRESS").expect("an address")
     }
 
     /// A call of its operator. One that was just unsealed takes a moment to lead.
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
         for _ in 0..100 {
             let request = self.client.request(method.clone(), format!("{}/v1/{path}", self.address()));
-            let request = request.header("x-vault-token", &self.addresses["VAULT_ROOT_TOKEN"]).json(&body);
+            let token = self.server.address("VAULT_ROOT_TOKEN").expect("a token");
+            let request = request.header("x-vault-token", token).json(&body);
             let answer = request.send().await.expect("an answer");
             let (status, said) = (answer.status(), answer.text().await.expect("text"));
             if status.is_success() {
@@ -94,26 +84,8 @@ impl Bao {
     }
 }
 
-impl Drop for Bao {
-    fn drop(&mut self) {
-        let _ = script(self.folder.path(), "stop");
-    }
-}
-
 fn client() -> reqwest::Client {
     worker_agents::net::client(Duration::from_secs(10)).expect("client")
-}
-
-fn script(folder: &Path, command: &str) -> (Option<i32>, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/real/openbao");
-    let output = Command::new(script)
-        .args([command, "--dir"])
-        .arg(folder.join("openbao"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), said)
 }
 
 async fn peer<T: Send + 'static>(start: fn() -> Option<T>) -> Option<T> {
@@ -151,7 +123,7 @@ async fn inc_13_inc_84_credentials_of_vault_reach_every_client_rotate_and_outliv
     bao.put_secret("worker/team/api", json!({ "tokens": "ops=api-token-of-the-first-day" })).await;
 
     let world = World::new().await;
-    let mut worker = world
+    let worker = world
         .worker(&[
             ("VAULT_ENABLED", "true"),
             ("VAULT_ADDRESS", bao.address()),
@@ -220,19 +192,7 @@ async fn inc_13_inc_84_credentials_of_vault_reach_every_client_rotate_and_outliv
     tickets.completed(&worker).await;
     worker.wait_ready().await;
 
-    worker.signal("-TERM");
-    let ended = tokio::task::spawn_blocking(move || {
-        let status = worker.child.wait().expect("ended");
-        (worker, status)
-    });
-    let (worker, status) = ended.await.expect("joined");
-    assert!(status.success(), "{status}");
-    let results = results(kafka.address("KAFKA_BOOTSTRAP_SERVERS"), tickets.names.len());
-    for name in &tickets.names {
-        let copies = &results[&world.ticket_id(name)];
-        assert!(copies.iter().all(|copy| copy == &copies[0] && copy["status"] == "COMPLETED"), "{name}: {copies:?}");
-    }
-    assert_eq!(results.len(), tickets.names.len());
+    let worker = tickets.ended(&kafka, worker).await;
     for secret in [&*first, "pw-two", "pw-three", &secret_id, "api-token-of-the-first-day", "api-token-of-another-day"]
     {
         assert!(!worker.log().contains(secret), "a secret is in the log");
