@@ -5,10 +5,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, RequestBuilder, Response};
 use ticket_workflows::TraceContext;
+use zeroize::Zeroizing;
 
+use crate::config::{ClientCertificate, PeerAccess, ProxyConfig};
 use crate::dead_letters::shown;
+
+mod guard;
+
+pub use guard::{AddressRefused, TicketAddresses, TicketClient};
 
 /// Longest text of a peer that is told.
 pub const SAID_CHARS: usize = 300;
@@ -22,27 +28,20 @@ pub fn client(timeout: Duration) -> anyhow::Result<Client> {
 }
 
 /// A client of one configured peer. It follows no redirect: credentials go to the address that was configured, or nowhere.
-/// With `ca_bundle`, a PEM file, its authorities are trusted and no others; else the system's.
 ///
 /// # Errors
-/// When the bundle cannot be read or holds no certificate, or the TLS set-up fails.
-pub fn peer_client(timeout: Duration, ca_bundle: Option<&str>) -> anyhow::Result<Client> {
-    let mut builder = builder(timeout).redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = ca_bundle {
-        let pem = std::fs::read(path).with_context(|| path.to_owned())?;
-        let authorities = Certificate::from_pem_bundle(&pem).with_context(|| path.to_owned())?;
-        anyhow::ensure!(!authorities.is_empty(), "{path} holds no PEM certificate");
-        builder = builder.tls_certs_only(authorities);
-    }
-    Ok(builder.build()?)
+/// When a file of the access cannot be read or holds no certificate, the proxy's password cannot be had, or the TLS set-up
+/// fails.
+pub fn peer_client(timeout: Duration, access: &PeerAccess) -> anyhow::Result<Client> {
+    Ok(peer_builder(timeout, access)?.redirect(reqwest::redirect::Policy::none()).build()?)
 }
 
-/// As [`peer_client`] with the system's authorities, of a peer that gets no credentials. It follows redirects within the
-/// origin that was configured, to `/tickets/` from `/tickets` for one, and keeps method and body where the answer says so.
+/// As [`peer_client`], of a peer that gets no credentials. It follows redirects within the origin that was configured, to
+/// `/tickets/` from `/tickets` for one, and keeps method and body where the answer says so.
 ///
 /// # Errors
-/// When the TLS set-up fails.
-pub fn peer_client_within_origin(timeout: Duration) -> anyhow::Result<Client> {
+/// As [`peer_client`].
+pub fn peer_client_within_origin(timeout: Duration, access: &PeerAccess) -> anyhow::Result<Client> {
     let policy = reqwest::redirect::Policy::custom(|attempt| {
         let first = attempt.previous().first().map(reqwest::Url::origin);
         if attempt.previous().len() <= MOST_REDIRECTS && first.is_some_and(|first| first == attempt.url().origin()) {
@@ -51,11 +50,50 @@ pub fn peer_client_within_origin(timeout: Duration) -> anyhow::Result<Client> {
             attempt.stop()
         }
     });
-    Ok(builder(timeout).redirect(policy).build()?)
+    Ok(peer_builder(timeout, access)?.redirect(policy).build()?)
 }
 
 /// Redirects of one call.
 const MOST_REDIRECTS: usize = 3;
+
+fn peer_builder(timeout: Duration, access: &PeerAccess) -> anyhow::Result<ClientBuilder> {
+    let mut builder = builder(timeout);
+    if let Some(path) = &access.ca_bundle {
+        let pem = std::fs::read(path).with_context(|| path.clone())?;
+        let authorities = Certificate::from_pem_bundle(&pem).with_context(|| path.clone())?;
+        anyhow::ensure!(!authorities.is_empty(), "{path} holds no PEM certificate");
+        builder = builder.tls_certs_only(authorities);
+    }
+    if let Some(certificate) = &access.outgoing.certificate {
+        builder = builder.identity(identity(certificate)?);
+    }
+    if let Some(settings) = &access.outgoing.proxy {
+        builder = builder.proxy(proxy(settings)?);
+    }
+    Ok(builder)
+}
+
+/// What this worker shows to peers that ask for a certificate.
+///
+/// # Errors
+/// When a file cannot be read, or they hold no certificate and key that belong together in form.
+pub fn identity(pair: &ClientCertificate) -> anyhow::Result<Identity> {
+    let mut pem = Zeroizing::new(std::fs::read(&pair.key).with_context(|| pair.key.clone())?);
+    pem.push(b'\n');
+    pem.extend(std::fs::read(&pair.certificate).with_context(|| pair.certificate.clone())?);
+    Ok(Identity::from_pem(&pem)?)
+}
+
+fn proxy(settings: &ProxyConfig) -> anyhow::Result<Proxy> {
+    let mut proxy = Proxy::all(&settings.url)
+        .with_context(|| format!("OUTGOING_PROXY_URL={:?}", settings.url))?
+        .no_proxy(NoProxy::from_string(&settings.direct));
+    if let Some((username, password)) = &settings.login {
+        let password = password.read().map_err(anyhow::Error::msg)?;
+        proxy = proxy.basic_auth(username, password.expose());
+    }
+    Ok(proxy)
+}
 
 fn builder(timeout: Duration) -> ClientBuilder {
     install_crypto();
@@ -63,8 +101,8 @@ fn builder(timeout: Duration) -> ClientBuilder {
         .timeout(timeout)
         .connect_timeout(timeout)
         .pool_idle_timeout(Duration::from_secs(30))
-        // HTTP_PROXY and its siblings are the environment's word to tools that go outside. These peers are the worker's own,
-        // and the environment is read in one place only.
+        // HTTP_PROXY and its siblings are the environment's word to tools that go outside, and the environment is read in one
+        // place only. A proxy that the settings name comes on top.
         .no_proxy()
         .user_agent(concat!("worker-agents/", env!("CARGO_PKG_VERSION")))
 }
@@ -142,3 +180,6 @@ pub fn is_untrusted(error: &reqwest::Error) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,7 @@ impl RegistryClient {
 
     fn with(base: &str, access: &RegistryAccess) -> anyhow::Result<Self> {
         Ok(Self(Arc::new(Inner {
-            http: crate::net::peer_client(TIMEOUT, access.ca_bundle.as_deref())
+            http: crate::net::peer_client(TIMEOUT, &access.peer)
                 .context("the schema registry's client cannot be made; check SCHEMA_REGISTRY_CA_BUNDLE")?,
             base: base.trim_end_matches('/').to_owned(),
             login: access.login.clone(),

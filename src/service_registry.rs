@@ -8,6 +8,7 @@ mod agent;
 mod bearer;
 mod channel;
 mod client;
+mod known;
 mod registrar;
 mod registration;
 mod telemetry;
@@ -15,5 +16,6 @@ mod telemetry;
 mod tests;
 
 pub use client::{ServiceRegistryClient, ServiceRegistryError};
+pub use known::KnownAs;
 pub use registrar::Registrar;
 pub use telemetry::Executions;

@@ -70,7 +70,7 @@ impl TicketServiceClient {
     /// # Errors
     /// When the HTTP client cannot be built, or the gRPC address cannot be used.
     pub fn of(config: &TicketServiceConfig, metrics: Arc<Metrics>, spans: Spans) -> anyhow::Result<Option<Self>> {
-        let http = config.url.as_deref().map(|url| HttpTransport::new(url, config.timeout)).transpose()?;
+        let http = config.url.as_deref().map(|url| HttpTransport::new(url, config)).transpose()?;
         let statuses = config.grpc_address.as_deref().map(|address| GrpcTransport::new(address, config.timeout));
         let statuses = statuses
             .transpose()

@@ -175,6 +175,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
         tracer: Arc::new(spans.clone()),
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
+        registrations: Arc::new(registrar.as_ref().map(Registrar::known_as).unwrap_or_default()),
     });
     let alerting = Alerting::new(&config, kafka.clone(), producer.clone(), Arc::clone(&metrics), health.clone());
     let parts = BridgeParts {

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_schemas::{DeliveryMode, Ticket};
-use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExternalState, Failed, FailureClass, Outcome, code};
+use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -61,6 +61,12 @@ impl Activities {
                 answer.map(|outcome| note_lost_workers(outcome, lost_workers, executor.recognition()))
             }
         };
+        let answer = answer.map(|mut outcome| {
+            if let Some(id) = self.0.registrations.registry_id(ticket.security_level) {
+                report_of(&mut outcome).metadata.insert("registry_agent_id".to_owned(), id.into());
+            }
+            outcome
+        });
 
         let end = match &answer {
             Ok(Outcome::Completed(_)) => "completed",
@@ -182,13 +188,17 @@ fn too_many_lost(lost_workers: u32) -> Failed {
     failed
 }
 
+fn report_of(outcome: &mut Outcome) -> &mut ExecutionReport {
+    match outcome {
+        Outcome::Completed(completed) => &mut completed.report,
+        Outcome::Failed(failed) => &mut failed.report,
+    }
+}
+
 /// Work of a lost worker that cannot be recognised may have run twice: the result says so.
 fn note_lost_workers(mut outcome: Outcome, lost_workers: u32, recognition: Recognition) -> Outcome {
     if lost_workers > 0 && recognition == Recognition::None {
-        let report = match &mut outcome {
-            Outcome::Completed(completed) => &mut completed.report,
-            Outcome::Failed(failed) => &mut failed.report,
-        };
+        let report = report_of(&mut outcome);
         report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
         report
             .logs

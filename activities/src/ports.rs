@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ticket_schemas::Ticket;
+use ticket_schemas::{SecurityLevel, Ticket};
 use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate, TraceContext};
 
 /// Where results go.
@@ -73,6 +73,20 @@ pub trait Observer: Send + Sync + 'static {
     fn status_settled(&self, update: &StatusUpdate, end: &StatusEnd);
     /// A try to report failed, and it is owed for longer than `REPORT_STUCK_AFTER_SECONDS`.
     fn report_stuck(&self, ticket_id: &str, owed: Owed, error: &str);
+}
+
+/// As whom the Service Registry knows this worker.
+pub trait Registrations: Send + Sync + 'static {
+    /// The registry's own id of the agent that tickets of this security level are planned for; `None` while there is none. It
+    /// is another one than `AGENT_ID` (INC-105).
+    fn registry_id(&self, level: SecurityLevel) -> Option<String>;
+}
+
+/// It does not.
+impl Registrations for () {
+    fn registry_id(&self, _: SecurityLevel) -> Option<String> {
+        None
+    }
 }
 
 /// Makes spans of what activities do (`docs/adr/0021-tracing.md`). Must not block.

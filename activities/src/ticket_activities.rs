@@ -23,7 +23,7 @@ use crate::compensation;
 use crate::dependencies;
 use crate::drain::Drain;
 use crate::outputs;
-use crate::ports::{Observer, PublishError, ResultSink, TicketSink, Tracer};
+use crate::ports::{Observer, PublishError, Registrations, ResultSink, TicketSink, Tracer};
 use crate::registry::ExecutorRegistry;
 use crate::ticket_service::{TicketService, TicketServiceError, settle};
 use crate::trace;
@@ -53,6 +53,8 @@ pub struct ActivityParts {
     pub drain: Drain,
     /// `AGENT_ID`.
     pub agent_id: String,
+    /// What the Service Registry calls this worker.
+    pub registrations: Arc<dyn Registrations>,
 }
 
 /// Implements the declared activities. Clones share everything.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::outgoing::PeerAccess;
 use super::reader::Reader;
 use super::secrets::{SecretSource, Shown, secret_names};
 
@@ -44,8 +45,8 @@ pub struct TokenEndpoint {
     pub client_secret: SecretSource,
     /// `KAFKA_SASL_OAUTHBEARER_SCOPE`.
     pub scope: Option<String>,
-    /// `KAFKA_SASL_OAUTHBEARER_CA_BUNDLE`: the only authorities trusted; `None`: the system's.
-    pub ca_bundle: Option<String>,
+    /// `KAFKA_SASL_OAUTHBEARER_CA_BUNDLE`, and what all peers share.
+    pub peer: PeerAccess,
 }
 
 /// How connections to brokers are secured.
@@ -207,7 +208,8 @@ fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
         }
         (Some(path), None, ..) => Some(TokenSource::File(PathBuf::from(path))),
         (None, Some(url), Some(client_id), Some(client_secret)) => {
-            Some(TokenSource::Endpoint(TokenEndpoint { url, client_id, client_secret, scope, ca_bundle }))
+            let peer = reader.peer_access(ca_bundle);
+            Some(TokenSource::Endpoint(TokenEndpoint { url, client_id, client_secret, scope, peer }))
         }
         (None, Some(_), ..) => {
             reader.error(format!(

@@ -13,6 +13,7 @@ mod kafka_security;
 mod known;
 mod local;
 mod near;
+mod outgoing;
 mod reader;
 mod schema_registry;
 mod secrets;
@@ -32,6 +33,7 @@ pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
 pub use local::LocalRuntimeConfig;
+pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
 pub use reader::{ConfigErrors, Setting};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use secrets::{REDACTED, Secret, SecretSource};
@@ -40,7 +42,7 @@ pub use source::{MapSource, Origin, Source};
 pub use spiffe::SpiffeConfig;
 pub use temporal::TemporalConfig;
 pub use ticket_service::TicketServiceConfig;
-pub use tracing::{CollectorConfig, Sampling, TracingConfig};
+pub use tracing::{CollectorConfig, Headers, Sampling, TracingConfig, header_pairs};
 pub use vault::{VaultConfig, VaultLogin, VaultPath};
 
 use reader::Reader;
@@ -70,6 +72,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Callers of the HTTP API.
     pub http_api: HttpApiConfig,
+    /// How HTTP peers are reached.
+    pub outgoing: OutgoingConfig,
     /// Vault; `None`: secrets do not come from it.
     pub vault: Option<VaultConfig>,
     /// The export of spans.
@@ -88,7 +92,8 @@ impl Config {
     pub fn read(source: &dyn Source) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(source);
         let identity = IdentityConfig::read(&mut reader);
-        // Before every secret.
+        // Before every HTTP peer; and Vault before every secret.
+        let outgoing = OutgoingConfig::read(&mut reader);
         let vault = VaultConfig::read(&mut reader, &identity.environment);
         let kafka = KafkaConfig::read(&mut reader);
         let dead_letters = DeadLetterConfig::read(&mut reader, &kafka);
@@ -115,6 +120,7 @@ impl Config {
             local,
             http,
             http_api,
+            outgoing,
             vault,
             tracing,
             settings,

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::outgoing::{OutgoingConfig, PeerAccess};
 use super::secrets::{REDACTED, Secret};
 use super::source::{Origin, Source};
 use crate::vault::Held;
@@ -49,11 +50,13 @@ pub(super) struct Reader<'a> {
     warnings: Vec<String>,
     /// What Vault gives, and whether secrets may come from elsewhere until it does.
     vault: Option<(Held, bool)>,
+    /// How HTTP peers are reached.
+    outgoing: OutgoingConfig,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a dyn Source) -> Self {
-        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), vault: None }
+        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), vault: None, outgoing: OutgoingConfig::default() }
     }
 
     pub(super) fn finish(mut self) -> Result<(Vec<Setting>, Vec<String>), ConfigErrors> {
@@ -122,6 +125,16 @@ impl<'a> Reader<'a> {
         };
         self.settings.push(Setting { name, value, origin, help });
         found.map(|(value, _)| Secret::new(value))
+    }
+
+    /// From now on HTTP peers are reached so.
+    pub(super) fn peers_by(&mut self, outgoing: OutgoingConfig) {
+        self.outgoing = outgoing;
+    }
+
+    /// How an HTTP peer is reached whose authorities are `ca_bundle`'s, the system's without one.
+    pub(super) fn peer_access(&self, ca_bundle: Option<String>) -> PeerAccess {
+        PeerAccess { ca_bundle, outgoing: self.outgoing.clone() }
     }
 
     /// From now on secrets may be in Vault.

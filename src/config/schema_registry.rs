@@ -1,6 +1,7 @@
 //! The Schema Registry: where it is, who we are to it, whom we trust there.
 
 use super::authorities::authorities;
+use super::outgoing::PeerAccess;
 use super::reader::Reader;
 use super::secrets::{Secret, SecretSource, Shown, secret_names};
 
@@ -29,8 +30,8 @@ pub enum RegistryLogin {
 pub struct RegistryAccess {
     /// Credentials.
     pub login: RegistryLogin,
-    /// `SCHEMA_REGISTRY_CA_BUNDLE`: a PEM file with the only authorities trusted; `None`: the system's.
-    pub ca_bundle: Option<String>,
+    /// `SCHEMA_REGISTRY_CA_BUNDLE`, and what all peers share.
+    pub peer: PeerAccess,
 }
 
 /// The registry's URL, without user info, and the access to it. No URL: JSON only.
@@ -51,7 +52,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Option<String>, RegistryAccess) 
     if !matches!(login, RegistryLogin::None) && url.as_deref().is_some_and(|url| url.starts_with("http://")) {
         reader.warn(format!("{URL} is http: the registry's credentials are sent unencrypted"));
     }
-    (url, RegistryAccess { login, ca_bundle })
+    (url, RegistryAccess { login, peer: reader.peer_access(ca_bundle) })
 }
 
 /// The URL without its user info, and the user info.

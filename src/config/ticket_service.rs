@@ -5,6 +5,7 @@ use std::time::Duration;
 use ticket_workflows::ReportingPolicy;
 
 use super::near::is_near;
+use super::outgoing::PeerAccess;
 use super::reader::{Reader, millis};
 
 /// Settings of the ticket service's client and of reporting.
@@ -15,6 +16,8 @@ pub struct TicketServiceConfig {
     pub url: Option<String>,
     /// `EXECUTION_TICKET_SERVICE_GRPC_ADDRESS`: host:port; with it statuses and look-ups go over gRPC.
     pub grpc_address: Option<String>,
+    /// How it is reached over HTTP.
+    pub peer: PeerAccess,
     /// `TICKET_API_TIMEOUT_SECONDS`: longest call.
     pub timeout: Duration,
     /// `ETS_UNKNOWN_AFTER_SECONDS`: how long the service may not know a ticket.
@@ -31,6 +34,7 @@ impl TicketServiceConfig {
                 "base URL of the Execution Ticket Service; unset: statuses are not reported",
             ),
             grpc_address: grpc_address(reader),
+            peer: reader.peer_access(None),
             timeout: reader.seconds("TICKET_API_TIMEOUT_SECONDS", 10.0, "longest call to the Execution Ticket Service"),
             unknown_after: reader.seconds(
                 "ETS_UNKNOWN_AFTER_SECONDS",

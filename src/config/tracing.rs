@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+
 use super::authorities::authorities;
 use super::near::is_near_or_private;
+use super::outgoing::PeerAccess;
 use super::reader::Reader;
+use super::secrets::{SecretSource, Shown, secret_names};
 
 /// Settings of tracing.
 #[derive(Debug, Clone)]
@@ -22,12 +26,14 @@ pub struct TracingConfig {
 }
 
 /// The collector of spans, reached with OTLP over gRPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CollectorConfig {
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, else `OTEL_EXPORTER_ENDPOINT`.
     pub url: String,
-    /// `OTEL_CA_BUNDLE`: a PEM file with the only authorities trusted; `None`: the system's.
-    pub ca_bundle: Option<String>,
+    /// `OTEL_CA_BUNDLE`, and what all peers share. gRPC goes through no proxy.
+    pub peer: PeerAccess,
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, its file, or Vault: see [`header_pairs`].
+    pub headers: Option<SecretSource>,
     /// `OTEL_EXPORTER_OTLP_TIMEOUT`: longest call, connecting included.
     pub timeout: Duration,
 }
@@ -87,11 +93,12 @@ fn collector(reader: &mut Reader<'_>, environment: &str) -> Option<CollectorConf
         "OTEL_TLS_VERIFY",
         "the collector's",
     );
+    let headers = headers(reader);
     let timeout = millis(reader, "OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, "longest call to the collector");
     let disabled = reader.boolean("OTEL_SDK_DISABLED", false, "whether no spans are exported, whatever the endpoint");
     let url = url.filter(|_| !disabled)?;
     check(reader, name?, &url, environment);
-    Some(CollectorConfig { url, ca_bundle, timeout })
+    Some(CollectorConfig { url, peer: reader.peer_access(ca_bundle), headers, timeout })
 }
 
 /// gRPC has no base path. Plaintext stays within the cluster (INC-87).
@@ -140,20 +147,57 @@ fn resource(reader: &mut Reader<'_>, environment: &str) -> Vec<(String, String)>
     let service = reader.text("SERVICE_NAME", "worker-agents", "name of the service in traces");
     resource.push(("service.name".to_owned(), service));
     let text = reader.text(NAME, "", "key=value pairs, comma separated, that every span says of this worker");
-    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
-            Some((key, value)) if !key.is_empty() => {
-                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
-                resource.push((key.to_owned(), value.into_owned()));
-            }
-            _ => reader.error(format!("{NAME}: {pair:?} is no key=value pair")),
-        }
+    match pairs(&text) {
+        Ok(pairs) => resource.extend(pairs),
+        Err(at) => reader.error(format!("{NAME}: entry {at} is no key=value pair")),
     }
     if let Some(name) = reader.optional("OTEL_SERVICE_NAME", "the same by OpenTelemetry's name; wins over SERVICE_NAME")
     {
         resource.push(("service.name".to_owned(), name));
     }
     resource
+}
+
+/// The key=value pairs of OpenTelemetry's lists, values percent-decoded; else the number of the first entry that is none. The
+/// entry may be a secret.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let decoded = |value: &str| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+    let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
+    entries
+        .map(|(at, entry)| match entry.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), decoded(value))),
+            _ => Err(at + 1),
+        })
+        .collect()
+}
+
+/// The headers of a call to the collector.
+pub type Headers = Vec<(AsciiMetadataKey, AsciiMetadataValue)>;
+
+/// The headers that a text such as `authorization=Bearer%20abc,x-tenant=a` stands for.
+///
+/// # Errors
+/// The number of the first entry that is no header, which may be a secret and is not quoted.
+pub fn header_pairs(text: &str) -> Result<Headers, String> {
+    let wrong = |at| format!("entry {at} is no header as name=value");
+    let pairs = pairs(text).map_err(wrong)?;
+    let header = |(at, (name, value)): (usize, (String, String))| {
+        let name = AsciiMetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes()).ok();
+        let value = AsciiMetadataValue::try_from(value).ok();
+        name.zip(value).ok_or_else(|| wrong(at + 1))
+    };
+    pairs.into_iter().enumerate().map(header).collect()
+}
+
+fn headers(reader: &mut Reader<'_>) -> Option<SecretSource> {
+    let source = reader.secret(
+        &secret_names!("OTEL_EXPORTER_OTLP_HEADERS", "headers of calls to the collector, name=value, comma separated"),
+        Shown::Hidden,
+    )?;
+    if let Ok(Err(error)) = source.read().map(|text| header_pairs(text.expose())) {
+        reader.error(format!("{}: {error}", source.setting()));
+    }
+    Some(source)
 }
 
 fn millis(reader: &mut Reader<'_>, name: &'static str, default: u64, help: &'static str) -> Duration {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::authorities::authorities;
 use super::http_api::DEVELOPMENT;
 use super::near::is_near;
+use super::outgoing::PeerAccess;
 use super::reader::Reader;
 use super::secrets::{SecretSource, Shown, secret_names};
 use crate::vault::Held;
@@ -29,8 +30,8 @@ pub struct VaultConfig {
     pub auth_mount: String,
     /// `VAULT_MOUNT_KV`: where the KV v2 engine is mounted.
     pub kv_mount: String,
-    /// `VAULT_CA_BUNDLE`: a PEM file with the only authorities trusted; `None`: the system's.
-    pub ca_bundle: Option<String>,
+    /// `VAULT_CA_BUNDLE`, and what all peers share.
+    pub peer: PeerAccess,
     /// `VAULT_TIMEOUT_SECONDS`: longest call.
     pub timeout: Duration,
     /// `VAULT_MAX_RETRIES`: further tries at start.
@@ -144,7 +145,7 @@ impl VaultConfig {
             login: login?,
             auth_mount,
             kv_mount,
-            ca_bundle,
+            peer: reader.peer_access(ca_bundle),
             timeout,
             retries,
             refresh,

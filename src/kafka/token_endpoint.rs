@@ -55,7 +55,7 @@ async fn fetch(endpoint: &TokenEndpoint, now_ms: i64) -> anyhow::Result<OAuthTok
     if let Some(scope) = &endpoint.scope {
         form += &format!("&scope={}", encoded(scope));
     }
-    let response = crate::net::peer_client(TIMEOUT, endpoint.ca_bundle.as_deref())?
+    let response = crate::net::peer_client(TIMEOUT, &endpoint.peer)?
         .post(&endpoint.url)
         // Id and secret are form-encoded before they become a user and a password (RFC 6749 §2.3.1).
         .basic_auth(encoded(&endpoint.client_id), Some(encoded(secret.expose())))
@@ -105,7 +105,7 @@ mod tests {
     use axum::routing::post;
 
     use super::*;
-    use crate::config::{Config, MapSource, Origin, Sasl, TokenSource};
+    use crate::config::{Config, MapSource, Origin, PeerAccess, Sasl, TokenSource};
 
     const NOW_MS: i64 = 1_773_653_400_000;
     /// `{"alg":"none"}`, `{"sub":"worker","exp":1773657000}`, no signature.
@@ -195,7 +195,7 @@ mod tests {
                 "/no/such/secret",
             ),
             scope: None,
-            ca_bundle: None,
+            peer: PeerAccess::default(),
         };
         let error = ask(&endpoint, NOW_MS).err().expect("no secret");
         assert!(error.contains("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE: /no/such/secret"), "{error}");

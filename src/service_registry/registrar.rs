@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::{Agent, agents};
 use super::client::{ServiceRegistryClient, ServiceRegistryError};
+use super::known::KnownAs;
 use super::registration::{Heard, Registration};
 use crate::config::Config;
 use crate::events::{
@@ -30,6 +31,7 @@ const FAREWELL_PAUSE: Duration = Duration::from_secs(1);
 pub struct Registrar {
     client: Arc<ServiceRegistryClient>,
     agents: Vec<Agent>,
+    known_as: KnownAs,
     interval: Duration,
     /// How long the registry gets to take a deregistration.
     grace: Duration,
@@ -61,11 +63,18 @@ impl Registrar {
         Some(Self {
             client,
             agents: agents(config, http),
+            known_as: KnownAs::default(),
             interval: config.service_registry.heartbeat_interval,
             grace: config.http.shutdown_grace,
             metrics: Arc::clone(metrics),
             health: health.clone(),
         })
+    }
+
+    /// The ids that the registry gives.
+    #[must_use]
+    pub fn known_as(&self) -> KnownAs {
+        self.known_as.clone()
     }
 
     /// Keeps every agent registered until stopped, then deregisters them within the grace. Never fails: a registry that is
@@ -113,6 +122,7 @@ impl Registrar {
                 Some(agent_id) => self.beat(agent_id, &agent, &mut judged).await,
             };
             pause = registration.hear(heard, self.interval, fastrand::f64());
+            self.known_as.set(agent.level, registration.agent_id());
         }
         if let Some(agent_id) = registration.agent_id() {
             self.deregister(agent_id).await;

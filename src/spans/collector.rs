@@ -16,11 +16,11 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use ticket_activities::border;
 use tokio::runtime::Handle;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
 
 use super::queue::Waiting;
-use crate::config::CollectorConfig;
+use crate::config::{CollectorConfig, Headers, SecretSource, header_pairs};
 use crate::dead_letters::shown;
 use crate::events::{CollectorAnswers, CollectorAway};
 use crate::metrics::Metrics;
@@ -31,6 +31,7 @@ use crate::net;
 pub(super) struct Collector {
     client: Grpc<Channel>,
     timeout: Duration,
+    headers: Option<SecretSource>,
     resource: ResourceAttributesWithSchema,
     /// The runtime whose connection and clock a call needs.
     runtime: Handle,
@@ -50,6 +51,7 @@ impl Collector {
         Ok(Self {
             client: Grpc::new(endpoint(config)?.connect_lazy()),
             timeout: config.timeout,
+            headers: config.headers.clone(),
             resource: resource.into(),
             runtime: Handle::current(),
             waiting,
@@ -59,11 +61,15 @@ impl Collector {
     }
 
     async fn send(&self, batch: Vec<SpanData>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let headers = self.headers().map_err(Status::failed_precondition)?;
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let mut request = Request::new(ExportTraceServiceRequest { resource_spans });
         request.set_timeout(self.timeout);
         request.metadata_mut().insert("x-neural-hive-source", MetadataValue::from_static("worker-agents"));
         request.metadata_mut().insert("x-neural-hive-component", MetadataValue::from_static("worker-agent"));
+        for (name, value) in headers {
+            request.metadata_mut().insert(name, value);
+        }
         let (mut grpc, timeout) = (self.client.clone(), self.timeout);
         let call = async move { tokio::time::timeout(timeout, border("otlp.export", grpc.export(request))).await };
         match self.runtime.spawn(call).await {
@@ -72,6 +78,12 @@ impl Collector {
             // The runtime ends.
             Err(error) => Err(Status::cancelled(error.to_string())),
         }
+    }
+
+    /// Those of the settings, as they are now.
+    fn headers(&self) -> Result<Headers, String> {
+        let Some(source) = &self.headers else { return Ok(Headers::default()) };
+        header_pairs(source.read()?.expose()).map_err(|error| format!("{}: {error}", source.setting()))
     }
 
     fn count(&self, outcome: &str, spans: u64) {
@@ -121,11 +133,13 @@ fn endpoint(config: &CollectorConfig) -> anyhow::Result<Endpoint> {
         return Ok(endpoint);
     }
     net::install_crypto();
-    let tls = match &config.ca_bundle {
-        Some(path) => {
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(std::fs::read(path).context(path.clone())?))
-        }
+    let read = |path: &String| std::fs::read(path).with_context(|| path.clone());
+    let mut tls = match &config.peer.ca_bundle {
+        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
         None => ClientTlsConfig::new().with_native_roots(),
     };
+    if let Some(pair) = &config.peer.outgoing.certificate {
+        tls = tls.identity(Identity::from_pem(read(&pair.certificate)?, read(&pair.key)?));
+    }
     Ok(endpoint.tls_config(tls)?)
 }

@@ -145,6 +145,30 @@ async fn spans_reach_the_collector_with_what_they_say_of_the_worker() {
 }
 
 #[tokio::test]
+async fn the_collector_gets_the_headers_of_the_settings_as_their_file_has_them_now() {
+    let (peer, url) = Peer::start().await;
+    let file = tempfile::NamedTempFile::new().expect("file");
+    let write = |text: &str| std::fs::write(file.path(), text).expect("written");
+    write("authorization=Bearer%20first, X-Tenant=a");
+    let made = Made::of(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+        ("OTEL_EXPORTER_OTLP_HEADERS_FILE", file.path().to_str().expect("utf-8")),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+    ]);
+    made.make("one");
+    made.counted("exported", 1).await;
+    assert_eq!((peer.headers()["authorization"].as_str(), peer.headers()["x-tenant"].as_str()), ("Bearer first", "a"));
+    write("authorization=Bearer%20second");
+    made.make("two");
+    made.counted("exported", 2).await;
+    assert_eq!(peer.headers()["authorization"], "Bearer second");
+    write("no header");
+    made.make("three");
+    made.counted("failed", 1).await;
+    assert_eq!(peer.spans().len(), 2);
+}
+
+#[tokio::test]
 async fn a_collector_that_refuses_or_says_nothing_loses_spans_which_are_counted_and_blocks_nobody() {
     let (peer, url) = Peer::start().await;
     let made = Made::of(&[

@@ -11,6 +11,7 @@ use ticket_workflows::{StatusUpdate, TraceContext};
 
 use super::answer::{Answer, NoAnswer, read};
 use super::bounded;
+use crate::config::TicketServiceConfig;
 use crate::net;
 
 /// The service at one base URL.
@@ -22,9 +23,10 @@ pub(super) struct HttpTransport {
 }
 
 impl HttpTransport {
-    pub(super) fn new(url: &str, timeout: Duration) -> anyhow::Result<Self> {
-        let client = net::peer_client_within_origin(timeout).context("the ticket service's client cannot be made")?;
-        Ok(Self { client, base: url.trim_end_matches('/').to_owned(), timeout })
+    pub(super) fn new(url: &str, config: &TicketServiceConfig) -> anyhow::Result<Self> {
+        let client = net::peer_client_within_origin(config.timeout, &config.peer)
+            .context("the ticket service's client cannot be made")?;
+        Ok(Self { client, base: url.trim_end_matches('/').to_owned(), timeout: config.timeout })
     }
 
     pub(super) async fn set(

@@ -58,6 +58,7 @@ impl Stub {
 
 fn client(url: &str) -> TicketServiceClient {
     let config = TicketServiceConfig {
+        peer: PeerAccess::default(),
         url: Some(url.to_owned()),
         grpc_address: None,
         timeout: Duration::from_secs(10),

@@ -145,7 +145,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(config: &VaultConfig, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let http = crate::net::peer_client(config.timeout, config.ca_bundle.as_deref())
+        let http = crate::net::peer_client(config.timeout, &config.peer)
             .context("Vault's client cannot be made; check VAULT_CA_BUNDLE")?;
         Ok(Self {
             http,

@@ -144,7 +144,7 @@ async fn inc_27_a_worker_registers_once_with_what_others_need_and_deregisters_at
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inc_28_heartbeats_tell_what_was_really_done() {
+async fn inc_28_inc_105_heartbeats_tell_what_was_really_done_and_results_by_whom() {
     let mut world = World::new().await;
     let registry = Registry::start();
     registry.introduce(&mut world);
@@ -155,8 +155,12 @@ async fn inc_28_heartbeats_tell_what_was_really_done() {
     for (name, script) in [("a", "sleep 0.3"), ("b", "sleep 0.3"), ("c", "sleep 0.3; exit 1"), ("d", "sleep 0.3")] {
         world.publish(&world.ticket(name, script)).await;
     }
+    let agent_id = registry.agents(1).await.remove(0).agent_id;
     for name in ["a", "b", "c", "d"] {
-        world.result(name).await;
+        let result = world.result(name).await;
+        // INC-105: results have the worker's own id and the registry's.
+        assert_eq!(result["result"]["metadata"]["registry_agent_id"], agent_id.as_str(), "{result}");
+        assert_ne!(result["agent_id"], agent_id.as_str());
     }
     let told = registry.telemetry(4).await;
     assert_eq!((told.failed_executions, told.success_rate), (1, 0.75));
@@ -173,7 +177,9 @@ async fn a_registry_that_is_away_or_forgets_holds_up_no_ticket_and_has_the_worke
     let worker = world.worker(&[]).await;
     worker.wait_ready().await;
     world.publish(&world.ticket("without", "true")).await;
-    assert_eq!(world.result("without").await["status"], "COMPLETED");
+    let without = world.result("without").await;
+    assert_eq!(without["status"], "COMPLETED");
+    assert_eq!(without["result"]["metadata"].get("registry_agent_id"), None, "it has none yet");
     assert!(worker.log().contains("agent_registration_failed"), "{}", worker.log());
     assert_eq!(worker.metric("worker_agent_registrations").await, 0.0);
 

@@ -301,6 +301,7 @@ impl Scenario {
             observer: Arc::new(Nobody),
             drain: Drain::default(),
             agent_id: "scenario".to_owned(),
+            registrations: Arc::new(()),
         });
         let runtime = temporal::runtime(None).expect("runtime");
         let peers = Peers { client, starter, topic, kept, attendance: Attendance::new() };
