@@ -26,7 +26,7 @@ use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use temporalio_sdk::{ActivityOptions, Runtime, Worker, WorkflowContext, WorkflowResult};
 use ticket_workflows::{INTENT_ID, PLAN_ID, TICKET_ID};
 use tokio::sync::{Notify, Semaphore};
-use tonic::Request;
+use tonic::{Code, Request};
 use uuid::Uuid;
 use worker_agents::config::Config;
 use worker_agents::temporal;
@@ -144,7 +144,13 @@ impl BareStarter {
             search_attributes: self.search_attributes.clone().map(of_its_own),
             ..StartWorkflowExecutionRequest::default()
         };
-        self.client.connection().workflow_service().start_workflow_execution(Request::new(request)).await?;
+        let mut service = self.client.connection().workflow_service();
+        let mut answer = service.start_workflow_execution(Request::new(request.clone())).await;
+        // The server closes connections that are five minutes old, under calls as well. The same request starts nothing twice.
+        if answer.as_ref().is_err_and(|status| status.code() == Code::Cancelled) {
+            answer = service.start_workflow_execution(Request::new(request)).await;
+        }
+        answer?;
         Ok(asked.elapsed())
     }
 
