@@ -145,6 +145,8 @@ pub struct Metrics {
     pub ticket_status_lost: IntCounterVec,
     /// Failed tries of reports that are owed for too long, by to whom.
     pub report_stuck: IntCounterVec,
+    /// EXECUTE tickets that another runtime took over, by the one before and the one after.
+    pub runtime_fallbacks: IntCounterVec,
     /// Those of the Vault client.
     pub vault: VaultMetrics,
     /// Rejections of guard-agents, by what became of them.
@@ -437,6 +439,12 @@ impl Metrics {
                 "worker_agent_report_stuck_total",
                 "failed tries of reports that are owed for too long",
                 &["peer"],
+            )?,
+            runtime_fallbacks: counters(
+                &r,
+                "worker_agent_execute_runtime_fallbacks_total",
+                "EXECUTE tickets that another runtime took over",
+                &["from_runtime", "to_runtime"],
             )?,
             rejections: counters(
                 &r,

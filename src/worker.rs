@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
-use ticket_activities::execute::Noop;
 use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
+use ticket_activities::execute::{Noop, Simulation};
 use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{
     Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, TicketService, border_call,
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
 use crate::compensation::KafkaTicketSink;
-use crate::config::Config;
+use crate::config::{Config, SIMULATION};
 use crate::dead_letters::Alerting;
 use crate::health::Health;
 use crate::http::{self, Api, Surface};
@@ -320,7 +320,14 @@ fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
         let undo = ticket_activities::execute::RehearsedUndo::new(folder.clone());
         registry = registry.register(TaskType::Compensate, "rollback_execution", undo);
     }
-    registry.default_provider(TaskType::Execute, &config.local.default_runtime)
+    let any = registry.has(TaskType::Execute);
+    if config.runtimes.simulates(any) {
+        tracing::warn!(any_runtime = any, "EXECUTE tickets may be simulated: their results say so, and nothing runs");
+        registry = registry.register(TaskType::Execute, SIMULATION, Simulation);
+    }
+    registry
+        .default_provider(TaskType::Execute, &config.runtimes.default)
+        .fall_back_to(TaskType::Execute, &config.runtimes.fallbacks(any))
 }
 
 fn registry(config: &Config) -> anyhow::Result<Option<Arc<RegistryClient>>> {

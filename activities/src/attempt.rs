@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use serde_json::{Value, json};
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_schemas::{DeliveryMode, Ticket};
@@ -14,8 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::now_ms;
 use crate::executor::{Job, Progress, Recognition};
-use crate::ports::AttemptEnd;
-use crate::registry::ErasedExecutor;
+use crate::fallback::{self, Fallback};
+use crate::ports::{AttemptEnd, ProviderChange};
+use crate::registry::{Choice, Choices, ErasedExecutor};
 use crate::stop::stop_is_wanted;
 use crate::ticket_activities::Activities;
 use crate::ticket_service::Running;
@@ -24,6 +26,8 @@ use crate::trace;
 /// Workers that one attempt may lose, roll-outs included. Work that ends its worker each time (it runs as the same user)
 /// would otherwise take down one worker after the other for as long as its deadline is away.
 const MAX_LOST_WORKERS: u32 = 20;
+/// Why the provider that a ticket asks for is passed over.
+const NOT_HERE: &str = "it is not available on this worker";
 /// How often a running attempt tells the server that it lives; a cancel request arrives on the answer.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -50,15 +54,14 @@ impl Activities {
         };
         let answer = match self.0.registry.find(&ticket) {
             Err(failed) => Ok(failed.into()),
-            Ok(executor) if lost_workers > 0 && !may_run_again(executor, &ticket) => Ok(lost_at_most_once().into()),
             Ok(_) if lost_workers > MAX_LOST_WORKERS => Ok(too_many_lost(lost_workers).into()),
-            Ok(executor) => {
+            Ok(choices) => {
                 let running = self.running(&ticket, request.status_unknown_after_ms);
-                let answer = self.watch(&ctx, executor, job).await;
+                let answer = self.run(&ctx, choices, job).await;
                 if let Some(running) = running {
                     running.end().await;
                 }
-                answer.map(|outcome| note_lost_workers(outcome, lost_workers, executor.recognition()))
+                answer
             }
         };
         let answer = answer.map(|mut outcome| {
@@ -97,19 +100,68 @@ impl Activities {
         Some(Running::send(service, ticket.ticket_id.as_str().to_owned(), unknown_after_ms?))
     }
 
+    /// Has the work done by the first candidate that can begin it. What a lost worker was at is not begun elsewhere.
+    async fn run(&self, ctx: &ActivityContext, choices: Choices<'_>, mut job: Job) -> Result<Outcome, ActivityError> {
+        let begun = Instant::now();
+        let time = job.time_left;
+        let Choices { wanted, candidates } = choices;
+        let mut fallbacks = Vec::new();
+        let (mut before, mut reason) = (wanted.as_str(), NOT_HERE.to_owned());
+        let mut left = &candidates[if job.lost_workers > 0 { last_at(ctx, &candidates) } else { 0 }..];
+        loop {
+            let Some((choice, others)) = left.split_first() else {
+                return Ok(Failed::permanent(code::INTERNAL, "no candidate is left; this is a defect, report it").into());
+            };
+            if choice.provider != before {
+                fallbacks.push(self.changed(&job.ticket, before, choice.provider, std::mem::take(&mut reason)));
+            }
+            if job.lost_workers > 0 && !may_run_again(choice.executor, &job.ticket) {
+                return Ok(lost_at_most_once().into());
+            }
+            job.time_left = time.saturating_sub(begun.elapsed());
+            let changed = !fallbacks.is_empty();
+            let outcome = self.watch(ctx, *choice, changed, job.clone()).await?;
+            let cause = fallback::cause(&outcome).filter(|_| !job.stop.is_cancelled() && !others.is_empty());
+            if let Some(cause) = cause {
+                (before, reason, left) = (choice.provider, cause.to_owned(), others);
+                continue;
+            }
+            let mut outcome = note_lost_workers(outcome, job.lost_workers, choice.executor.recognition());
+            fallback::note(report_of(&mut outcome), &fallbacks);
+            return Ok(outcome);
+        }
+    }
+
+    fn changed(&self, ticket: &Ticket, from: &str, to: &str, reason: String) -> Fallback {
+        self.0.observer.provider_changed(&ProviderChange {
+            ticket_id: ticket.ticket_id.as_str(),
+            task_type: ticket.task_type,
+            from,
+            to,
+            reason: &reason,
+        });
+        Fallback { from: from.to_owned(), to: to.to_owned(), reason }
+    }
+
     /// Runs the executor under heartbeats. Cancelled by the server it asks why: a real stop ends the work and answers,
     /// a shutdown of this worker hands the attempt back.
     async fn watch(
         &self,
         ctx: &ActivityContext,
-        executor: &dyn ErasedExecutor,
+        choice: Choice<'_>,
+        tell_at_once: bool,
         job: Job,
     ) -> Result<Outcome, ActivityError> {
         let stop = job.stop.clone();
-        let _heartbeat = heartbeat(ctx.clone(), job.progress.clone());
+        let heartbeat = Heartbeat { provider: choice.provider.to_owned(), progress: job.progress.clone() };
+        if tell_at_once {
+            // Whoever comes after this worker must not begin with another provider.
+            heartbeat.send(ctx).await;
+        }
+        let _heartbeat = heartbeat.keep(ctx.clone());
         let ticket_id = job.ticket.ticket_id.clone();
         // A panic must not become an endless server-side retry.
-        let mut run = std::pin::pin!(AssertUnwindSafe(executor.run(job)).catch_unwind());
+        let mut run = std::pin::pin!(AssertUnwindSafe(choice.executor.run(job)).catch_unwind());
         let interrupted = tokio::select! {
             outcome = &mut run => return Ok(caught(outcome)),
             () = ctx.cancelled() => self.0.drain.has_begun() || !stop_is_wanted(ctx).await,
@@ -141,16 +193,37 @@ fn caught(outcome: Result<Outcome, Box<dyn std::any::Any + Send>>) -> Outcome {
     })
 }
 
-fn heartbeat(ctx: ActivityContext, progress: Progress) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = ctx.record_heartbeat(progress.get()).await {
-                tracing::warn!(%error, "a heartbeat could not be encoded");
-            }
+/// What the server is told of an attempt, and the next worker if this one is lost.
+struct Heartbeat {
+    provider: String,
+    progress: Progress,
+}
+
+impl Heartbeat {
+    async fn send(&self, ctx: &ActivityContext) {
+        let details = json!({ fallback::PROVIDER: self.provider, "progress": self.progress.get() });
+        if let Err(error) = ctx.record_heartbeat(details).await {
+            tracing::warn!(%error, "a heartbeat could not be encoded");
         }
-    }))
+    }
+
+    fn keep(self, ctx: ActivityContext) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ticks =
+                tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+            loop {
+                ticks.tick().await;
+                self.send(&ctx).await;
+            }
+        }))
+    }
+}
+
+/// Which of the candidates a lost worker was at, as its heartbeats tell; the first where they tell nothing.
+fn last_at(ctx: &ActivityContext, candidates: &[Choice<'_>]) -> usize {
+    let details = ctx.heartbeat_details().deserialize::<Value>().ok().flatten().unwrap_or_default();
+    let provider = details[fallback::PROVIDER].as_str();
+    candidates.iter().position(|candidate| Some(candidate.provider) == provider).unwrap_or(0)
 }
 
 /// `min(timeout, deadline - now)`.

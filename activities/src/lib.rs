@@ -14,6 +14,7 @@ pub mod execute;
 mod executor;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+mod fallback;
 mod outputs;
 mod ports;
 mod provider;
@@ -29,7 +30,7 @@ pub use border::{border, border_call};
 pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
-pub use ports::{AttemptEnd, CompensationError, Observer, PublishError, Registrations, ResultSink, TicketSink, Tracer};
+pub use ports::{AttemptEnd, CompensationError, Observer, ProviderChange, PublishError, Registrations, ResultSink, TicketSink, Tracer};
 pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;
 pub use ticket_activities::{Activities, ActivityParts};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ticket_schemas::{SecurityLevel, Ticket};
+use ticket_schemas::{SecurityLevel, TaskType, Ticket};
 use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate, TraceContext};
 
 /// Where results go.
@@ -61,10 +61,27 @@ pub struct AttemptEnd<'a> {
     pub duration: Duration,
 }
 
+/// Another provider does a ticket's work than the one before it in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderChange<'a> {
+    /// The ticket.
+    pub ticket_id: &'a str,
+    /// Its task type.
+    pub task_type: TaskType,
+    /// The provider that could not; the ticket may have made up its name.
+    pub from: &'a str,
+    /// The one that takes over.
+    pub to: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
 /// Told about what activities do. Must not block.
 pub trait Observer: Send + Sync + 'static {
     /// An attempt begins on this worker.
     fn attempt_started(&self, ticket_id: &str, task_type: &'static str, attempt: u32);
+    /// Its work is done by another provider.
+    fn provider_changed(&self, change: &ProviderChange<'_>);
     /// It ended on this worker.
     fn attempt_ended(&self, end: &AttemptEnd<'_>);
     /// A ticket's result has been published.

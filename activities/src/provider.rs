@@ -3,6 +3,8 @@
 use serde_json::Value;
 use ticket_schemas::{ParameterView, TaskType, Ticket};
 
+/// The runtime of EXECUTE that makes code of a template.
+pub(crate) const GENERATED: &str = "code_forge";
 /// Longest provider name looked at; a longer one is nobody's.
 const MAX_NAME: usize = 64;
 
@@ -33,7 +35,7 @@ pub fn requested_provider(ticket: &Ticket) -> Result<Option<String>, NoProviderN
     if ticket.task_type == TaskType::Execute
         && ["template_id", "template"].iter().any(|key| present(ticket, key).is_some())
     {
-        return Ok(Some("code_forge".to_owned()));
+        return Ok(Some(GENERATED.to_owned()));
     }
     for key in keys {
         match present(ticket, key) {

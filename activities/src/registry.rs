@@ -1,4 +1,4 @@
-//! The registry of executors: task type and provider name to a typed executor, erased.
+//! The registry of executors: task type and provider name to a typed executor, erased; and which others may do its work.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use ticket_schemas::{ParameterView, TaskType, Ticket};
 use ticket_workflows::{Failed, Outcome, code};
 
 use crate::executor::{Executor, Job, Recognition};
-use crate::provider::requested_provider;
+use crate::provider::{GENERATED, requested_provider};
 
 /// Finds the executor of a ticket. An unknown provider's error lists the known ones.
 #[derive(Default)]
@@ -19,6 +19,22 @@ pub struct ExecutorRegistry {
 struct Providers {
     default: String,
     by_name: BTreeMap<String, Box<dyn ErasedExecutor>>,
+    fallbacks: Vec<String>,
+}
+
+/// An executor, by the name of its provider.
+#[derive(Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    pub(crate) provider: &'a str,
+    pub(crate) executor: &'a dyn ErasedExecutor,
+}
+
+/// Who does a ticket's work.
+pub(crate) struct Choices<'a> {
+    /// The provider that the ticket asks for, or its type's default.
+    pub(crate) wanted: String,
+    /// In this order: the wanted one, if it is here, and those that may take over.
+    pub(crate) candidates: Vec<Choice<'a>>,
 }
 
 /// An executor whose parameter type is forgotten.
@@ -73,14 +89,28 @@ impl ExecutorRegistry {
         self
     }
 
+    /// Names the providers that may take over, in this order: from one that is not here, and from one whose infrastructure has
+    /// failed before anything was begun. Those after the wanted one may; all of them, where it is none of them.
+    #[must_use]
+    pub fn fall_back_to(mut self, task_type: TaskType, providers: &[String]) -> Self {
+        providers.clone_into(&mut self.types.entry(task_type).or_default().fallbacks);
+        self
+    }
+
+    /// Whether an executor of this type is registered.
+    #[must_use]
+    pub fn has(&self, task_type: TaskType) -> bool {
+        self.types.get(&task_type).is_some_and(|providers| !providers.by_name.is_empty())
+    }
+
     /// Executors of each task type.
     pub fn counts(&self) -> impl Iterator<Item = (TaskType, u64)> + '_ {
         self.types.iter().map(|(task_type, providers)| (*task_type, providers.by_name.len() as u64))
     }
 
-    /// The executor of `ticket`, or why there is none. Isolation is never lowered: a provider that is not here is not
-    /// replaced by another (INC-56, INC-72).
-    pub(crate) fn find(&self, ticket: &Ticket) -> Result<&dyn ErasedExecutor, Failed> {
+    /// The executors of `ticket`, or why there is none. Isolation is never lowered silently: a provider that is not here is
+    /// replaced by none but those that were named for it (INC-56, INC-72).
+    pub(crate) fn find(&self, ticket: &Ticket) -> Result<Choices<'_>, Failed> {
         let task_type = ticket.task_type;
         let Some(providers) = self.types.get(&task_type).filter(|providers| !providers.by_name.is_empty()) else {
             return Err(Failed::permanent(
@@ -90,19 +120,84 @@ impl ExecutorRegistry {
                 ),
             ));
         };
-        let name = requested_provider(ticket)
+        let wanted = requested_provider(ticket)
             .map_err(|error| Failed::permanent(code::INVALID_PARAMETERS, format!("{error}; correct the ticket")))?
             .unwrap_or_else(|| providers.default.clone());
-        let known = || providers.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        providers.by_name.get(&name).map(AsRef::as_ref).ok_or_else(|| {
-            Failed::permanent(
+        let candidates = providers.candidates(&wanted);
+        if candidates.is_empty() {
+            let known = providers.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(Failed::permanent(
                 code::PROVIDER_NOT_AVAILABLE,
                 format!(
-                    "{task_type} provider {name:?} is not available on this worker (available: {}); \
-                     the ticket was not run elsewhere. configure the provider or name another",
-                    known()
+                    "{task_type} provider {wanted:?} is not available on this worker (available: {known}); \
+                     the ticket was not run elsewhere. configure the provider or name another"
                 ),
-            )
-        })
+            ));
+        }
+        Ok(Choices { wanted, candidates })
+    }
+}
+
+impl Providers {
+    fn candidates(&self, wanted: &str) -> Vec<Choice<'_>> {
+        let fallbacks = match self.fallbacks.iter().position(|name| name == wanted) {
+            Some(at) => &self.fallbacks[at + 1..],
+            // Whoever wants generated code has no use for a command.
+            None if wanted == GENERATED => &[],
+            None => &self.fallbacks[..],
+        };
+        std::iter::once(wanted)
+            .chain(fallbacks.iter().map(String::as_str))
+            .filter_map(|name| self.by_name.get_key_value(name))
+            .map(|(provider, executor)| Choice { provider, executor: executor.as_ref() })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use ticket_schemas::decode_json_ticket;
+
+    use super::*;
+    use crate::execute::Noop;
+
+    fn candidates(chain: &[&str], parameters: serde_json::Value) -> Result<Vec<String>, String> {
+        let chain: Vec<String> = chain.iter().map(|name| (*name).to_owned()).collect();
+        let registry = ["docker", "local", "simulation"]
+            .into_iter()
+            .fold(ExecutorRegistry::new(), |registry, name| registry.register(TaskType::Execute, name, Noop))
+            .default_provider(TaskType::Execute, "local")
+            .fall_back_to(TaskType::Execute, &chain);
+        let ticket = json!({
+            "ticket_id": "t", "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
+            "parameters": parameters,
+        });
+        let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
+        let found = registry.find(&ticket).map_err(|failed| failed.code)?;
+        Ok(found.candidates.iter().map(|candidate| candidate.provider.to_owned()).collect())
+    }
+
+    #[test]
+    fn inc_72_without_a_chain_the_wanted_runtime_is_the_only_one() {
+        assert_eq!(candidates(&[], json!({})), Ok(vec!["local".to_owned()]));
+        assert_eq!(candidates(&[], json!({ "runtime": "docker" })), Ok(vec!["docker".to_owned()]));
+        assert_eq!(candidates(&[], json!({ "runtime": "k8s" })), Err(code::PROVIDER_NOT_AVAILABLE.to_owned()));
+    }
+
+    #[test]
+    fn those_after_the_wanted_one_may_take_over_in_their_order() {
+        let chain = ["k8s", "docker", "local", "simulation"];
+        for (parameters, expected) in [
+            (json!({ "runtime": "k8s" }), &["docker", "local", "simulation"][..]),
+            (json!({ "runtime": "docker" }), &["docker", "local", "simulation"]),
+            (json!({}), &["local", "simulation"]),
+            (json!({ "runtime": "simulation" }), &["simulation"]),
+            // None of them: all of them.
+            (json!({ "runtime": "lambda" }), &["docker", "local", "simulation"]),
+        ] {
+            assert_eq!(candidates(&chain, parameters.clone()).expect("some"), expected, "{parameters}");
+        }
+        assert!(candidates(&chain, json!({ "template_id": "t" })).is_err(), "nothing else makes code of a template");
     }
 }

@@ -10,8 +10,6 @@ use super::reader::Reader;
 pub struct LocalRuntimeConfig {
     /// `LOCAL_RUNTIME_ENABLED`.
     pub enabled: bool,
-    /// `DEFAULT_RUNTIME`: of EXECUTE tickets that name none.
-    pub default_runtime: String,
     /// `LOCAL_RUNTIME_TIMEOUT_SECONDS`.
     pub timeout: Duration,
     /// `LOCAL_RUNTIME_ENABLE_SANDBOX`: the allow-list.
@@ -30,7 +28,6 @@ impl LocalRuntimeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let config = Self {
             enabled: reader.boolean("LOCAL_RUNTIME_ENABLED", true, "whether commands may run on this machine"),
-            default_runtime: reader.text("DEFAULT_RUNTIME", "local", "runtime of EXECUTE tickets that name none"),
             timeout: reader.seconds("LOCAL_RUNTIME_TIMEOUT_SECONDS", 300.0, "time of a command that names none"),
             allow_list: reader.boolean(
                 "LOCAL_RUNTIME_ENABLE_SANDBOX",

@@ -15,6 +15,7 @@ mod local;
 mod near;
 mod outgoing;
 mod reader;
+mod runtimes;
 mod schema_registry;
 mod secrets;
 mod service_registry;
@@ -35,6 +36,7 @@ pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
 pub use local::LocalRuntimeConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
 pub use reader::{ConfigErrors, Setting};
+pub use runtimes::{RuntimesConfig, SIMULATION, SimulationFallback};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use secrets::{REDACTED, Secret, SecretSource};
 pub use service_registry::{MtlsFiles, PodFacts, ServiceRegistryConfig};
@@ -66,6 +68,8 @@ pub struct Config {
     pub service_registry: ServiceRegistryConfig,
     /// The engine.
     pub temporal: TemporalConfig,
+    /// Which runtime an EXECUTE ticket gets.
+    pub runtimes: RuntimesConfig,
     /// The local runtime of EXECUTE.
     pub local: LocalRuntimeConfig,
     /// Ports, logs, shutdown.
@@ -103,6 +107,7 @@ impl Config {
         let spiffe = SpiffeConfig::read(&mut reader, &identity.environment);
         let service_registry = ServiceRegistryConfig::read(&mut reader, spiffe.as_ref(), &identity.environment);
         let temporal = TemporalConfig::read(&mut reader);
+        let runtimes = RuntimesConfig::read(&mut reader, &identity.environment);
         let local = LocalRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
@@ -117,6 +122,7 @@ impl Config {
             spiffe,
             service_registry,
             temporal,
+            runtimes,
             local,
             http,
             http_api,

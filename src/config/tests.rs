@@ -557,6 +557,37 @@ fn settings_of_tracing_are_opentelemetrys() {
 }
 
 #[test]
+fn inc_54_inc_72_nothing_takes_over_and_nothing_is_simulated_unless_the_settings_say_so() {
+    let simulation = |text: &str| text == "simulation";
+    for (settings, unconfigured, configured) in [
+        (&[][..], &[][..], &[][..]),
+        (&[("ENVIRONMENT", "staging")], &[], &[]),
+        (&[("ENVIRONMENT", "development")], &["simulation"], &[]),
+        (&[("RUNTIME_FALLBACK_CHAIN", "docker,local")], &["docker", "local"], &["docker", "local"]),
+        // It takes over when it may, not because it stands there.
+        (&[("RUNTIME_FALLBACK_CHAIN", "docker,simulation,local")], &["docker", "local"], &["docker", "local"]),
+        (
+            &[("SIMULATION_FALLBACK", "always")],
+            &["k8s", "docker", "local", "simulation"],
+            &["k8s", "docker", "local", "simulation"],
+        ),
+        (
+            &[("SIMULATION_FALLBACK", "always"), ("RUNTIME_FALLBACK_CHAIN", "local")],
+            &["local", "simulation"],
+            &["local", "simulation"],
+        ),
+    ] {
+        let config = of(settings);
+        assert_eq!(config.runtimes.fallbacks(false), unconfigured, "{settings:?}");
+        assert_eq!(config.runtimes.fallbacks(true), configured, "{settings:?}");
+        let warned = config.warnings.iter().any(|warning| warning.contains("reported COMPLETED"));
+        assert_eq!(warned, configured.iter().any(|name| simulation(name)), "{settings:?}: {:?}", config.warnings);
+    }
+    assert!(errors(&[("RUNTIME_FALLBACK_CHAIN", "local,podman")]).contains("\"podman\" is no runtime"));
+    assert!(errors(&[("SIMULATION_FALLBACK", "sometimes")]).contains("SIMULATION_FALLBACK"));
+}
+
+#[test]
 fn the_ticket_services_grpc_address_is_a_host_and_a_port() {
     const NAME: &str = "EXECUTION_TICKET_SERVICE_GRPC_ADDRESS";
     for good in

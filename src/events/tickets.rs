@@ -1,6 +1,7 @@
 //! What attempts and tickets came to, in numbers.
 
-use ticket_activities::{AttemptEnd, Observer, code, now_ms};
+use ticket_activities::{AttemptEnd, Observer, ProviderChange, code, now_ms};
+use ticket_schemas::TaskType;
 use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate};
 use tracing::{info, warn};
 
@@ -59,10 +60,24 @@ impl Observer for Metrics {
         self.ticket_status_lost.with_label_values(&[reason]).inc();
     }
 
+    fn provider_changed(&self, change: &ProviderChange<'_>) {
+        let ProviderChange { ticket_id, task_type, from, to, reason } = *change;
+        warn!(ticket_id, task_type = task_type.as_str(), from, to, reason, "provider_changed");
+        if task_type == TaskType::Execute {
+            self.runtime_fallbacks.with_label_values(&[runtime(from), runtime(to)]).inc();
+        }
+    }
+
     fn report_stuck(&self, ticket_id: &str, owed: Owed, error: &str) {
         warn!(ticket_id, peer = owed.as_str(), error, "report_stuck");
         self.report_stuck.with_label_values(&[owed.as_str()]).inc();
     }
+}
+
+/// The runtime as a label: the platform's names, `other` for what a ticket has made up (INC-92).
+fn runtime(name: &str) -> &'static str {
+    const KNOWN: [&str; 6] = ["k8s", "docker", "lambda", "local", "simulation", "code_forge"];
+    KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
 /// The reason that the platform's scheduler gives for a preemption (`contracts/engine.md §6`).

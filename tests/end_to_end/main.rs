@@ -21,6 +21,7 @@ mod races;
 mod raw_produce;
 mod rejections;
 mod results;
+mod runtimes;
 mod scale;
 mod secrets;
 mod service_registry;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use ticket_activities::{
-    AttemptEnd, CompensationError, Executor, Job, Observer, PublishError, Recognition, ResultSink, TicketSink,
+    AttemptEnd, CompensationError, Executor, Job, Observer, ProviderChange, PublishError, Recognition, ResultSink,
+    TicketSink,
 };
 use ticket_schemas::Ticket;
 use ticket_workflows::{
@@ -202,6 +203,7 @@ pub(crate) struct Nobody;
 
 impl Observer for Nobody {
     fn attempt_started(&self, _: &str, _: &'static str, _: u32) {}
+    fn provider_changed(&self, _: &ProviderChange<'_>) {}
     fn attempt_ended(&self, _: &AttemptEnd<'_>) {}
     fn ticket_reported(&self, _: &Report) {}
     fn status_settled(&self, _: &StatusUpdate, _: &StatusEnd) {}
