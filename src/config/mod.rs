@@ -47,6 +47,8 @@ pub use ticket_service::TicketServiceConfig;
 pub use tracing::{CollectorConfig, Headers, Sampling, TracingConfig, header_pairs};
 pub use vault::{VaultConfig, VaultLogin, VaultPath};
 
+use std::sync::Arc;
+
 use reader::Reader;
 
 /// Everything the worker is told.
@@ -77,7 +79,7 @@ pub struct Config {
     /// Callers of the HTTP API.
     pub http_api: HttpApiConfig,
     /// How HTTP peers are reached.
-    pub outgoing: OutgoingConfig,
+    pub outgoing: Arc<OutgoingConfig>,
     /// Vault; `None`: secrets do not come from it.
     pub vault: Option<VaultConfig>,
     /// The export of spans.

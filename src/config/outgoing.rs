@@ -1,6 +1,7 @@
 //! How HTTP peers are reached: through which proxy, with which certificate of this worker, and what of them a ticket may name.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -49,15 +50,15 @@ pub struct PeerAccess {
     /// A PEM file with the only authorities trusted; `None`: the system's.
     pub ca_bundle: Option<String>,
     /// What it has in common with the others.
-    pub outgoing: OutgoingConfig,
+    pub outgoing: Arc<OutgoingConfig>,
 }
 
 impl OutgoingConfig {
     /// Reads the settings. Clients whose settings are read afterwards are made so.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let outgoing =
-            Self { proxy: proxy(reader), certificate: certificate(reader), ticket_addresses: ticket_addresses(reader) };
-        reader.peers_by(outgoing.clone());
+    pub(super) fn read(reader: &mut Reader<'_>) -> Arc<Self> {
+        let (proxy, certificate) = (proxy(reader), certificate(reader));
+        let outgoing = Arc::new(Self { proxy, certificate, ticket_addresses: ticket_addresses(reader) });
+        reader.peers_by(Arc::clone(&outgoing));
         outgoing
     }
 }

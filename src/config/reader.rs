@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::outgoing::{OutgoingConfig, PeerAccess};
@@ -51,12 +52,12 @@ pub(super) struct Reader<'a> {
     /// What Vault gives, and whether secrets may come from elsewhere until it does.
     vault: Option<(Held, bool)>,
     /// How HTTP peers are reached.
-    outgoing: OutgoingConfig,
+    outgoing: Arc<OutgoingConfig>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a dyn Source) -> Self {
-        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), vault: None, outgoing: OutgoingConfig::default() }
+        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), vault: None, outgoing: Arc::default() }
     }
 
     pub(super) fn finish(mut self) -> Result<(Vec<Setting>, Vec<String>), ConfigErrors> {
@@ -128,13 +129,13 @@ impl<'a> Reader<'a> {
     }
 
     /// From now on HTTP peers are reached so.
-    pub(super) fn peers_by(&mut self, outgoing: OutgoingConfig) {
+    pub(super) fn peers_by(&mut self, outgoing: Arc<OutgoingConfig>) {
         self.outgoing = outgoing;
     }
 
     /// How an HTTP peer is reached whose authorities are `ca_bundle`'s, the system's without one.
     pub(super) fn peer_access(&self, ca_bundle: Option<String>) -> PeerAccess {
-        PeerAccess { ca_bundle, outgoing: self.outgoing.clone() }
+        PeerAccess { ca_bundle, outgoing: Arc::clone(&self.outgoing) }
     }
 
     /// From now on secrets may be in Vault.

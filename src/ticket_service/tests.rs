@@ -12,6 +12,7 @@ use ticket_workflows::ServiceStatus;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::PeerAccess;
 
 type Said = (u16, HeaderMap, String);
 
