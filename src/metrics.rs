@@ -145,7 +145,9 @@ pub struct Metrics {
     pub ticket_status_lost: IntCounterVec,
     /// Failed tries of reports that are owed for too long, by to whom.
     pub report_stuck: IntCounterVec,
-    /// EXECUTE tickets that another runtime took over, by the one before and the one after.
+    /// Tickets reported COMPLETED that nobody ran, by task type.
+    pub tickets_simulated: IntCounterVec,
+    /// Changes of EXECUTE tickets to another runtime, by the one before and the one after.
     pub runtime_fallbacks: IntCounterVec,
     /// Those of the Vault client.
     pub vault: VaultMetrics,
@@ -440,10 +442,16 @@ impl Metrics {
                 "failed tries of reports that are owed for too long",
                 &["peer"],
             )?,
+            tickets_simulated: counters(
+                &r,
+                "worker_agent_tickets_simulated_total",
+                "tickets reported COMPLETED that nobody ran",
+                &["task_type"],
+            )?,
             runtime_fallbacks: counters(
                 &r,
                 "worker_agent_execute_runtime_fallbacks_total",
-                "EXECUTE tickets that another runtime took over",
+                "changes of EXECUTE tickets to another runtime",
                 &["from_runtime", "to_runtime"],
             )?,
             rejections: counters(

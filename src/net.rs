@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, RequestBuilder, Response, Url};
 use ticket_workflows::TraceContext;
 use zeroize::Zeroizing;
 
@@ -85,9 +85,13 @@ pub fn identity(pair: &ClientCertificate) -> anyhow::Result<Identity> {
 }
 
 fn proxy(settings: &ProxyConfig) -> anyhow::Result<Proxy> {
-    let mut proxy = Proxy::all(&settings.url)
-        .with_context(|| format!("OUTGOING_PROXY_URL={:?}", settings.url))?
-        .no_proxy(NoProxy::from_string(&settings.direct));
+    let through = Url::parse(&settings.url).with_context(|| format!("OUTGOING_PROXY_URL={:?}", settings.url))?;
+    let chosen = settings.clone();
+    let choose = move |url: &Url| {
+        let passed_over = url.host_str().is_none_or(|host| chosen.is_passed_over_for(host));
+        (!passed_over).then(|| through.clone())
+    };
+    let mut proxy = Proxy::custom(choose).no_proxy(NoProxy::from_string(&settings.direct));
     if let Some((username, password)) = &settings.login {
         let password = password.read().map_err(anyhow::Error::msg)?;
         proxy = proxy.basic_auth(username, password.expose());

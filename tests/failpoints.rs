@@ -188,7 +188,7 @@ fn pass_over(chars: &mut impl Iterator<Item = char>, last: char) {
     chars.find(|c| *c == last);
 }
 
-/// Every source file of the two crates that reach other processes, by its path in the repository.
+/// Every source file of the two crates that reach other processes, by its path in the repository; tests aside.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src"), root.join("activities/src")];
@@ -196,6 +196,9 @@ fn sources() -> BTreeMap<String, String> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path: PathBuf = entry.expect("an entry").path();
+            if path.file_stem().is_some_and(|stem| stem == "tests") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {

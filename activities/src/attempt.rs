@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use serde_json::{Value, json};
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_schemas::{DeliveryMode, Ticket};
-use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
+use ticket_workflows::{
+    ExecuteRequest, ExecuteResponse, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::now_ms;
 use crate::executor::{Job, Progress, Recognition};
-use crate::fallback::{self, Fallback};
+use crate::fallback::{self, Fallback, Told};
 use crate::ports::{AttemptEnd, ProviderChange};
 use crate::registry::{Choice, Choices, ErasedExecutor};
 use crate::stop::stop_is_wanted;
@@ -100,47 +101,57 @@ impl Activities {
         Some(Running::send(service, ticket.ticket_id.as_str().to_owned(), unknown_after_ms?))
     }
 
-    /// Has the work done by the first candidate that can begin it. What a lost worker was at is not begun elsewhere.
+    /// Has the work done by the first candidate that can begin it.
     async fn run(&self, ctx: &ActivityContext, choices: Choices<'_>, mut job: Job) -> Result<Outcome, ActivityError> {
-        let begun = Instant::now();
-        let time = job.time_left;
-        let Choices { wanted, candidates } = choices;
-        let mut fallbacks = Vec::new();
-        let (mut before, mut reason) = (wanted.as_str(), NOT_HERE.to_owned());
-        let mut left = &candidates[if job.lost_workers > 0 { last_at(ctx, &candidates) } else { 0 }..];
-        loop {
-            let Some((choice, others)) = left.split_first() else {
-                return Ok(Failed::permanent(code::INTERNAL, "no candidate is left; this is a defect, report it").into());
-            };
-            if choice.provider != before {
-                fallbacks.push(self.changed(&job.ticket, before, choice.provider, std::mem::take(&mut reason)));
+        let (begun, time) = (Instant::now(), job.time_left);
+        let mut told = Told::before(ctx);
+        let mut left = match fallback::turn(&choices, &told, job.lost_workers) {
+            Ok(candidates) => candidates,
+            Err(failed) => return Ok(failed.into()),
+        };
+        if job.lost_workers == 0 {
+            told = Told { provider: choices.wanted.clone(), ..Told::default() };
+        }
+        let mut reason = NOT_HERE.to_owned();
+        let mut given_up = None;
+        while let Some((choice, others)) = left.split_first() {
+            if choice.provider != told.provider && job.lost_workers == 0 {
+                let from = std::mem::replace(&mut told.provider, choice.provider.to_owned());
+                told.fallbacks.push(Fallback {
+                    from,
+                    to: choice.provider.to_owned(),
+                    reason: std::mem::take(&mut reason),
+                });
+                if !told.is_known(ctx).await {
+                    told.fallbacks.pop();
+                    break;
+                }
+                self.changed(&job.ticket, &told.fallbacks);
             }
+            told.provider = choice.provider.to_owned();
             if job.lost_workers > 0 && !may_run_again(choice.executor, &job.ticket) {
-                return Ok(lost_at_most_once().into());
+                given_up = Some(lost_at_most_once().into());
+                break;
             }
             job.time_left = time.saturating_sub(begun.elapsed());
-            let changed = !fallbacks.is_empty();
-            let outcome = self.watch(ctx, *choice, changed, job.clone()).await?;
-            let cause = fallback::cause(&outcome).filter(|_| !job.stop.is_cancelled() && !others.is_empty());
-            if let Some(cause) = cause {
-                (before, reason, left) = (choice.provider, cause.to_owned(), others);
-                continue;
-            }
-            let mut outcome = note_lost_workers(outcome, job.lost_workers, choice.executor.recognition());
-            fallback::note(report_of(&mut outcome), &fallbacks);
-            return Ok(outcome);
+            job.progress = Progress::default();
+            let outcome = self.watch(ctx, *choice, told.clone(), job.clone()).await?;
+            let outcome = note_lost_workers(outcome, job.lost_workers, choice.executor.recognition());
+            let cause = fallback::cause(&outcome).filter(|_| !job.stop.is_cancelled()).map(str::to_owned);
+            given_up = Some(outcome);
+            let Some(cause) = cause else { break };
+            (reason, left) = (cause, others);
         }
+        let mut outcome = given_up.unwrap_or_else(|| unknown_to_the_server().into());
+        fallback::note(report_of(&mut outcome), &told.fallbacks);
+        Ok(outcome)
     }
 
-    fn changed(&self, ticket: &Ticket, from: &str, to: &str, reason: String) -> Fallback {
-        self.0.observer.provider_changed(&ProviderChange {
-            ticket_id: ticket.ticket_id.as_str(),
-            task_type: ticket.task_type,
-            from,
-            to,
-            reason: &reason,
-        });
-        Fallback { from: from.to_owned(), to: to.to_owned(), reason }
+    /// Tells of the last change.
+    fn changed(&self, ticket: &Ticket, fallbacks: &[Fallback]) {
+        let Some(Fallback { from, to, reason }) = fallbacks.last() else { return };
+        let (ticket_id, task_type) = (ticket.ticket_id.as_str(), ticket.task_type);
+        self.0.observer.provider_changed(&ProviderChange { ticket_id, task_type, from, to, reason });
     }
 
     /// Runs the executor under heartbeats. Cancelled by the server it asks why: a real stop ends the work and answers,
@@ -149,16 +160,11 @@ impl Activities {
         &self,
         ctx: &ActivityContext,
         choice: Choice<'_>,
-        tell_at_once: bool,
+        told: Told,
         job: Job,
     ) -> Result<Outcome, ActivityError> {
         let stop = job.stop.clone();
-        let heartbeat = Heartbeat { provider: choice.provider.to_owned(), progress: job.progress.clone() };
-        if tell_at_once {
-            // Whoever comes after this worker must not begin with another provider.
-            heartbeat.send(ctx).await;
-        }
-        let _heartbeat = heartbeat.keep(ctx.clone());
+        let _heartbeat = heartbeat(ctx.clone(), told, job.progress.clone());
         let ticket_id = job.ticket.ticket_id.clone();
         // A panic must not become an endless server-side retry.
         let mut run = std::pin::pin!(AssertUnwindSafe(choice.executor.run(job)).catch_unwind());
@@ -193,37 +199,14 @@ fn caught(outcome: Result<Outcome, Box<dyn std::any::Any + Send>>) -> Outcome {
     })
 }
 
-/// What the server is told of an attempt, and the next worker if this one is lost.
-struct Heartbeat {
-    provider: String,
-    progress: Progress,
-}
-
-impl Heartbeat {
-    async fn send(&self, ctx: &ActivityContext) {
-        let details = json!({ fallback::PROVIDER: self.provider, "progress": self.progress.get() });
-        if let Err(error) = ctx.record_heartbeat(details).await {
-            tracing::warn!(%error, "a heartbeat could not be encoded");
+fn heartbeat(ctx: ActivityContext, told: Told, progress: Progress) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        loop {
+            ticks.tick().await;
+            told.beat(&ctx, &progress).await;
         }
-    }
-
-    fn keep(self, ctx: ActivityContext) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let mut ticks =
-                tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
-            loop {
-                ticks.tick().await;
-                self.send(&ctx).await;
-            }
-        }))
-    }
-}
-
-/// Which of the candidates a lost worker was at, as its heartbeats tell; the first where they tell nothing.
-fn last_at(ctx: &ActivityContext, candidates: &[Choice<'_>]) -> usize {
-    let details = ctx.heartbeat_details().deserialize::<Value>().ok().flatten().unwrap_or_default();
-    let provider = details[fallback::PROVIDER].as_str();
-    candidates.iter().position(|candidate| Some(candidate.provider) == provider).unwrap_or(0)
+    }))
 }
 
 /// `min(timeout, deadline - now)`.
@@ -247,6 +230,15 @@ fn lost_at_most_once() -> Failed {
     );
     failed.external_state = Some(ExternalState::Unknown);
     failed
+}
+
+/// The server could not be told who takes over, so nobody does.
+fn unknown_to_the_server() -> Failed {
+    Failed::new(
+        code::INFRASTRUCTURE,
+        FailureClass::Unavailable { after_ms: None },
+        "the Temporal server could not be told which provider takes over, so nothing was begun",
+    )
 }
 
 fn too_many_lost(lost_workers: u32) -> Failed {

@@ -25,6 +25,10 @@ pub enum Recognition {
 ///
 /// An executor never publishes, never sleeps between retries and never decides about deadlines. It ends its work when
 /// [`Job::stop`] is cancelled or [`Job::time_left`] is over, and then says whether the work has stopped.
+///
+/// Its failure of the class [`Unavailable`](ticket_workflows::FailureClass::Unavailable) without evidence and without an external
+/// state says that nothing was begun, and lets another provider begin. An answer that was lost is no such failure: what may have
+/// begun has an external state.
 pub trait Executor: Send + Sync + 'static {
     /// The ticket's `parameters`, typed. Unknown ones are ignored.
     type Params: DeserializeOwned + Send;

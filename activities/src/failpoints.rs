@@ -40,6 +40,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("temporal.describe", "src/bridge/start.rs"),
     ("temporal.count", "src/bridge/gate.rs"),
     ("temporal.why_cancelled", "activities/src/stop.rs"),
+    ("temporal.provider_changed", "activities/src/fallback.rs"),
     ("temporal.predecessor", "activities/src/temporal.rs"),
     ("temporal.signal", "activities/src/temporal.rs"),
     ("temporal.join_list", "activities/src/temporal.rs"),

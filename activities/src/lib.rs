@@ -30,7 +30,10 @@ pub use border::{border, border_call};
 pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
-pub use ports::{AttemptEnd, CompensationError, Observer, ProviderChange, PublishError, Registrations, ResultSink, TicketSink, Tracer};
+pub use ports::{
+    AttemptEnd, CompensationError, Observer, ProviderChange, PublishError, Registrations, ResultSink, TicketSink,
+    Tracer,
+};
 pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;
 pub use ticket_activities::{Activities, ActivityParts};

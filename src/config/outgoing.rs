@@ -6,11 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::kafka_security::file;
+use super::near::is_near;
 use super::reader::Reader;
 use super::secrets::{SecretSource, Shown, secret_names};
-
-/// Peers that are not called through the proxy unless told otherwise: this machine and the cluster.
-const DIRECT: &str = "localhost,127.0.0.0/8,::1,.svc,.cluster.local";
 
 /// What all HTTP clients have in common.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +29,16 @@ pub struct ProxyConfig {
     /// `OUTGOING_PROXY_USERNAME` and `OUTGOING_PROXY_PASSWORD`.
     pub login: Option<(String, SecretSource)>,
     /// `OUTGOING_NO_PROXY`: comma list of names, of domains with a dot in front, of addresses and of networks that are called
-    /// directly.
+    /// directly, beside this machine and the cluster.
     pub direct: String,
+}
+
+impl ProxyConfig {
+    /// Whether a host is never called through the proxy: where plaintext is allowed, a proxy would read it.
+    #[must_use]
+    pub fn is_passed_over_for(&self, host: &str) -> bool {
+        is_near(host)
+    }
 }
 
 /// A certificate and its key, PEM files.
@@ -65,7 +71,8 @@ impl OutgoingConfig {
 
 fn proxy(reader: &mut Reader<'_>) -> Option<ProxyConfig> {
     const URL: &str = "OUTGOING_PROXY_URL";
-    let url = reader.url(URL, "forward proxy of HTTP peers; unset: none, whatever HTTP_PROXY says; added by this product");
+    let url =
+        reader.url(URL, "forward proxy of HTTP peers; unset: none, whatever HTTP_PROXY says; added by this product");
     let username = reader.optional("OUTGOING_PROXY_USERNAME", "user of the proxy; added by this product");
     // Vault itself may be behind the proxy.
     let password = reader.fixed(
@@ -74,19 +81,27 @@ fn proxy(reader: &mut Reader<'_>) -> Option<ProxyConfig> {
     );
     let direct = reader.text(
         "OUTGOING_NO_PROXY",
-        DIRECT,
-        "names, .domains, addresses and networks that are called without the proxy; added by this product",
+        "",
+        "names, .domains, addresses and networks that are called without the proxy, beside this machine and the cluster; added by \
+         this product",
     );
     if username.is_some() != password.is_some() {
-        reader.error(
-            "OUTGOING_PROXY_USERNAME and OUTGOING_PROXY_PASSWORD belong together; set both or none".to_owned(),
-        );
+        reader
+            .error("OUTGOING_PROXY_USERNAME and OUTGOING_PROXY_PASSWORD belong together; set both or none".to_owned());
     }
     let login = username.zip(password);
     if url.is_none() && login.is_some() {
         reader.error(format!("OUTGOING_PROXY_USERNAME has no use without {URL}"));
     }
-    Some(ProxyConfig { url: url?, login, direct })
+    let url = url?;
+    if login.is_some() && url.starts_with("http://") && !host_of(&url).is_some_and(|host| is_near(&host)) {
+        reader.warn(format!("{URL} is http: the password of the proxy's user is sent unencrypted"));
+    }
+    Some(ProxyConfig { url, login, direct })
+}
+
+fn host_of(url: &str) -> Option<String> {
+    reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 
 fn certificate(reader: &mut Reader<'_>) -> Option<ClientCertificate> {

@@ -57,7 +57,14 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a dyn Source) -> Self {
-        Self { source, settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), vault: None, outgoing: Arc::default() }
+        Self {
+            source,
+            settings: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            vault: None,
+            outgoing: Arc::default(),
+        }
     }
 
     pub(super) fn finish(mut self) -> Result<(Vec<Setting>, Vec<String>), ConfigErrors> {

@@ -1,9 +1,12 @@
 //! Which runtime an EXECUTE ticket gets when it names none, or one that cannot run it.
 
+use super::http_api::DEVELOPMENT;
 use super::reader::Reader;
 
 /// What simulates.
 pub const SIMULATION: &str = "simulation";
+/// The runtime of benches, under `dev`.
+const NOOP: &str = "noop";
 /// The runtimes that there are, in the platform's order of fallbacks (`contracts/settings.md`).
 const CHAIN: [&str; 4] = ["k8s", "docker", "local", SIMULATION];
 
@@ -36,18 +39,17 @@ impl RuntimesConfig {
             ("when_unconfigured", SimulationFallback::WhenUnconfigured),
             ("always", SimulationFallback::Always),
         ];
-        let real = matches!(environment, "production" | "prod" | "staging");
-        let default = if real { "never" } else { "when_unconfigured" };
+        let usual = if environment == DEVELOPMENT { "when_unconfigured" } else { "never" };
         let simulation = reader
             .one_of(
                 "SIMULATION_FALLBACK",
                 &MODES,
-                default,
-                "when tickets are simulated: never, when_unconfigured or always; never by default in production and staging; \
+                usual,
+                "when tickets are simulated: never, when_unconfigured or always; never unless ENVIRONMENT is development; \
                  added by this product",
             )
             .unwrap_or(SimulationFallback::Never);
-        if simulation == SimulationFallback::Always && real {
+        if simulation == SimulationFallback::Always && environment != DEVELOPMENT {
             reader.warn(format!(
                 "SIMULATION_FALLBACK=always with ENVIRONMENT={environment}: tickets that no runtime can begin are reported COMPLETED, \
                  marked simulated, without having run"
@@ -59,15 +61,26 @@ impl RuntimesConfig {
             &always,
             "runtimes that may take over from one that is not here or whose infrastructure fails, in this order; empty: none",
         );
-        for name in chain.iter().filter(|name| !CHAIN.contains(&name.as_str()) && *name != "lambda") {
-            reader.error(format!("RUNTIME_FALLBACK_CHAIN: {name:?} is no runtime; there are lambda, {}", CHAIN.join(", ")));
+        let default =
+            reader.text("DEFAULT_RUNTIME", "local", "runtime of EXECUTE tickets that name none").to_ascii_lowercase();
+        let named = chain.iter().map(|name| ("RUNTIME_FALLBACK_CHAIN", name)).chain([("DEFAULT_RUNTIME", &default)]);
+        for (setting, name) in named {
+            if !CHAIN.contains(&name.as_str())
+                && name != "lambda"
+                && (setting, name.as_str()) != ("DEFAULT_RUNTIME", NOOP)
+            {
+                reader.error(format!("{setting}: {name:?} is no runtime; there are lambda, {}", CHAIN.join(", ")));
+            }
+        }
+        if chain.iter().enumerate().any(|(at, name)| chain[..at].contains(name)) {
+            reader.error("RUNTIME_FALLBACK_CHAIN names a runtime twice".to_owned());
         }
         if simulation != SimulationFallback::Always && chain.iter().any(|name| name == SIMULATION) {
             reader.warn(
                 "RUNTIME_FALLBACK_CHAIN: simulation takes over with SIMULATION_FALLBACK=always only, and is passed over".to_owned(),
             );
         }
-        Self { default: reader.text("DEFAULT_RUNTIME", "local", "runtime of EXECUTE tickets that name none"), chain, simulation }
+        Self { default, chain, simulation }
     }
 
     /// Whether nothing is run for a ticket that no runtime can run, where `any` says whether there is one at all.

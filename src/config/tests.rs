@@ -544,7 +544,8 @@ fn settings_of_tracing_are_opentelemetrys() {
         (&[("OTEL_BSP_SCHEDULE_DELAY", "soon")], "OTEL_BSP_SCHEDULE_DELAY=\"soon\""),
         (&[("OTEL_RESOURCE_ATTRIBUTES", "team=a,nothing")], "OTEL_RESOURCE_ATTRIBUTES: entry 2 is no key=value pair"),
         (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,hunter2")], "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is no header"),
-        (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,c d=hunter2")], "entry 2 is no header"),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,,c d=hunter2")], "entry 3 is no header"),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%FF")], "entry 1 is no header"),
         (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0A")], "entry 1 is no header"),
         (&[("OTEL_TLS_VERIFY", "false")], "OTEL_TLS_VERIFY=false"),
         (&[("OTEL_CA_BUNDLE", "/no/such")], "OTEL_CA_BUNDLE=\"/no/such\""),
@@ -562,6 +563,7 @@ fn inc_54_inc_72_nothing_takes_over_and_nothing_is_simulated_unless_the_settings
     for (settings, unconfigured, configured) in [
         (&[][..], &[][..], &[][..]),
         (&[("ENVIRONMENT", "staging")], &[], &[]),
+        (&[("ENVIRONMENT", "Production-eu")], &[], &[]),
         (&[("ENVIRONMENT", "development")], &["simulation"], &[]),
         (&[("RUNTIME_FALLBACK_CHAIN", "docker,local")], &["docker", "local"], &["docker", "local"]),
         // It takes over when it may, not because it stands there.
@@ -584,7 +586,10 @@ fn inc_54_inc_72_nothing_takes_over_and_nothing_is_simulated_unless_the_settings
         assert_eq!(warned, configured.iter().any(|name| simulation(name)), "{settings:?}: {:?}", config.warnings);
     }
     assert!(errors(&[("RUNTIME_FALLBACK_CHAIN", "local,podman")]).contains("\"podman\" is no runtime"));
+    assert!(errors(&[("RUNTIME_FALLBACK_CHAIN", "local,k8s,local")]).contains("twice"));
     assert!(errors(&[("SIMULATION_FALLBACK", "sometimes")]).contains("SIMULATION_FALLBACK"));
+    assert!(errors(&[("DEFAULT_RUNTIME", "dokcer")]).contains("\"dokcer\" is no runtime"));
+    assert_eq!(of(&[("DEFAULT_RUNTIME", "Docker")]).runtimes.default, "docker");
 }
 
 #[test]

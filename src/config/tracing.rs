@@ -147,7 +147,7 @@ fn resource(reader: &mut Reader<'_>, environment: &str) -> Vec<(String, String)>
     let service = reader.text("SERVICE_NAME", "worker-agents", "name of the service in traces");
     resource.push(("service.name".to_owned(), service));
     let text = reader.text(NAME, "", "key=value pairs, comma separated, that every span says of this worker");
-    match pairs(&text) {
+    match pairs(&text, |key, value| (!key.is_empty()).then(|| (key.to_owned(), value))) {
         Ok(pairs) => resource.extend(pairs),
         Err(at) => reader.error(format!("{NAME}: entry {at} is no key=value pair")),
     }
@@ -158,17 +158,16 @@ fn resource(reader: &mut Reader<'_>, environment: &str) -> Vec<(String, String)>
     resource
 }
 
-/// The key=value pairs of OpenTelemetry's lists, values percent-decoded; else the number of the first entry that is none. The
-/// entry may be a secret.
-fn pairs(text: &str) -> Result<Vec<(String, String)>, usize> {
-    let decoded = |value: &str| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+/// The key=value pairs of OpenTelemetry's lists, values percent-decoded, as `of` takes them; else the number of the first entry
+/// that is none. The entry may be a secret.
+fn pairs<T>(text: &str, of: impl Fn(&str, String) -> Option<T>) -> Result<Vec<T>, usize> {
     let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
-    entries
-        .map(|(at, entry)| match entry.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), decoded(value))),
-            _ => Err(at + 1),
-        })
-        .collect()
+    let pair = |entry: &str| {
+        let (key, value) = entry.split_once('=')?;
+        let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
+        of(key.trim(), value.into_owned())
+    };
+    entries.map(|(at, entry)| pair(entry).ok_or(at + 1)).collect()
 }
 
 /// The headers of a call to the collector.
@@ -179,14 +178,11 @@ pub type Headers = Vec<(AsciiMetadataKey, AsciiMetadataValue)>;
 /// # Errors
 /// The number of the first entry that is no header, which may be a secret and is not quoted.
 pub fn header_pairs(text: &str) -> Result<Headers, String> {
-    let wrong = |at| format!("entry {at} is no header as name=value");
-    let pairs = pairs(text).map_err(wrong)?;
-    let header = |(at, (name, value)): (usize, (String, String))| {
+    let header = |name: &str, value: String| {
         let name = AsciiMetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes()).ok();
-        let value = AsciiMetadataValue::try_from(value).ok();
-        name.zip(value).ok_or_else(|| wrong(at + 1))
+        name.zip(AsciiMetadataValue::try_from(value).ok())
     };
-    pairs.into_iter().enumerate().map(header).collect()
+    pairs(text, header).map_err(|at| format!("entry {at} is no header as name=value"))
 }
 
 fn headers(reader: &mut Reader<'_>) -> Option<SecretSource> {

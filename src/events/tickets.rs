@@ -38,6 +38,10 @@ impl Observer for Metrics {
             Some(code) => self.tickets_failed.with_label_values(&[task_type, code]).inc(),
         }
         self.task_duration.with_label_values(&[task_type]).observe(report.duration_ms as f64 / 1000.0);
+        let simulated = report.result.result.metadata.get("simulated").is_some_and(|said| said == "true");
+        if simulated && report.error_code.is_none() {
+            self.tickets_simulated.with_label_values(&[task_type]).inc();
+        }
         self.waited_for_dependencies(report);
         self.used_its_time(report);
         if report.error_code.as_deref() == Some(code::CANCELLED) {

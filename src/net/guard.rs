@@ -1,5 +1,5 @@
-//! Addresses that tickets name. Whoever writes a ticket must not reach what only this machine can: its own listeners, those of
-//! its links, and the services that tell a cloud's machines their credentials.
+//! Addresses that tickets name. Whoever writes a ticket must not reach what only this machine can: its loopback, its links, and
+//! the services that tell a cloud's machines their credentials.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,8 +21,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("224.0.0.0/4", "multicast"),
     ("255.255.255.255/32", "broadcast"),
     ("ff00::/8", "multicast"),
-    // Metadata services beyond link-local addresses: AWS, Google Cloud, Azure, Alibaba Cloud, Oracle Cloud.
-    ("fd00:ec2::254/128", "a metadata service"),
+    // Metadata and credential services beyond link-local addresses: AWS, Oracle Cloud, Scaleway, Google Cloud, Azure, Alibaba
+    // Cloud.
+    ("fd00:ec2::/32", "a metadata service"),
+    ("fd00:c1::a9fe:a9fe/128", "a metadata service"),
+    ("fd00:42::42/128", "a metadata service"),
     ("fd20:ce::254/128", "a metadata service"),
     ("168.63.129.16/32", "a metadata service"),
     ("100.100.100.200/32", "a metadata service"),
@@ -83,9 +86,9 @@ impl TicketAddresses {
             if self.0.iter().any(|network| network.contains(&address)) {
                 continue;
             }
-            let refused = REFUSED.iter().find(|(network, _)| {
-                network.parse::<IpNet>().is_ok_and(|network| network.contains(&address))
-            });
+            let refused = REFUSED
+                .iter()
+                .find(|(network, _)| network.parse::<IpNet>().is_ok_and(|network| network.contains(&address)));
             if let Some((_, what)) = refused {
                 return Err(AddressRefused::Address { host: host.to_owned(), address, what });
             }
@@ -102,7 +105,9 @@ fn embedded(address: IpAddr) -> Option<IpAddr> {
         Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
     };
     match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high @ 1..=u16::MAX, low] => of(high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0, 0, 0, 0, 0, 0, high @ 1..=u16::MAX, low] => of(high, low),
         [0x2002, high, low, ..] => of(high, low),
         _ => None,
     }
@@ -173,9 +178,13 @@ mod tests {
             "[::ffff:a9fe:a9fe]",
             "[::127.0.0.1]",
             "[64:ff9b::a9fe:a9fe]",
+            "[64:ff9b:1::a9fe:a9fe]",
             "[2002:7f00:1::]",
             "[fe80::1]",
             "[fd00:ec2::254]",
+            "[fd00:ec2::23]",
+            "[fd00:c1::a9fe:a9fe]",
+            "[fd00:42::42]",
             "[fd20:ce::254]",
             "168.63.129.16",
             "100.100.100.200",

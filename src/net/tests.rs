@@ -53,12 +53,12 @@ async fn peers_are_called_through_the_proxy_unless_they_are_near() {
     let password = tempfile::NamedTempFile::new().expect("file");
     std::fs::write(password.path(), "hunter2\n").expect("written");
     let password = password.path().to_str().expect("utf-8");
-    let access = access(&[
+    let named = access(&[
         ("OUTGOING_PROXY_URL", &url),
         ("OUTGOING_PROXY_USERNAME", "worker"),
         ("OUTGOING_PROXY_PASSWORD_FILE", password),
     ]);
-    let client = peer_client(TIMEOUT, &access).expect("client");
+    let client = peer_client(TIMEOUT, &named).expect("client");
     let through = async { answer(proxy.accept().await.expect("a call").0).await };
     let (answered, head) = tokio::join!(client.get("http://registry.example.org/subjects").send(), through);
     assert_eq!(answered.expect("an answer").status(), 204);
@@ -66,10 +66,18 @@ async fn peers_are_called_through_the_proxy_unless_they_are_near() {
     // worker:hunter2
     assert!(head.to_lowercase().contains("proxy-authorization: basic d29ya2vyomh1bnrlcji="), "{head}");
 
-    let straight = async { answer(near.accept().await.expect("a call").0).await };
-    let (answered, head) = tokio::join!(client.get(format!("http://{near_at}/subjects")).send(), straight);
-    assert_eq!(answered.expect("an answer").status(), 204);
-    assert!(head.starts_with("GET /subjects HTTP/1.1\r\n") && !head.to_lowercase().contains("proxy-"), "{head}");
+    // Near ones stay near whatever else is named, where the worker may speak plaintext.
+    let further = [("OUTGOING_PROXY_URL", url.as_str()), ("OUTGOING_NO_PROXY", "intranet.example")];
+    for client in [client, peer_client(TIMEOUT, &access(&further)).expect("client")] {
+        let straight = async { answer(near.accept().await.expect("a call").0).await };
+        let (answered, head) = tokio::join!(client.get(format!("http://{near_at}/subjects")).send(), straight);
+        assert_eq!(answered.expect("an answer").status(), 204);
+        assert!(head.starts_with("GET /subjects HTTP/1.1\r\n") && !head.to_lowercase().contains("proxy-"), "{head}");
+    }
+    let settings = config(&further).expect("settings").outgoing.proxy.clone().expect("a proxy");
+    for host in ["vault", "vault.vault.svc.cluster.local", "registry.svc", "localhost", "127.0.0.1", "[::1]"] {
+        assert!(settings.is_passed_over_for(host), "{host}");
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,18 @@ use ticket_schemas::SecurityLevel;
 
 /// The registry's id of each of this worker's agents. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct KnownAs(Arc<Mutex<Vec<(SecurityLevel, String)>>>);
+pub struct KnownAs {
+    ids: Arc<Mutex<Vec<(SecurityLevel, String)>>>,
+    /// Whether there is one agent: whatever the ticket's level, nobody else can have been meant.
+    one: bool,
+}
 
 impl KnownAs {
+    /// Of so many agents, none of which has an id yet.
+    pub(super) fn of(agents: usize) -> Self {
+        Self { ids: Arc::default(), one: agents == 1 }
+    }
+
     /// The agent of this level has this id from now on, or none.
     pub(super) fn set(&self, level: SecurityLevel, agent_id: Option<&str>) {
         let mut ids = self.ids();
@@ -18,19 +27,14 @@ impl KnownAs {
     }
 
     fn ids(&self) -> MutexGuard<'_, Vec<(SecurityLevel, String)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Registrations for KnownAs {
     fn registry_id(&self, level: SecurityLevel) -> Option<String> {
         let ids = self.ids();
-        let id = match &ids[..] {
-            // Whatever the ticket's level, nobody else can have been meant.
-            [(_, only)] => Some(only),
-            several => several.iter().find(|(known, _)| *known == level).map(|(_, id)| id),
-        };
-        id.cloned()
+        ids.iter().find(|(known, _)| self.one || *known == level).map(|(_, id)| id.clone())
     }
 }
 
@@ -40,16 +44,21 @@ mod tests {
 
     #[test]
     fn inc_105_a_ticket_is_told_the_id_of_the_agent_of_its_level() {
-        let known = KnownAs::default();
-        let ids = || [SecurityLevel::Internal, SecurityLevel::Restricted].map(|level| known.registry_id(level));
-        assert_eq!(ids(), [None, None]);
-        known.set(SecurityLevel::Internal, Some("a"));
-        assert_eq!(ids(), [Some("a".to_owned()), Some("a".to_owned())], "the only one");
-        known.set(SecurityLevel::Confidential, Some("b"));
-        known.set(SecurityLevel::Internal, Some("c"));
-        assert_eq!(ids(), [Some("c".to_owned()), None]);
-        known.set(SecurityLevel::Internal, None);
-        known.set(SecurityLevel::Confidential, None);
-        assert_eq!(ids(), [None, None]);
+        let ids = |known: &KnownAs| {
+            [SecurityLevel::Internal, SecurityLevel::Restricted].map(|level| known.registry_id(level))
+        };
+        let one = KnownAs::of(1);
+        assert_eq!(ids(&one), [None, None]);
+        one.set(SecurityLevel::Internal, Some("a"));
+        assert_eq!(ids(&one), [Some("a".to_owned()), Some("a".to_owned())], "the only one");
+
+        let several = KnownAs::of(2);
+        several.set(SecurityLevel::Internal, Some("b"));
+        assert_eq!(ids(&several), [Some("b".to_owned()), None], "the other is not registered yet");
+        several.set(SecurityLevel::Internal, Some("c"));
+        several.set(SecurityLevel::Restricted, Some("d"));
+        assert_eq!(ids(&several), [Some("c".to_owned()), Some("d".to_owned())]);
+        several.set(SecurityLevel::Internal, None);
+        assert_eq!(ids(&several), [None, Some("d".to_owned())]);
     }
 }

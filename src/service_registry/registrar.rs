@@ -60,10 +60,11 @@ impl Registrar {
             connection = config.registry_connection(),
             "service_registry_configured"
         );
+        let agents = agents(config, http);
         Some(Self {
             client,
-            agents: agents(config, http),
-            known_as: KnownAs::default(),
+            known_as: KnownAs::of(agents.len()),
+            agents,
             interval: config.service_registry.heartbeat_interval,
             grace: config.http.shutdown_grace,
             metrics: Arc::clone(metrics),

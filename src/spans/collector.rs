@@ -64,12 +64,13 @@ impl Collector {
         let headers = self.headers().map_err(Status::failed_precondition)?;
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let mut request = Request::new(ExportTraceServiceRequest { resource_spans });
-        request.set_timeout(self.timeout);
-        request.metadata_mut().insert("x-neural-hive-source", MetadataValue::from_static("worker-agents"));
-        request.metadata_mut().insert("x-neural-hive-component", MetadataValue::from_static("worker-agent"));
+        // The product's own have the last word.
         for (name, value) in headers {
             request.metadata_mut().insert(name, value);
         }
+        request.set_timeout(self.timeout);
+        request.metadata_mut().insert("x-neural-hive-source", MetadataValue::from_static("worker-agents"));
+        request.metadata_mut().insert("x-neural-hive-component", MetadataValue::from_static("worker-agent"));
         let (mut grpc, timeout) = (self.client.clone(), self.timeout);
         let call = async move { tokio::time::timeout(timeout, border("otlp.export", grpc.export(request))).await };
         match self.runtime.spawn(call).await {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{Worker, World, eventually};
 
 /// A folder that nothing can be put into: the local runtime cannot begin anything there.
 const BROKEN: (&str, &str) = ("LOCAL_RUNTIME_WORKING_DIR", "/dev/null/folder");
@@ -63,6 +63,8 @@ async fn inc_54_nothing_is_simulated_unless_the_settings_say_so() {
             assert_eq!(metadata(&result)["runtime"], "simulation", "{name}: {result}");
             let fallbacks = metadata(&result)["runtime_fallbacks"].as_str().expect("named");
             assert!(fallbacks.contains(r#""from":"local""#), "{name}: {fallbacks}");
+            let counted = r#"worker_agent_tickets_simulated_total{task_type="EXECUTE"}"#;
+            worker.reaches(counted, 1.0).await;
         } else {
             assert_eq!(metadata(&result)["error_code"], expected, "{name}: {result}");
         }
@@ -85,4 +87,48 @@ async fn inc_54_a_commands_own_failure_is_its_answer_whatever_may_take_over() {
     assert_eq!(metadata(&fails).get("runtime_fallbacks"), None);
     let metric = r#"worker_agent_execute_runtime_fallbacks_total{from_runtime="local",to_runtime="simulation"}"#;
     assert_eq!(worker.metric(metric).await, 0.0);
+}
+
+/// Kills the worker once its log has this.
+async fn killed_after(worker: Worker, said: &str) {
+    eventually(said, || worker.log().contains(said).then_some(())).await;
+    drop(worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_from_a_lost_worker_goes_on_where_it_was_and_nowhere_else() {
+    const ALWAYS: (&str, &str) = ("SIMULATION_FALLBACK", "always");
+    // The lost worker had changed to another runtime: the first one is here, and does not begin.
+    let world = World::new().await;
+    killed_after(with_ticket(&world, "changed", "echo ran", &[BROKEN, ALWAYS]).await, "provider_changed").await;
+    let _next = world.worker(&[ALWAYS]).await;
+    let changed = world.result("changed").await;
+    assert_eq!(metadata(&changed)["runtime"], "simulation", "{changed}");
+    let fallbacks = metadata(&changed)["runtime_fallbacks"].as_str().expect("named");
+    assert!(fallbacks.contains("working folder"), "the reason is the lost worker's: {fallbacks}");
+
+    // It was at a runtime that cannot begin here: that is no reason to simulate what it may have done.
+    let world = World::new().await;
+    killed_after(with_ticket(&world, "begun", "sleep 600", &[]).await, "process started").await;
+    let _next = world.worker(&[BROKEN, ALWAYS]).await;
+    let begun = world.result("begun").await;
+    assert_eq!(
+        (&begun["status"], &metadata(&begun)["external_state"]),
+        (&json!("FAILED"), &json!("unknown")),
+        "{begun}"
+    );
+
+    // It was at a runtime that is not here.
+    let world = World::new().await;
+    killed_after(with_ticket(&world, "gone", "sleep 600", &[]).await, "process started").await;
+    let _next = world.worker(&[("LOCAL_RUNTIME_ENABLED", "false"), ALWAYS]).await;
+    let gone = world.result("gone").await;
+    assert_eq!(metadata(&gone)["error_code"], "provider_not_available", "{gone}");
+    assert_eq!(metadata(&gone)["external_state"], "unknown", "{gone}");
+}
+
+async fn with_ticket(world: &World, name: &str, script: &str, settings: &[(&str, &str)]) -> Worker {
+    let worker = world.worker(settings).await;
+    world.publish(&world.ticket(name, script)).await;
+    worker
 }

@@ -181,7 +181,7 @@ pub enum FailureClass {
         /// Earliest next attempt, in milliseconds from now; `None`: the back-off decides.
         after_ms: Option<u64>,
     },
-    /// The provider cannot be reached or refuses everybody.
+    /// The provider cannot be reached or refuses everybody. Without evidence and without an external state: nothing has begun.
     Unavailable {
         /// As in [`FailureClass::Retry`].
         after_ms: Option<u64>,

@@ -23,7 +23,8 @@ impl Executor for Simulation {
 
     async fn execute(&self, _: SimulationParams, job: Job) -> Outcome {
         // Of the ticket alone: a second time takes as long as the first.
-        let spread = job.ticket.ticket_id.as_str().bytes().fold(0_u64, |sum, byte| sum * 31 % 2001 + u64::from(byte)) % 2001;
+        let spread =
+            job.ticket.ticket_id.as_str().bytes().fold(0_u64, |sum, byte| sum * 31 % 2001 + u64::from(byte)) % 2001;
         let takes = Duration::from_millis(2000 + spread);
         tokio::select! {
             () = tokio::time::sleep(takes.min(job.time_left)) => {}
