@@ -110,7 +110,7 @@ impl Activities {
             Err(failed) => return Ok(failed.into()),
         };
         if job.lost_workers == 0 {
-            told = Told { provider: choices.wanted.clone(), ..Told::default() };
+            told = Told::at(&choices.wanted);
         }
         let mut reason = NOT_HERE.to_owned();
         let mut given_up = None;

@@ -36,6 +36,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Nothing but whose turn it is.
+    pub(crate) fn at(provider: &str) -> Self {
+        Self { provider: provider.to_owned(), ..Self::default() }
+    }
+
     /// What the lost worker told last; nothing where it told nothing, or nothing that can be read.
     pub(crate) fn before(ctx: &ActivityContext) -> Self {
         ctx.heartbeat_details().deserialize().ok().flatten().unwrap_or_default()
