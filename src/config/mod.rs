@@ -14,6 +14,7 @@ mod known;
 mod local;
 mod near;
 mod reader;
+mod sandbox;
 mod schema_registry;
 mod secrets;
 mod service_registry;
