@@ -162,8 +162,9 @@ attempt('vsock', lambda: socket.socket(40, socket.SOCK_STREAM, 0))
 attempt('kernel crypto', lambda: socket.socket(38, socket.SOCK_SEQPACKET, 0))
 ";
     let port = |address: std::io::Result<std::net::SocketAddr>| address.expect("an address").port().to_string();
-    let arguments = [&port(tcp.local_addr()), &port(udp.local_addr()), &name, path.to_str().expect("text")];
-    all(&tried(&world, attempts, &arguments.map(String::as_str)).await, Errno::EPERM);
+    let (tcp_port, udp_port) = (port(tcp.local_addr()), port(udp.local_addr()));
+    let arguments = [&tcp_port, &udp_port, &name, path.to_str().expect("text")];
+    all(&tried(&world, attempts, &arguments).await, Errno::EPERM);
     assert!(tcp.accept().is_err() && udp.recv(&mut [0; 1]).is_err(), "something came through");
     // A pair of its own leads nowhere: node's pipes are that.
     let own =
