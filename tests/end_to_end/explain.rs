@@ -127,13 +127,10 @@ async fn a_failed_attempt_waits_for_its_next_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_ticket_waits_for_its_attempt_to_stop() {
     let world = World::new().await;
-    let folder = tempfile::tempdir().expect("folder");
-    let work = ("LOCAL_RUNTIME_WORKING_DIR", folder.path().to_str().expect("text"));
-    let _worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "30"), work]).await;
-    let (begun, gate) = (folder.path().join("kept/begun"), folder.path().join("gate"));
-    let mut ticket = world.ticket("unwanted", &format!("trap '' TERM; touch begun; {}", until(&gate)));
-    ticket["parameters"]["working_dir"] = json!("kept");
-    world.publish(&ticket).await;
+    let _worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "30")]).await;
+    let (begun, gate) = (world.shared("kept/begun"), world.shared("kept/gate"));
+    let script = format!("trap '' TERM; touch begun; {}", until(&gate));
+    world.publish(&world.ticket_in("kept", "unwanted", &script)).await;
     eventually("it ignores TERM", || begun.exists().then_some(())).await;
     let workflow = format!("ticket-{}", world.ticket_id("unwanted"));
     let cancelled = Command::new(cli())
