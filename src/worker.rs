@@ -302,6 +302,7 @@ fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
     if config.local.enabled {
         let local = LocalRuntime::new(LocalConfig {
             allow_list: config.local.allow_list,
+            sandbox: config.local.sandbox.clone(),
             allowed_commands: config.local.allowed_commands.clone(),
             working_dir: PathBuf::from(&config.local.working_dir),
             default_timeout: config.local.timeout,

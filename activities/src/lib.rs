@@ -19,6 +19,7 @@ mod outputs;
 mod ports;
 mod provider;
 mod registry;
+pub mod sandbox;
 mod stop;
 pub mod supervisor;
 mod temporal;

@@ -1,26 +1,29 @@
 //! The supervisor: a small process of its own between the worker and a command, so that the command's whole process
 //! tree ends when it should, even when the worker is killed.
 //!
-//! The worker starts `worker-agents supervise-process --grace-ms N -- PROGRAM ARGS…` with one end of a socket as
-//! standard input. The supervisor opens a session of its own, becomes the reaper of all its descendants (a daemon that
+//! The worker starts `worker-agents supervise-process --grace-ms N [--sandbox POLICY] -- PROGRAM ARGS…` with one end of a
+//! socket as standard input. The supervisor opens a session of its own, becomes the reaper of all its descendants (a daemon that
 //! leaves its process group or session cannot leave the tree), runs the command in a new process group, and ends the
 //! tree (TERM, grace, KILL) when it is told to (on the socket, or by TERM, INT or HUP), when the command has ended and
 //! left something behind, or when the socket closes because the worker died. It answers on the socket with two lines of
 //! JSON: [`Notice::Started`] and [`Notice::Ended`].
 //!
-//! A command can kill its supervisor, as any program of the same user can. Then the worker ends the session.
+//! With a policy it runs not the program but the stage that confines itself and then becomes it ([`crate::sandbox`]).
+//!
+//! A command that is not confined can kill its supervisor, as any program of the same user can. Then the worker ends the
+//! session.
 //!
 //! It runs before any async runtime exists and uses plain threads.
 
 mod client;
-mod tree;
+pub(crate) mod tree;
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +33,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::sandbox::{Answer, Confinement};
 
 pub use client::{StartError, Supervised, SupervisorCommand};
 
@@ -52,6 +57,13 @@ pub enum Notice {
     Started {
         /// Its process id, which is also its process group's.
         pid: i32,
+        /// What confines it, when it was started with a policy.
+        confinement: Option<Confinement>,
+    },
+    /// The command was not started: it would have been confined less than its policy demands.
+    Refused {
+        /// What would have confined it.
+        confinement: Confinement,
     },
     /// The command could not be started.
     NotStarted {
@@ -80,21 +92,28 @@ enum Event {
     NoneLeft,
 }
 
-/// Runs the supervisor over its own standard input. Never returns before the tree is gone.
+/// Runs the supervisor over its own standard input. Never returns before the tree is gone. `policy` is that of a sandbox,
+/// as JSON.
 #[must_use]
-pub fn main(grace: Duration, program: OsString, arguments: Vec<OsString>) -> ExitCode {
+pub fn main(grace: Duration, policy: Option<String>, program: OsString, arguments: Vec<OsString>) -> ExitCode {
     close_inherited();
     let stdin = std::io::stdin();
     let Ok(control) = stdin.as_fd().try_clone_to_owned().map(UnixStream::from) else {
         eprintln!("supervise-process is started by the worker, with a socket as standard input");
         return ExitCode::from(2);
     };
-    match supervise(&control, grace, program, arguments) {
+    match supervise(&control, grace, policy, program, arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&control, &Notice::NotStarted { error: error.to_string() });
+        Err(notice) => {
+            say(&control, &notice);
             ExitCode::from(1)
         }
+    }
+}
+
+impl From<std::io::Error> for Notice {
+    fn from(error: std::io::Error) -> Self {
+        Self::NotStarted { error: error.to_string() }
     }
 }
 
@@ -112,17 +131,24 @@ fn close_inherited() {
 fn supervise(
     control: &UnixStream,
     grace: Duration,
+    policy: Option<String>,
     program: OsString,
     arguments: Vec<OsString>,
-) -> std::io::Result<()> {
+) -> Result<(), Notice> {
     // Ctrl-C on the terminal reaches the worker alone, which then decides the order; and the tree can be found by it.
-    nix::unistd::setsid()?;
-    nix::sys::prctl::set_child_subreaper(true)?;
+    nix::unistd::setsid().map_err(std::io::Error::from)?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(std::io::Error::from)?;
     // Before there is a command: whoever tells the supervisor to end from then on is heard.
     let mut ends = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let child = Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn()?;
+    let (child, confinement) = match policy {
+        None => (Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn()?, None),
+        Some(policy) => {
+            let (child, confinement) = start_confined(policy, program, arguments)?;
+            (child, Some(confinement))
+        }
+    };
     let command = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
-    say(control, &Notice::Started { pid: command.as_raw() });
+    say(control, &Notice::Started { pid: command.as_raw(), confinement });
 
     let (events, inbox) = mpsc::channel();
     let told = events.clone();
@@ -144,6 +170,29 @@ fn supervise(
     let notice = watch(&inbox, command, grace);
     say(control, &notice);
     Ok(())
+}
+
+/// Starts the stage that confines itself, and waits until it has become the program: the last it says.
+fn start_confined(policy: String, program: OsString, arguments: Vec<OsString>) -> Result<(Child, Confinement), Notice> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["confine", "--policy"]).arg(policy).arg("--").arg(program).args(arguments);
+    let mut child = command.stdin(OwnedFd::from(theirs)).process_group(0).spawn()?;
+    // The command holds the other end of the socket, and its end is what is waited for.
+    drop(command);
+    let mut last = None;
+    for line in BufReader::new(ours).lines() {
+        last = Some(serde_json::from_str(&line?).map_err(std::io::Error::from)?);
+    }
+    let notice = match last {
+        Some(Answer::Confined(confinement)) => return Ok((child, confinement)),
+        Some(Answer::Refused(confinement)) => Notice::Refused { confinement },
+        Some(Answer::Failed { error }) => Notice::NotStarted { error },
+        None => Notice::NotStarted { error: "the stage that confines the command said nothing".to_owned() },
+    };
+    // It has ended, or is about to; nobody else collects it.
+    child.wait()?;
+    Err(notice)
 }
 
 /// Collects every descendant that ends, until none is left.
@@ -196,7 +245,7 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
             Ok(Event::NoneLeft) | Err(RecvTimeoutError::Disconnected) => break,
         }
         if kill_at.is_some_and(|at| Instant::now() >= at) {
-            tree::signal_all(&tree::descendants(), Signal::SIGKILL);
+            tree::kill_all(&tree::descendants());
         }
     }
     Notice::Ended {

@@ -1,9 +1,11 @@
 //! `worker-agents doctor`: each line says what, why it matters, and how to fix it. The checks are those that `run` makes.
 
+mod sandbox;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::cli::settings;
@@ -16,7 +18,10 @@ use crate::startup::{Check, Checks, Finding, State};
 use crate::vault;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct DoctorArgs {
+    #[command(subcommand)]
+    subject: Option<Subject>,
     /// Create what can be created: search attributes
     #[arg(long)]
     fix: bool,
@@ -25,7 +30,16 @@ pub(super) struct DoctorArgs {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum Subject {
+    /// Confine a process as local commands are, and say what this machine grants and what is missing
+    Sandbox(sandbox::SandboxArgs),
+}
+
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    if let Some(Subject::Sandbox(args)) = args.subject {
+        return sandbox::run(&args).await;
+    }
     let config = settings()?;
     if let Some(settings) = &config.vault {
         // Its check says what came of it.

@@ -72,6 +72,9 @@ enum Command {
     /// Supervise one process tree (started by the worker itself)
     #[command(hide = true)]
     SuperviseProcess(SuperviseArgs),
+    /// Confine this process and become a program (started by a supervisor)
+    #[command(hide = true)]
+    Confine(ConfineArgs),
     /// Print the points at which WORKER_AGENTS_KILL_AT=<point>:<n> kills `run`, one a line
     #[cfg(feature = "dev-stack")]
     #[command(hide = true)]
@@ -83,9 +86,35 @@ struct SuperviseArgs {
     /// Between TERM and KILL, in milliseconds
     #[arg(long)]
     grace_ms: u64,
+    /// What the program may do, as JSON
+    #[arg(long)]
+    sandbox: Option<String>,
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+#[derive(Args)]
+struct ConfineArgs {
+    /// What the program may do, as JSON
+    #[arg(long)]
+    policy: String,
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+#[derive(Args)]
+struct ProgramArgs {
     /// The program and its arguments
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
+}
+
+impl ProgramArgs {
+    fn split(self) -> (OsString, Vec<OsString>) {
+        let mut words = self.command.into_iter();
+        // clap requires at least one.
+        (words.next().unwrap_or_default(), words.collect())
+    }
 }
 
 /// Parses the process's arguments and runs the command.
@@ -100,10 +129,13 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::SuperviseProcess(args) => {
-            let mut words = args.command.into_iter();
-            // clap requires at least one.
-            let program = words.next().unwrap_or_default();
-            return ticket_activities::supervisor::main(Duration::from_millis(args.grace_ms), program, words.collect());
+            let (program, arguments) = args.program.split();
+            let grace = Duration::from_millis(args.grace_ms);
+            return ticket_activities::supervisor::main(grace, args.sandbox, program, arguments);
+        }
+        Command::Confine(args) => {
+            let (program, arguments) = args.program.split();
+            return ticket_activities::sandbox::main(&args.policy, program, arguments);
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "worker-agents", &mut std::io::stdout());

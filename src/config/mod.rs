@@ -16,6 +16,7 @@ mod near;
 mod outgoing;
 mod reader;
 mod runtimes;
+mod sandbox;
 mod schema_registry;
 mod secrets;
 mod service_registry;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +194,23 @@ impl<'a> Reader<'a> {
             self.error(format!("{name}={number}: expected a whole number of at least {least}"));
         }
         number
+    }
+
+    /// A whole number within a range.
+    pub(super) fn number_within(
+        &mut self,
+        name: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+        help: &'static str,
+    ) -> u64 {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let number = self.parsed(name, default, &expected, help);
+        if range.contains(&number) {
+            return number;
+        }
+        self.error(format!("{name}={number}: expected {expected}"));
+        default
     }
 
     /// A number of seconds above zero; fractions are allowed.

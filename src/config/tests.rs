@@ -1,5 +1,7 @@
 //! Settings are read as the contract says.
 
+use ticket_activities::sandbox::Network;
+
 use super::*;
 
 fn read<const N: usize>(pairs: [(&str, &str); N]) -> Result<Config, ConfigErrors> {
@@ -590,6 +592,54 @@ fn inc_54_inc_72_nothing_takes_over_and_nothing_is_simulated_unless_the_settings
     assert!(errors(&[("SIMULATION_FALLBACK", "sometimes")]).contains("SIMULATION_FALLBACK"));
     assert!(errors(&[("DEFAULT_RUNTIME", "dokcer")]).contains("\"dokcer\" is no runtime"));
     assert_eq!(of(&[("DEFAULT_RUNTIME", "Docker")]).runtimes.default, "docker");
+}
+
+#[test]
+fn inc_75_commands_are_confined_unless_that_is_switched_off_which_is_told() {
+    let sandbox = read([]).expect("defaults").local.sandbox.expect("on");
+    assert_eq!((sandbox.network, sandbox.cgroups), (Network::None, true));
+    assert_eq!((sandbox.limits.memory, sandbox.limits.file, sandbox.limits.folder), (2 << 30, 1 << 30, 4 << 30));
+    assert_eq!((sandbox.limits.processes, sandbox.limits.open_files), (256, 1024));
+    let set = read([
+        ("LOCAL_RUNTIME_NETWORK", "host"),
+        ("LOCAL_RUNTIME_READABLE_PATHS", "/opt/a, /srv/b"),
+        ("LOCAL_RUNTIME_MEMORY_LIMIT_MB", "16"),
+        ("LOCAL_RUNTIME_CGROUPS", "false"),
+    ]);
+    let set = set.expect("valid").local.sandbox.expect("on");
+    assert_eq!((set.network, set.cgroups, set.limits.memory), (Network::Host, false, 16 << 20));
+    assert_eq!(set.readable, ["/opt/a", "/srv/b"].map(std::path::PathBuf::from));
+    let off = read([("LOCAL_RUNTIME_ENABLE_SANDBOX", "false")]).expect("valid");
+    assert!(off.local.sandbox.is_none() && !off.local.allow_list);
+    assert!(
+        off.warnings.iter().any(|warning| warning.contains("commands of tickets run unconfined")),
+        "{:?}",
+        off.warnings
+    );
+}
+
+#[test]
+fn a_sandbox_that_cannot_work_or_keeps_nothing_apart_is_refused() {
+    let wrong = [
+        ("LOCAL_RUNTIME_NETWORK", "bridge"),
+        ("LOCAL_RUNTIME_MEMORY_LIMIT_MB", "15"),
+        ("LOCAL_RUNTIME_MAX_PROCESSES", "0"),
+        ("LOCAL_RUNTIME_MAX_FILE_SIZE_MB", "99999999999"),
+        ("LOCAL_RUNTIME_MAX_FOLDER_SIZE_MB", "much"),
+        ("LOCAL_RUNTIME_MAX_OPEN_FILES", "1"),
+        ("LOCAL_RUNTIME_CGROUPS", "perhaps"),
+    ];
+    let text = errors(&wrong);
+    for (name, value) in wrong {
+        assert!(
+            text.contains(&format!("{name}={value}")) || text.contains(&format!("{name}={value:?}")),
+            "{name}: {text}"
+        );
+    }
+    assert!(text.contains("a whole number from 16 to"), "{text}");
+    for path in ["/", "/tmp", "/tmp/neural-hive-execution", "/tmp/neural-hive-execution/a", "relative"] {
+        assert!(errors(&[("LOCAL_RUNTIME_READABLE_PATHS", path)]).contains("LOCAL_RUNTIME_READABLE_PATHS"), "{path}");
+    }
 }
 
 #[test]

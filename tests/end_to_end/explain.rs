@@ -128,10 +128,9 @@ async fn a_failed_attempt_waits_for_its_next_one() {
 async fn a_cancelled_ticket_waits_for_its_attempt_to_stop() {
     let world = World::new().await;
     let _worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "30")]).await;
-    let folder = tempfile::tempdir().expect("folder");
-    let (begun, gate) = (folder.path().join("begun"), folder.path().join("gate"));
-    let script = format!("trap '' TERM; touch {}; {}", begun.display(), until(&gate));
-    world.publish(&world.ticket("unwanted", &script)).await;
+    let (begun, gate) = (world.shared("kept/begun"), world.shared("kept/gate"));
+    let script = format!("trap '' TERM; touch begun; {}", until(&gate));
+    world.publish(&world.ticket_in("kept", "unwanted", &script)).await;
     eventually("it ignores TERM", || begun.exists().then_some(())).await;
     let workflow = format!("ticket-{}", world.ticket_id("unwanted"));
     let cancelled = Command::new(cli())

@@ -9,9 +9,8 @@ async fn an_urgent_ticket_overtakes_a_full_queue() {
     let worker = world.worker(&[("MAX_CONCURRENT_TICKETS", "100"), ("MAX_CONCURRENT_TASKS", "1")]).await;
     worker.wait_ready().await;
     // The slot is taken until the queue has been seen full, however slow the machine is.
-    let folder = tempfile::tempdir().expect("folder");
-    let (begun, gate) = (folder.path().join("begun"), folder.path().join("gate"));
-    let mut first = world.ticket("first", &format!("touch {}; {}", begun.display(), until(&gate)));
+    let (begun, gate) = (world.shared("kept/begun"), world.shared("kept/gate"));
+    let mut first = world.ticket_in("kept", "first", &format!("touch begun; {}", until(&gate)));
     first["sla"]["timeout_ms"] = 300_000.into();
     world.publish(&first).await;
     eventually("the first one has the slot", || begun.exists().then_some(())).await;

@@ -204,9 +204,8 @@ async fn a_registry_that_is_away_or_forgets_holds_up_no_ticket_and_has_the_worke
     assert_eq!((registry.agents.registrations(), registry.agents(1).await.remove(0).agent_id), (2, second));
 
     // It is killed and comes back without its memory after a while; tickets run meanwhile.
-    let folder = tempfile::tempdir().expect("folder");
-    let (begun, gate) = (folder.path().join("begun"), folder.path().join("gate"));
-    world.publish(&world.ticket("begun", &format!("touch {}; {}", begun.display(), until(&gate)))).await;
+    let (begun, gate) = (world.shared("kept/begun"), world.shared("kept/gate"));
+    world.publish(&world.ticket_in("kept", "begun", &format!("touch begun; {}", until(&gate)))).await;
     eventually("it runs", || begun.exists().then_some(())).await;
     registry.agents.set_refusal(Some(Code::Unavailable));
     registry.agents.restart();

@@ -9,11 +9,8 @@ async fn a_worker_that_is_told_to_stop_hands_its_attempt_back() {
     let world = World::new().await;
     let mut worker = world.worker(&[]).await;
     let marker = format!("41.4{}", u32::from_str_radix(&world.id[..6], 16).expect("hex"));
-    world
-        .publish(
-            &world.ticket("long", &format!("test -e ../flag && echo second || {{ : > ../flag; sleep {marker}; }}")),
-        )
-        .await;
+    let script = format!("test -e flag && echo second || {{ : > flag; sleep {marker}; }}");
+    world.publish(&world.ticket_in("kept", "long", &script)).await;
     eventually("the command runs", || (processes(&marker) > 0).then_some(())).await;
     let told = Instant::now();
     worker.signal("-TERM");

@@ -82,11 +82,8 @@ async fn inc_04_one_ticket_is_one_trace_from_its_producers_span_to_its_result() 
             ("RETRY_BACKOFF_BASE_SECONDS", "0.1"),
         ])
         .await;
-    let folder = tempfile::tempdir().expect("folder");
-    let once = folder.path().join("once");
-    let once = once.display();
     // The first attempt outlives its time-out, which is retried.
-    let mut retried = world.ticket("retried", &format!("sleep 0.2; [ -e {once} ] || {{ touch {once}; sleep 60; }}"));
+    let mut retried = world.ticket_in("kept", "retried", "sleep 0.2; [ -e once ] || { touch once; sleep 60; }");
     retried["sla"]["max_retries"] = json!(1);
     retried["sla"]["timeout_ms"] = json!(2_000);
     let baggage = ("baggage", "neural.hive.plan.id=plan");

@@ -45,7 +45,7 @@ fn marker(world: &World, number: u32) -> String {
 
 /// A ticket that fails in a way worth a retry until `flag` exists: its time-out is short.
 fn retried(world: &World, name: &str) -> Value {
-    let mut ticket = world.ticket(name, "test -e ../flag && exit 0; : > ../flag; sleep 60");
+    let mut ticket = world.ticket_in("kept", name, "test -e flag && exit 0; : > flag; sleep 60");
     ticket["sla"]["timeout_ms"] = json!(1_000);
     ticket["sla"]["max_retries"] = json!(2);
     ticket

@@ -372,7 +372,7 @@ async fn sleepers(marker: &str, count: usize) {
 
 /// A ticket whose command runs for ever the first time and ends at once the second.
 fn first_for_ever(world: &World, name: &str, marker: &str) -> Value {
-    world.ticket(name, &format!("test -e ../{name} && echo second || {{ : > ../{name}; sleep {marker}; }}"))
+    world.ticket_in("kept", name, &format!("test -e {name} && echo second || {{ : > {name}; sleep {marker}; }}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

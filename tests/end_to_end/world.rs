@@ -165,6 +165,22 @@ impl<K: Brokers, R> World<K, R> {
         })
     }
 
+    /// A ticket whose attempts, and all tickets that name it, work in one folder and leave there what they write.
+    pub(crate) fn ticket_in(&self, folder: &str, name: &str, script: &str) -> Value {
+        let mut ticket = self.ticket(name, script);
+        ticket["parameters"]["working_dir"] = json!(folder);
+        ticket
+    }
+
+    /// Where that folder is.
+    pub(crate) fn shared(&self, folder: &str) -> PathBuf {
+        self.working_dir().join(folder)
+    }
+
+    fn working_dir(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
     pub(crate) async fn publish(&self, ticket: &Value) {
         self.publish_raw("key", Some(ticket.to_string().as_bytes())).await;
     }
@@ -222,7 +238,6 @@ impl<K: Brokers, R> World<K, R> {
 
     pub(crate) fn spawn(&self, settings: &[(&str, &str)]) -> Worker {
         let log = self.folder.path().join(format!("worker-{}.log", uuid::Uuid::new_v4().simple()));
-        let working_dir = self.folder.path().join("work");
         let usual = [
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
             ("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers()),
@@ -246,7 +261,7 @@ impl<K: Brokers, R> World<K, R> {
             .arg("run")
             .env_clear()
             .envs(usual)
-            .env("LOCAL_RUNTIME_WORKING_DIR", &working_dir)
+            .env("LOCAL_RUNTIME_WORKING_DIR", self.working_dir())
             .envs(self.settings.iter().copied())
             .envs(settings.iter().copied());
         let child = command

@@ -66,14 +66,17 @@ fn starts(workers: &[&Worker]) -> BTreeMap<i64, Vec<f64>> {
     starts
 }
 
+/// The folder in which each ticket that has run leaves a line.
+const RAN: &str = "ran";
+
 /// Publishes until `changes` is done; the tickets' names.
-async fn while_publishing(world: &RealWorld, what: &str, ran: &str, changes: impl Future<Output = ()>) -> Vec<String> {
+async fn while_publishing(world: &RealWorld, what: &str, changes: impl Future<Output = ()>) -> Vec<String> {
     let over = AtomicBool::new(false);
     let publish = async {
         let mut names = Vec::new();
         while !over.load(Ordering::Relaxed) {
             let name = format!("{what}-{}", names.len());
-            world.publish_spread(&world.ticket(&name, &format!("echo x >> {ran}/{name}"))).await;
+            world.publish_spread(&world.ticket_in(RAN, &name, &format!("echo x >> {name}"))).await;
             names.push(name);
             tokio::time::sleep(PACE).await;
         }
@@ -123,13 +126,11 @@ async fn settles(what: &str, workers: &[&Worker]) {
 #[ignore = "needs a real Kafka: make test-kafka"]
 async fn a_group_that_changes_under_load_hands_over_and_doubles_nothing() {
     let world = world(&[]).await;
-    let ran = tempfile::tempdir().expect("folder");
-    let ran = ran.path().to_str().expect("text");
     let stays = world.worker(&SETTINGS).await;
     settles("one worker has all partitions", &[&stays]).await;
     let mut all = Vec::new();
     for round in 0..if full() { 4 } else { 1 } {
-        let names = while_publishing(&world, &format!("join{round}"), ran, async {
+        let names = while_publishing(&world, &format!("join{round}"), async {
             stays.reaches(r#"worker_agent_records_total{disposition="started"}"#, all.len() as f64 + 1.0).await;
             let mut joins = world.worker(&SETTINGS).await;
             settles("each has its half", &[&stays, &joins]).await;
@@ -147,7 +148,7 @@ async fn a_group_that_changes_under_load_hands_over_and_doubles_nothing() {
         world.all_completed(&all).await;
     }
     for name in &all {
-        let lines = std::fs::read_to_string(format!("{ran}/{name}")).expect("it ran");
+        let lines = std::fs::read_to_string(world.shared(RAN).join(name)).expect("it ran");
         assert_eq!(lines, "x\n", "{name} ran twice");
     }
     world.one_run_each(&all).await;
@@ -159,11 +160,9 @@ async fn a_group_that_changes_under_load_hands_over_and_doubles_nothing() {
 #[ignore = "needs a real Kafka: make test-kafka"]
 async fn a_killed_member_s_partitions_go_to_the_other_after_the_session_time_out() {
     let world = world(&[]).await;
-    let ran = tempfile::tempdir().expect("folder");
-    let ran = ran.path().to_str().expect("text");
     let stays = world.worker(&[]).await;
     settles("one worker has all partitions", &[&stays]).await;
-    let names = while_publishing(&world, "killed", ran, async {
+    let names = while_publishing(&world, "killed", async {
         let mut dies = world.worker(&[]).await;
         settles("each has its half", &[&stays, &dies]).await;
         dies.reaches(r#"worker_agent_records_total{disposition="started"}"#, 20.0).await;

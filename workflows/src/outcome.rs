@@ -18,6 +18,10 @@ pub mod code {
     pub const COMMAND_NOT_ALLOWED: &str = "command_not_allowed";
     /// The command is allowed but not installed on this worker.
     pub const COMMAND_NOT_FOUND: &str = "command_not_found";
+    /// The ticket's classification demands more isolation than this worker has.
+    pub const ISOLATION_NOT_AVAILABLE: &str = "isolation_not_available";
+    /// The command went over a limit of the sandbox and was ended.
+    pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
     /// The command ran and answered with a failure of its own.
     pub const EXECUTION_FAILED: &str = "execution_failed";
     /// The attempt outlived its time-out.
@@ -54,6 +58,8 @@ pub mod code {
         INVALID_PARAMETERS,
         COMMAND_NOT_ALLOWED,
         COMMAND_NOT_FOUND,
+        ISOLATION_NOT_AVAILABLE,
+        LIMIT_EXCEEDED,
         EXECUTION_FAILED,
         TIMEOUT,
         DEADLINE_EXCEEDED,

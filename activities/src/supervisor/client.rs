@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -16,6 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::{Notice, STOP, SWEEP_INTERVAL, tree};
 use crate::border::{border, border_call};
+use crate::sandbox::{Confinement, Policy};
 
 /// What the supervisor may take beyond the grace, to kill and to answer.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
@@ -29,6 +29,18 @@ pub struct SupervisorCommand {
     pub arguments: Vec<OsString>,
 }
 
+impl SupervisorCommand {
+    /// The same, of a supervisor that runs its program in a sandbox.
+    ///
+    /// # Errors
+    /// When a path of the policy is not UTF-8.
+    pub fn with_sandbox(&self, policy: &Policy) -> io::Result<Self> {
+        let policy = serde_json::to_string(policy)?;
+        let arguments = self.arguments.iter().cloned().chain(["--sandbox".into(), policy.into()]);
+        Ok(Self { program: self.program.clone(), arguments: arguments.collect() })
+    }
+}
+
 /// A process tree under supervision. It ends when this is dropped: the supervisor sees the socket close.
 #[derive(Debug)]
 pub struct Supervised {
@@ -39,6 +51,7 @@ pub struct Supervised {
     /// The supervisor, whose session the tree is.
     session: Pid,
     pid: Pid,
+    confinement: Confinement,
 }
 
 /// Why a program does not run under supervision.
@@ -47,6 +60,9 @@ pub enum StartError {
     /// It was never started.
     #[error(transparent)]
     NotStarted(#[from] io::Error),
+    /// It would have been confined less than its policy demands.
+    #[error("confined less than demanded: {}", .0.shortfall())]
+    Refused(Confinement),
     /// The supervisor was lost before it said anything. Whatever it had started has been killed.
     #[error("supervisor {0} was lost before it gave an answer")]
     Lost(String),
@@ -86,11 +102,17 @@ impl Supervised {
         let session = supervisor.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw);
         let session = session.ok_or_else(|| io::Error::other("a supervisor without a process id"))?;
         let notices = BufReader::new(notices).lines();
-        let mut supervised = Self { supervisor, notices, control, grace, session, pid: Pid::from_raw(0) };
+        let (pid, confinement) = (Pid::from_raw(0), Confinement::default());
+        let mut supervised = Self { supervisor, notices, control, grace, session, pid, confinement };
         match supervised.ended().await {
-            Some(Notice::Started { pid }) => {
+            Some(Notice::Started { pid, confinement }) => {
                 supervised.pid = Pid::from_raw(pid);
+                supervised.confinement = confinement.unwrap_or_default();
                 Ok(supervised)
+            }
+            Some(Notice::Refused { confinement }) => {
+                supervised.wait().await;
+                Err(StartError::Refused(confinement))
             }
             Some(Notice::NotStarted { error }) => {
                 supervised.wait().await;
@@ -109,6 +131,17 @@ impl Supervised {
         self.pid.as_raw()
     }
 
+    /// What confines the program: nothing, unless its supervisor was told a policy.
+    #[must_use]
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
+    }
+
+    /// The supervisor's process id, whose descendants the tree is.
+    pub(crate) fn supervisor(&self) -> Pid {
+        self.session
+    }
+
     /// The output streams, where `configure` asked for pipes; once.
     pub fn streams(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.supervisor.stdout.take(), self.supervisor.stderr.take())
@@ -125,6 +158,18 @@ impl Supervised {
         // A supervisor that is gone cannot be asked; `collect` then ends the group itself.
         let _ = border("supervisor.stop", self.control.write_all(STOP)).await;
         tokio::time::timeout(self.grace + ANSWER_MARGIN, self.ended()).await.ok().flatten()
+    }
+
+    /// Kills the tree, without asking anybody, and waits for its end.
+    pub(crate) async fn kill(&mut self) -> Option<Notice> {
+        let patience = tokio::time::Instant::now() + ANSWER_MARGIN;
+        while tokio::time::Instant::now() < patience {
+            tree::kill_all(&tree::descendants_of(self.session, Duration::ZERO));
+            if let Ok(notice) = tokio::time::timeout(SWEEP_INTERVAL, self.ended()).await {
+                return notice;
+            }
+        }
+        None
     }
 
     /// Collects the supervisor. Without a notice of the end it was lost (a program of the same user can kill it): then
@@ -151,7 +196,7 @@ impl Supervised {
                 tracing::error!(left = left.len(), "processes of a lost supervisor cannot be killed");
                 return;
             }
-            tree::signal_all(&left, Signal::SIGKILL);
+            tree::kill_all(&left);
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }

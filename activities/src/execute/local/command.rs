@@ -19,13 +19,22 @@ pub(super) struct AllowList {
     enabled: bool,
     binaries: BTreeMap<String, Option<PathBuf>>,
     search: Vec<PathBuf>,
+    /// What a sandbox lets commands execute for that: what `PATH` names, and the files that its links stand for.
+    programs: Vec<PathBuf>,
 }
 
 impl AllowList {
     pub(super) fn resolve(enabled: bool, names: &[String], path: &OsStr) -> Self {
         let search: Vec<PathBuf> = std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect();
-        let binaries = names.iter().map(|name| (name.clone(), find(&search, name))).collect();
-        Self { enabled, binaries, search }
+        let binaries: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), find(&search, name))).collect();
+        let files = binaries.values().flatten().filter_map(|binary| binary.canonicalize().ok());
+        let programs = search.iter().cloned().chain(files).collect();
+        Self { enabled, binaries, search, programs }
+    }
+
+    /// Folders and files of programs, which commands must be able to execute.
+    pub(super) fn programs(&self) -> &[PathBuf] {
+        &self.programs
     }
 
     /// The binary of the command's first word. A path passes only when it *is* the binary of an allowed name.

@@ -7,6 +7,7 @@ mod command;
 mod environment;
 mod output;
 mod process;
+mod remove;
 mod runtime;
 mod working_dir;
 

@@ -1,5 +1,6 @@
 //! One supervised command: start, watch, end, and its output.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{Captured, Tail, drain};
+use crate::sandbox::{Cgroup, Confinement, Over, Policy, Sandbox, Watch};
 use crate::supervisor::{Notice, StartError, Supervised, SupervisorCommand};
 
 /// What the streams may take to end after the whole tree has.
@@ -24,11 +26,15 @@ pub(super) struct Launch<'a> {
     pub(super) folder: &'a Path,
     pub(super) environment: BTreeMap<OsString, OsString>,
     pub(super) output_limit: usize,
+    /// `None`: it runs as the worker's user does.
+    pub(super) sandbox: Option<(&'a Sandbox, Policy)>,
 }
 
 /// A process that runs, or has just ended.
 pub(super) struct Process {
     supervised: Supervised,
+    cgroup: Cgroup,
+    watch: Option<Watch>,
     streams: Vec<AbortOnDropHandle<()>>,
     stdout: Arc<Mutex<Tail>>,
     stderr: Arc<Mutex<Tail>>,
@@ -43,6 +49,11 @@ pub(super) struct Ended {
     pub(super) stopped: bool,
     /// Whether the supervisor confirmed that nothing of the tree is left.
     pub(super) confirmed: bool,
+    pub(super) confinement: Confinement,
+    /// How often the kernel killed for want of memory.
+    pub(super) killed_for_memory: u64,
+    /// How often it refused another process or thread.
+    pub(super) refused_processes: u64,
     pub(super) stdout: Captured,
     pub(super) stderr: Captured,
 }
@@ -57,13 +68,19 @@ impl Process {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
         };
+        let (mut cgroup, mut watch, mut supervisor) = (Cgroup::default(), None, Cow::Borrowed(launch.supervisor));
+        if let Some((sandbox, mut policy)) = launch.sandbox {
+            cgroup = sandbox.cgroup(&mut policy)?;
+            supervisor = Cow::Owned(launch.supervisor.with_sandbox(&policy)?);
+            watch = Some(sandbox.watch(policy));
+        }
         let mut supervised =
-            Supervised::start(launch.supervisor, launch.grace, launch.binary, launch.arguments, configure).await?;
+            Supervised::start(&supervisor, launch.grace, launch.binary, launch.arguments, configure).await?;
         let tail = || Arc::new(Mutex::new(Tail::new(launch.output_limit)));
         let (stdout, stderr) = (tail(), tail());
         let (out, err) = supervised.streams();
         let streams = [out.map(|stream| read(stream, &stdout)), err.map(|stream| read(stream, &stderr))];
-        Ok(Self { supervised, streams: streams.into_iter().flatten().collect(), stdout, stderr })
+        Ok(Self { supervised, cgroup, watch, streams: streams.into_iter().flatten().collect(), stdout, stderr })
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -81,6 +98,27 @@ impl Process {
         self.supervised.ended().await
     }
 
+    /// What confines it.
+    pub(super) fn confinement(&self) -> Confinement {
+        self.supervised.confinement()
+    }
+
+    /// Resolves when it goes over a bound that the worker looks after.
+    pub(super) fn over(&self) -> impl Future<Output = Over> + use<> {
+        let (watch, supervisor) = (self.watch.clone(), self.supervised.supervisor());
+        async move {
+            match watch {
+                Some(watch) => watch.over(supervisor).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Kills the tree and waits for its end.
+    pub(super) async fn kill(&mut self) -> Option<Notice> {
+        self.supervised.kill().await
+    }
+
     /// Asks for the end of the tree and waits for it.
     pub(super) async fn stop(&mut self) -> Option<Notice> {
         self.supervised.stop().await
@@ -88,7 +126,11 @@ impl Process {
 
     /// Collects the supervisor and the output.
     pub(super) async fn finish(self, notice: Option<Notice>) -> Ended {
+        let confinement = self.supervised.confinement();
         self.supervised.collect(notice.as_ref()).await;
+        // Of a tree that nobody can vouch for: whoever left the session is still in the group.
+        self.cgroup.kill();
+        let (killed_for_memory, refused_processes) = (self.cgroup.killed_for_memory(), self.cgroup.refused_processes());
         for stream in self.streams {
             // Nobody is left to write, unless the tree was lost.
             let _ = tokio::time::timeout(STREAM_MARGIN, stream).await;
@@ -102,7 +144,18 @@ impl Process {
         let take =
             |tail: &Mutex<Tail>| std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).finish();
         let (stdout, stderr) = (take(&self.stdout), take(&self.stderr));
-        Ended { exit_code, signal, leftovers, stopped, confirmed, stdout, stderr }
+        Ended {
+            exit_code,
+            signal,
+            leftovers,
+            stopped,
+            confirmed,
+            confinement,
+            killed_for_memory,
+            refused_processes,
+            stdout,
+            stderr,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
@@ -15,6 +16,7 @@ use super::output::Captured;
 use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
 use crate::executor::{Executor, Job, Recognition};
+use crate::sandbox::{Confinement, Level, Limits, Over, Policy, Sandbox, SandboxConfig};
 use crate::supervisor::{Notice, StartError, SupervisorCommand};
 
 /// How often the heartbeat's progress is renewed.
@@ -25,6 +27,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 pub struct LocalConfig {
     /// `LOCAL_RUNTIME_ENABLE_SANDBOX`: whether only the allowed commands may run.
     pub allow_list: bool,
+    /// What confines commands; `None`: nothing does.
+    pub sandbox: Option<SandboxConfig>,
     /// `LOCAL_RUNTIME_ALLOWED_COMMANDS`: names, resolved once on `search_path`.
     pub allowed_commands: Vec<String>,
     /// `LOCAL_RUNTIME_WORKING_DIR`: no command runs outside it.
@@ -61,14 +65,17 @@ pub struct LocalParams {
 pub struct LocalRuntime {
     config: LocalConfig,
     allowed: AllowList,
+    sandbox: Option<Sandbox>,
 }
 
 impl LocalRuntime {
-    /// Resolves the allowed commands; those that are not installed are refused when a ticket asks for them.
+    /// Resolves the allowed commands; those that are not installed are refused when a ticket asks for them. Looks for what
+    /// a sandbox needs of the machine.
     #[must_use]
     pub fn new(config: LocalConfig) -> Self {
         let allowed = AllowList::resolve(config.allow_list, &config.allowed_commands, &config.search_path);
-        Self { config, allowed }
+        let sandbox = config.sandbox.clone().map(Sandbox::new);
+        Self { config, allowed, sandbox }
     }
 }
 
@@ -78,6 +85,7 @@ struct Prepared {
     argv: Vec<String>,
     folder: WorkingDir,
     environment: BTreeMap<OsString, OsString>,
+    policy: Option<Policy>,
     limit: Duration,
 }
 
@@ -87,6 +95,7 @@ enum Cause {
     Itself,
     TimeOut,
     Stop,
+    Over(Over),
 }
 
 impl Executor for LocalRuntime {
@@ -111,6 +120,10 @@ impl LocalRuntime {
                 "parameter \"shell\" is true, and commands never run through a shell; give the program and its arguments as \"command\" and \"args\"",
             ));
         }
+        let demanded = Level::demanded_by(job.ticket.security_level);
+        if self.sandbox.is_none() && demanded > Level::None {
+            return Err(confined_too_little(job, Confinement::default()));
+        }
         let argv = argv(params.command.as_ref(), params.args)?;
         let binary = self.allowed.binary(&argv[0])?;
         let wanted = match params.timeout_seconds {
@@ -130,7 +143,9 @@ impl LocalRuntime {
             job.attempt,
         )?;
         let environment = environment(&self.config.search_path, folder.path(), params.env_vars)?;
-        Ok(Prepared { binary, argv, folder, environment, limit: wanted.min(job.time_left) })
+        let policy =
+            self.sandbox.as_ref().map(|sandbox| sandbox.policy(folder.path(), self.allowed.programs(), demanded));
+        Ok(Prepared { binary, argv, folder, environment, policy, limit: wanted.min(job.time_left) })
     }
 
     async fn run(&self, prepared: Prepared, job: Job) -> Outcome {
@@ -143,6 +158,7 @@ impl LocalRuntime {
             folder: prepared.folder.path(),
             environment: prepared.environment,
             output_limit: self.config.output_limit,
+            sandbox: self.sandbox.as_ref().zip(prepared.policy),
         };
         let mut process = match Process::start(launch).await {
             Ok(process) => process,
@@ -150,15 +166,23 @@ impl LocalRuntime {
                 let message = format!("the process could not be started: {error}");
                 return Failed::new(code::INFRASTRUCTURE, FailureClass::Unavailable { after_ms: None }, message).into();
             }
+            Err(StartError::Refused(confinement)) => return confined_too_little(&job, confinement).into(),
             Err(StartError::Lost(_)) => return supervisor_lost().into(),
         };
         let pid = process.pid();
-        tracing::info!(pid, binary = %prepared.binary.display(), "process started");
+        let sandbox = process.confinement().level().as_str();
+        tracing::info!(pid, binary = %prepared.binary.display(), sandbox, "process started");
         let (cause, notice) = watch(&mut process, &job, prepared.limit.saturating_sub(started.elapsed())).await;
         let ended = process.finish(notice).await;
         tracing::info!(pid, exit_code = ended.exit_code, signal = ended.signal, "process ended");
-        let run =
-            Run { pid, binary: prepared.binary, argv: prepared.argv, limit: prepared.limit, took: started.elapsed() };
+        let run = Run {
+            pid,
+            binary: prepared.binary,
+            argv: prepared.argv,
+            limit: prepared.limit,
+            took: started.elapsed(),
+            sandbox: self.sandbox.as_ref(),
+        };
         run.outcome(cause, ended, self.config.output_limit)
     }
 }
@@ -167,12 +191,14 @@ impl LocalRuntime {
 async fn watch(process: &mut Process, job: &Job, limit: Duration) -> (Cause, Option<Notice>) {
     let time_out = tokio::time::sleep(limit);
     let mut time_out = std::pin::pin!(time_out);
+    let mut over = std::pin::pin!(process.over());
     let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
     let cause = loop {
         tokio::select! {
             notice = process.ended() => return (Cause::Itself, notice),
             () = &mut time_out => break Cause::TimeOut,
             () = job.stop.cancelled() => break Cause::Stop,
+            over = &mut over => return (Cause::Over(over), process.kill().await),
             _ = progress.tick() => {
                 let (stdout, stderr) = process.bytes();
                 job.progress.set(json!({ "pid": process.pid(), "stdout_bytes": stdout, "stderr_bytes": stderr }));
@@ -180,6 +206,22 @@ async fn watch(process: &mut Process, job: &Job, limit: Duration) -> (Cause, Opt
         }
     };
     (cause, process.stop().await)
+}
+
+/// The ticket's classification demands more than this worker has.
+fn confined_too_little(job: &Job, confinement: Confinement) -> Failed {
+    let classification = job.ticket.security_level;
+    Failed::permanent(
+        code::ISOLATION_NOT_AVAILABLE,
+        format!(
+            "the ticket's security_level is {}, which demands the sandbox level {}, and this worker has {}; the command was not \
+             run. missing: {}. `worker-agents doctor sandbox` shows what this worker has; run the ticket where there is more",
+            classification.as_str(),
+            Level::demanded_by(classification).as_str(),
+            confinement.level().as_str(),
+            confinement.shortfall(),
+        ),
+    )
 }
 
 /// The command ran, or may have; nobody can say how it ended.
@@ -194,15 +236,29 @@ fn supervisor_lost() -> Failed {
 }
 
 /// A command that has run.
-struct Run {
+struct Run<'a> {
     pid: i32,
     binary: PathBuf,
     argv: Vec<String>,
     limit: Duration,
     took: Duration,
+    sandbox: Option<&'a Sandbox>,
 }
 
-impl Run {
+impl Run<'_> {
+    /// The limit that ended it, when one did: the worker saw it, or the kernel.
+    fn over(&self, cause: Cause, ended: &Ended) -> Option<(Over, &Limits)> {
+        let limits = self.sandbox?.limits();
+        let over = match cause {
+            Cause::Over(over) => over,
+            Cause::Itself if ended.exit_code == Some(0) => return None,
+            Cause::Itself if ended.killed_for_memory > 0 => Over::Memory,
+            Cause::Itself if ended.signal == Some(Signal::SIGXFSZ as i32) => Over::File,
+            Cause::Itself | Cause::TimeOut | Cause::Stop => return None,
+        };
+        Some((over, limits))
+    }
+
     /// What the program is called in evidence.
     fn name(&self) -> std::borrow::Cow<'_, str> {
         self.binary.file_name().unwrap_or(self.binary.as_os_str()).to_string_lossy()
@@ -227,6 +283,9 @@ impl Run {
             failed.external_state = state;
             Outcome::Failed(failed)
         };
+        if let Some((over, limits)) = self.over(cause, &ended) {
+            return fail(code::LIMIT_EXCEEDED, FailureClass::Permanent, over.sentence(limits), Some(state));
+        }
         match (cause, ended.exit_code) {
             (Cause::TimeOut, _) => fail(
                 code::TIMEOUT,
@@ -252,7 +311,7 @@ impl Run {
                     fail(code::INTERNAL, FailureClass::Permanent, "no evidence of the command's end".to_owned(), None)
                 }
             },
-            (Cause::Itself, _) => match answered {
+            (Cause::Itself | Cause::Over(_), _) => match answered {
                 Some(answered) => fail(
                     code::EXECUTION_FAILED,
                     FailureClass::Permanent,
@@ -293,21 +352,35 @@ impl Run {
             ("runtime".to_owned(), json!("local")),
             ("simulated".to_owned(), json!(false)),
             ("duration_seconds".to_owned(), json!(self.took.as_millis() as f64 / 1000.0)),
+            ("sandbox".to_owned(), self.confined(ended)),
         ]);
         for (name, stream) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
-            describe(&mut report, name, stream);
+            describe_stream(&mut report, name, stream);
         }
         if let Some(answered) = answered {
             report.logs.push(format!("process {} {answered}", self.pid));
+        }
+        if ended.refused_processes > 0 {
+            report.logs.push(format!(
+                "{} process(es) or thread(s) were refused: LOCAL_RUNTIME_MAX_PROCESSES bounds them",
+                ended.refused_processes
+            ));
         }
         if ended.leftovers > 0 {
             report.logs.push(format!("{} process(es) left behind by the command were ended", ended.leftovers));
         }
         report
     }
+
+    /// What confined it, and the version of the cgroup that bounded it.
+    fn confined(&self, ended: &Ended) -> Value {
+        let mut confined = ended.confinement.describe();
+        confined["cgroup"] = json!(self.sandbox.and_then(|sandbox| sandbox.cgroups().version()).unwrap_or("none"));
+        confined
+    }
 }
 
-fn describe(report: &mut ExecutionReport, name: &str, stream: &Captured) {
+fn describe_stream(report: &mut ExecutionReport, name: &str, stream: &Captured) {
     report.metadata.insert(format!("{name}_bytes"), json!(stream.total));
     if stream.cut {
         report.metadata.insert(format!("{name}_truncated"), json!(true));

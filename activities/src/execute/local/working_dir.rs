@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use ticket_workflows::{Failed, FailureClass, code};
 
 use super::command::shown;
+use super::remove::remove_folder;
 
 /// A folder for one attempt.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl WorkingDir {
         let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else {
             let path = root.join(format!("ticket-{ticket_id}-{attempt}"));
             // What a lost worker left of this attempt is not this attempt's.
-            match std::fs::remove_dir_all(&path) {
+            match remove_folder(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
                 _ => {}
             }
@@ -68,7 +69,7 @@ impl WorkingDir {
 impl Drop for WorkingDir {
     fn drop(&mut self) {
         if self.ours
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
+            && let Err(error) = remove_folder(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "the ticket's folder was not removed");
         }

@@ -1,118 +1,16 @@
-//! The local runtime with real processes under the real supervisor.
+//! Processes and their ends: evidence, output, time-outs, stops, trees that do not want to end. In the sandbox, but where a
+//! command must be able to do what the sandbox keeps it from.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use ticket_activities::execute::local::{LocalConfig, LocalParams, LocalRuntime};
+use serde_json::json;
 use ticket_activities::supervisor::SupervisorCommand;
-use ticket_activities::{Executor as _, ExternalState, Failed, FailureClass, Job, Outcome, Progress, code};
-use ticket_schemas::{ParameterView, Ticket, decode_json_ticket};
-use tokio_util::sync::CancellationToken;
+use ticket_activities::{ExternalState, FailureClass, Outcome, code};
 
-const GRACE: Duration = Duration::from_millis(800);
-
-/// One test's runtime in a folder of its own.
-struct World {
-    folder: tempfile::TempDir,
-    runtime: LocalRuntime,
-    stop: CancellationToken,
-    time_left: Duration,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::supervised(supervisor())
-    }
-
-    fn supervised(supervisor: SupervisorCommand) -> Self {
-        let folder = tempfile::tempdir().expect("temp dir");
-        let runtime = LocalRuntime::new(LocalConfig {
-            allow_list: true,
-            allowed_commands: ["sh", "cat", "env", "pwd", "true", "no-such-program"].map(str::to_owned).to_vec(),
-            working_dir: folder.path().join("root"),
-            default_timeout: Duration::from_secs(60),
-            grace: GRACE,
-            output_limit: 1000,
-            search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
-            supervisor,
-        });
-        Self { folder, runtime, stop: CancellationToken::new(), time_left: Duration::from_secs(60) }
-    }
-
-    async fn run(&self, parameters: Value) -> Outcome {
-        let ticket = ticket(&parameters);
-        let params: LocalParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
-        let job = Job {
-            ticket: Arc::new(ticket),
-            attempt: 1,
-            lost_workers: 0,
-            time_left: self.time_left,
-            stop: self.stop.clone(),
-            progress: Progress::default(),
-        };
-        self.runtime.execute(params, job).await
-    }
-
-    async fn sh(&self, script: &str) -> Outcome {
-        self.run(json!({ "command": "sh", "args": ["-c", script] })).await
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-}
-
-fn supervisor() -> SupervisorCommand {
-    SupervisorCommand {
-        program: env!("CARGO_BIN_EXE_worker-agents").into(),
-        arguments: vec!["supervise-process".into()],
-    }
-}
-
-fn ticket(parameters: &Value) -> Ticket {
-    let text = json!({ "ticket_id": "t-1", "task_id": "a", "task_type": "EXECUTE", "status": "PENDING",
-                       "dependencies": [], "parameters": parameters });
-    decode_json_ticket(text.to_string().as_bytes()).expect("a ticket")
-}
-
-fn completed(outcome: Outcome) -> ticket_activities::Completed {
-    match outcome {
-        Outcome::Completed(completed) => completed,
-        Outcome::Failed(failed) => panic!("{failed:?}"),
-    }
-}
-
-fn failed(outcome: Outcome) -> Failed {
-    match outcome {
-        Outcome::Completed(completed) => panic!("{completed:?}"),
-        Outcome::Failed(failed) => failed,
-    }
-}
-
-/// Processes whose command line holds `marker`, zombies left out.
-fn processes(marker: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        if String::from_utf8_lossy(&line).contains(marker) && pid != std::process::id() as i32 {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-async fn eventually(what: &str, probe: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !probe() {
-        assert!(Instant::now() < deadline, "{what} did not happen within 20 s");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use crate::world::{World, completed, eventually, failed, processes};
 
 #[tokio::test]
 async fn a_command_gets_none_of_the_workers_files() {
@@ -217,7 +115,7 @@ async fn a_stop_ends_the_tree_and_confirms_it() {
 #[tokio::test]
 async fn a_command_that_kills_its_supervisor_does_not_get_away() {
     let marker = "22.36067977";
-    let world = World::new();
+    let world = World::unconfined();
     // At once, when nobody knows of the command yet, and later; with a child in a session of its own, and without.
     for script in ["kill -9 $PPID", "sleep 0.05; kill -9 $PPID", "setsid sleep 22.36067977 & sleep 0.1; kill -9 $PPID"]
     {
@@ -236,7 +134,7 @@ async fn a_supervisor_that_is_told_to_end_by_somebody_else_ends_the_tree_and_say
     let marker = "37.41657387";
     for signal in ["TERM", "INT", "HUP"] {
         let script = format!("trap '' TERM; sleep 0.1; kill -{signal} $PPID; sleep {marker}");
-        let failed = failed(World::new().sh(&script).await);
+        let failed = failed(World::unconfined().sh(&script).await);
         let found = (failed.code.as_str(), failed.class, failed.external_state);
         let expected =
             (code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, Some(ExternalState::ConfirmedStopped));
@@ -268,7 +166,7 @@ async fn long_output_keeps_its_tail_and_bytes_that_are_not_utf8_are_marked() {
     let world = World::new();
     let done = completed(world.sh("head -c 5000000 /dev/zero | tr '\\0' x; echo the end").await);
     let stdout = done.report.output["stdout"].as_str().expect("text");
-    assert!(stdout.starts_with("[… 4999008 bytes cut …]\n"), "{}", &stdout[..60]);
+    assert!(stdout.starts_with("[… 4990008 bytes cut …]\n"), "{}", &stdout[..60]);
     assert!(stdout.ends_with("xthe end\n"));
     assert_eq!(done.report.metadata["stdout_truncated"], true);
     assert_eq!(done.report.metadata["stdout_bytes"], 5_000_008);

@@ -1,0 +1,85 @@
+//! The sandbox of local commands.
+
+use std::path::{Path, PathBuf};
+
+use ticket_activities::sandbox::{Limits, Network, SandboxConfig};
+
+use super::reader::Reader;
+
+/// Most mebibytes of a limit: a pebibyte.
+const MOST_MB: u64 = 1 << 30;
+
+/// Reads what confines commands that work below `working_dir`.
+pub(super) fn read(reader: &mut Reader<'_>, working_dir: &Path) -> SandboxConfig {
+    let network = reader.one_of(
+        "LOCAL_RUNTIME_NETWORK",
+        &[("none", Network::None), ("host", Network::Host)],
+        "none",
+        "network of commands: none, or the host's; added by this product",
+    );
+    let readable: Vec<PathBuf> = reader
+        .list(
+            "LOCAL_RUNTIME_READABLE_PATHS",
+            "",
+            "files and folders that commands may read and execute beside those of the system; added by this product",
+        )
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
+    for path in &readable {
+        let shown = path.display();
+        if !path.is_absolute() {
+            reader.error(format!("LOCAL_RUNTIME_READABLE_PATHS: {shown} is not an absolute path"));
+        } else if working_dir.starts_with(path) || path.starts_with(working_dir) {
+            reader.error(format!(
+                "LOCAL_RUNTIME_READABLE_PATHS: {shown} would show each command the folders of all others; name what it needs"
+            ));
+        }
+    }
+    let limits = Limits {
+        memory: megabytes(
+            reader,
+            "LOCAL_RUNTIME_MEMORY_LIMIT_MB",
+            2048,
+            16,
+            "MiB of memory that a command and all it starts may take; added by this product",
+        ),
+        processes: reader.number_within(
+            "LOCAL_RUNTIME_MAX_PROCESSES",
+            256,
+            4..=4_194_304,
+            "processes and threads of a command at a time; added by this product",
+        ),
+        file: megabytes(
+            reader,
+            "LOCAL_RUNTIME_MAX_FILE_SIZE_MB",
+            1024,
+            1,
+            "MiB of one file that a command writes; added by this product",
+        ),
+        folder: megabytes(
+            reader,
+            "LOCAL_RUNTIME_MAX_FOLDER_SIZE_MB",
+            4096,
+            1,
+            "MiB of a command's folder, looked at every second or less often; added by this product",
+        ),
+        open_files: reader.number_within(
+            "LOCAL_RUNTIME_MAX_OPEN_FILES",
+            1024,
+            16..=1_048_576,
+            "files that one process of a command may have open; added by this product",
+        ),
+    };
+    let cgroups = reader.boolean(
+        "LOCAL_RUNTIME_CGROUPS",
+        true,
+        "whether each command gets a cgroup, where the worker may make one; added by this product",
+    );
+    SandboxConfig { network: network.unwrap_or(Network::None), readable, limits, cgroups }
+}
+
+/// A number of mebibytes, in bytes.
+fn megabytes(reader: &mut Reader<'_>, name: &'static str, default: u64, least: u64, help: &'static str) -> u64 {
+    reader.number_within(name, default, least..=MOST_MB, help) << 20
+}
