@@ -2,6 +2,7 @@
 
 pub mod local;
 mod noop;
+mod output;
 #[cfg(feature = "failpoints")]
 mod rehearsal;
 
