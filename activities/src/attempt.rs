@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use serde_json::Value;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_schemas::{DeliveryMode, Ticket};
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::now_ms;
 use crate::executor::{Job, Progress, Recognition};
+use crate::external::is_recorded;
 use crate::ports::AttemptEnd;
 use crate::registry::ErasedExecutor;
 use crate::stop::stop_is_wanted;
@@ -42,23 +44,36 @@ impl Activities {
         let time_left = time_left(request.timeout_ms, request.deadline_ms, started_at_ms);
         let job = Job {
             ticket: Arc::clone(&ticket),
+            run_id: ctx.info().workflow_run_id.clone().unwrap_or_default(),
             attempt: request.attempt,
             lost_workers,
             time_left,
+            recorded: recorded(&ctx),
             stop: CancellationToken::new(),
+            detach: CancellationToken::new(),
             progress: Progress::default(),
         };
-        let answer = match self.0.registry.find(&ticket) {
+        let found = self.0.registry.find(&ticket);
+        let provider = found.as_ref().ok().map(|(name, _)| *name);
+        let answer = match found {
             Err(failed) => Ok(failed.into()),
-            Ok(executor) if lost_workers > 0 && !may_run_again(executor, &ticket) => Ok(lost_at_most_once().into()),
-            Ok(_) if lost_workers > MAX_LOST_WORKERS => Ok(too_many_lost(lost_workers).into()),
-            Ok(executor) => {
-                let running = self.running(&ticket, request.status_unknown_after_ms);
-                let answer = self.watch(&ctx, executor, job).await;
-                if let Some(running) = running {
-                    running.end().await;
+            Ok((_, executor)) => {
+                // Work that may have been begun before and cannot be told from work that was not.
+                let doubtful = lost_workers > 0
+                    && executor.recognition() == Recognition::None
+                    && !(executor.is_external() && is_recorded(&job.recorded));
+                if doubtful && at_most_once(&ticket) {
+                    Ok(lost_at_most_once().into())
+                } else if lost_workers > MAX_LOST_WORKERS {
+                    Ok(too_many_lost(lost_workers).into())
+                } else {
+                    let running = self.running(&ticket, request.status_unknown_after_ms);
+                    let answer = self.watch(&ctx, executor, job).await;
+                    if let Some(running) = running {
+                        running.end().await;
+                    }
+                    answer.map(|outcome| if doubtful { note_lost_workers(outcome, lost_workers) } else { outcome })
                 }
-                answer.map(|outcome| note_lost_workers(outcome, lost_workers, executor.recognition()))
             }
         };
 
@@ -70,6 +85,7 @@ impl Activities {
         let end = AttemptEnd {
             ticket_id: ticket.ticket_id.as_str(),
             task_type,
+            provider,
             attempt: request.attempt,
             end,
             duration: started.elapsed(),
@@ -92,15 +108,15 @@ impl Activities {
     }
 
     /// Runs the executor under heartbeats. Cancelled by the server it asks why: a real stop ends the work and answers,
-    /// a shutdown of this worker hands the attempt back.
+    /// a shutdown of this worker hands the attempt back. External work goes on meanwhile.
     async fn watch(
         &self,
         ctx: &ActivityContext,
         executor: &dyn ErasedExecutor,
         job: Job,
     ) -> Result<Outcome, ActivityError> {
-        let stop = job.stop.clone();
-        let _heartbeat = heartbeat(ctx.clone(), job.progress.clone());
+        let (stop, detach, progress) = (job.stop.clone(), job.detach.clone(), job.progress.clone());
+        let _heartbeat = heartbeat(ctx.clone(), progress.clone());
         let ticket_id = job.ticket.ticket_id.clone();
         // A panic must not become an endless server-side retry.
         let mut run = std::pin::pin!(AssertUnwindSafe(executor.run(job)).catch_unwind());
@@ -108,11 +124,16 @@ impl Activities {
             outcome = &mut run => return Ok(caught(outcome)),
             () = ctx.cancelled() => self.0.drain.has_begun() || !stop_is_wanted(ctx).await,
         };
+        if interrupted {
+            detach.cancel();
+        }
         stop.cancel();
         let outcome = caught(run.await);
         if !interrupted || matches!(outcome, Outcome::Completed(_)) {
             return Ok(outcome);
         }
+        // Whoever runs it next reads this.
+        beat(ctx, &progress).await;
         tracing::info!(%ticket_id, "attempt handed back: the worker is shutting down or the server took the task away");
         Err(ActivityError::application(
             ApplicationFailure::builder("the worker handed the attempt back; another one runs it")
@@ -140,11 +161,25 @@ fn heartbeat(ctx: ActivityContext, progress: Progress) -> AbortOnDropHandle<()> 
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         loop {
             ticks.tick().await;
-            if let Err(error) = ctx.record_heartbeat(progress.get()).await {
-                tracing::warn!(%error, "a heartbeat could not be encoded");
-            }
+            beat(&ctx, &progress).await;
         }
     }))
+}
+
+async fn beat(ctx: &ActivityContext, progress: &Progress) {
+    if let Err(error) = ctx.record_heartbeat(progress.get()).await {
+        tracing::warn!(%error, "a heartbeat could not be encoded");
+    }
+}
+
+/// What the last heartbeat of a lost worker told. One that cannot be read is as good as none.
+fn recorded(ctx: &ActivityContext) -> Value {
+    let told = ctx.heartbeat_details().deserialize::<Value>();
+    told.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what the lost worker recorded cannot be read");
+        None
+    })
+    .unwrap_or_default()
 }
 
 /// `min(timeout, deadline - now)`.
@@ -153,10 +188,8 @@ fn time_left(timeout_ms: u64, deadline_ms: Option<i64>, now_ms: i64) -> Duration
     Duration::from_millis(timeout_ms.min(until_deadline))
 }
 
-/// Whether work that may have been begun by a lost worker may be begun again.
-fn may_run_again(executor: &dyn ErasedExecutor, ticket: &Ticket) -> bool {
-    executor.recognition() != Recognition::None
-        || ticket.qos.as_ref().is_none_or(|qos| qos.delivery_mode != DeliveryMode::AtMostOnce)
+fn at_most_once(ticket: &Ticket) -> bool {
+    ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce)
 }
 
 fn lost_at_most_once() -> Failed {
@@ -183,16 +216,12 @@ fn too_many_lost(lost_workers: u32) -> Failed {
 }
 
 /// Work of a lost worker that cannot be recognised may have run twice: the result says so.
-fn note_lost_workers(mut outcome: Outcome, lost_workers: u32, recognition: Recognition) -> Outcome {
-    if lost_workers > 0 && recognition == Recognition::None {
-        let report = match &mut outcome {
-            Outcome::Completed(completed) => &mut completed.report,
-            Outcome::Failed(failed) => &mut failed.report,
-        };
-        report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
-        report
-            .logs
-            .push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
-    }
+fn note_lost_workers(mut outcome: Outcome, lost_workers: u32) -> Outcome {
+    let report = match &mut outcome {
+        Outcome::Completed(completed) => &mut completed.report,
+        Outcome::Failed(failed) => &mut failed.report,
+    };
+    report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
+    report.logs.push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
     outcome
 }

@@ -24,6 +24,7 @@ struct Providers {
 /// An executor whose parameter type is forgotten.
 pub(crate) trait ErasedExecutor: Send + Sync {
     fn recognition(&self) -> Recognition;
+    fn is_external(&self) -> bool;
     fn run(&self, job: Job) -> BoxFuture<'_, Outcome>;
 }
 
@@ -32,6 +33,10 @@ struct Typed<E>(E);
 impl<E: Executor> ErasedExecutor for Typed<E> {
     fn recognition(&self) -> Recognition {
         E::RECOGNITION
+    }
+
+    fn is_external(&self) -> bool {
+        E::EXTERNAL
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Outcome> {
@@ -78,9 +83,17 @@ impl ExecutorRegistry {
         self.types.iter().map(|(task_type, providers)| (*task_type, providers.by_name.len() as u64))
     }
 
-    /// The executor of `ticket`, or why there is none. Isolation is never lowered: a provider that is not here is not
-    /// replaced by another (INC-56, INC-72).
-    pub(crate) fn find(&self, ticket: &Ticket) -> Result<&dyn ErasedExecutor, Failed> {
+    /// Providers whose work runs outside of the worker, each with its task type.
+    pub fn external(&self) -> impl Iterator<Item = (TaskType, &str)> + '_ {
+        self.types.iter().flat_map(|(task_type, providers)| {
+            let external = providers.by_name.iter().filter(|(_, executor)| executor.is_external());
+            external.map(|(name, _)| (*task_type, name.as_str()))
+        })
+    }
+
+    /// The executor of `ticket` and its provider's name, or why there is none. Isolation is never lowered: a provider that
+    /// is not here is not replaced by another (INC-56, INC-72).
+    pub(crate) fn find(&self, ticket: &Ticket) -> Result<(&str, &dyn ErasedExecutor), Failed> {
         let task_type = ticket.task_type;
         let Some(providers) = self.types.get(&task_type).filter(|providers| !providers.by_name.is_empty()) else {
             return Err(Failed::permanent(
@@ -94,15 +107,17 @@ impl ExecutorRegistry {
             .map_err(|error| Failed::permanent(code::INVALID_PARAMETERS, format!("{error}; correct the ticket")))?
             .unwrap_or_else(|| providers.default.clone());
         let known = || providers.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        providers.by_name.get(&name).map(AsRef::as_ref).ok_or_else(|| {
-            Failed::permanent(
-                code::PROVIDER_NOT_AVAILABLE,
-                format!(
-                    "{task_type} provider {name:?} is not available on this worker (available: {}); \
+        providers.by_name.get_key_value(&name).map(|(name, executor)| (name.as_str(), executor.as_ref())).ok_or_else(
+            || {
+                Failed::permanent(
+                    code::PROVIDER_NOT_AVAILABLE,
+                    format!(
+                        "{task_type} provider {name:?} is not available on this worker (available: {}); \
                      the ticket was not run elsewhere. configure the provider or name another",
-                    known()
-                ),
-            )
-        })
+                        known()
+                    ),
+                )
+            },
+        )
     }
 }
