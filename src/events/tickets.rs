@@ -28,6 +28,7 @@ impl Observer for Metrics {
             let attempt = if end.attempt > MOST_ATTEMPTS { "more".to_owned() } else { end.attempt.to_string() };
             self.task_retries.with_label_values(&[end.task_type, &attempt]).inc();
         }
+        self.execute.note(end);
     }
 
     fn ticket_reported(&self, report: &Report) {
