@@ -5,6 +5,7 @@
 mod authorities;
 mod bridge;
 mod dead_letters;
+mod docker;
 mod http;
 mod http_api;
 mod identity;
@@ -26,6 +27,7 @@ mod vault;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
+pub use docker::{DockerRuntimeConfig, Pull, RegistryAccount};
 pub use http::{HttpConfig, LogFormat};
 pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
@@ -66,6 +68,8 @@ pub struct Config {
     pub temporal: TemporalConfig,
     /// The local runtime of EXECUTE.
     pub local: LocalRuntimeConfig,
+    /// The Docker runtime of EXECUTE; `None`: there is none.
+    pub docker: Option<DockerRuntimeConfig>,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -99,6 +103,7 @@ impl Config {
         let service_registry = ServiceRegistryConfig::read(&mut reader, spiffe.as_ref(), &identity.environment);
         let temporal = TemporalConfig::read(&mut reader);
         let local = LocalRuntimeConfig::read(&mut reader);
+        let docker = DockerRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
@@ -113,6 +118,7 @@ impl Config {
             service_registry,
             temporal,
             local,
+            docker,
             http,
             http_api,
             vault,
