@@ -65,6 +65,10 @@ test-kafka: setup ## Runs the tests on a real Kafka and Schema Registry; FULL=1:
 test-vault: setup ## Runs the tests on a real OpenBao, which hands out the credentials of a real Kafka.
 	@VAULT=1 scripts/test-kafka || [ $$? -eq 77 ]
 
+.PHONY: test-docker
+test-docker: setup ## Runs the tests on a real Docker engine, which needs root.
+	@scripts/test-docker || [ $$? -eq 77 ]
+
 .PHONY: test-api
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
 	@WORKER_AGENTS=$(worker) scripts/test-api || [ $$? -eq 77 ]
@@ -83,7 +87,7 @@ fmt-check: ## Says what is not formatted.
 # development dependencies.
 clippy: ## Runs clippy on everything, and on what is shipped.
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package worker-agents --no-default-features -- -D warnings
+	cargo clippy --locked --package worker-agents --no-default-features --features docker -- -D warnings
 
 lint: fmt-check clippy ## Checks format and lints.
 

@@ -13,6 +13,7 @@ pub mod dead_letters;
 pub mod dev;
 pub mod events;
 pub mod explain;
+pub mod external;
 pub mod health;
 pub mod http;
 pub mod kafka;

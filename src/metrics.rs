@@ -2,6 +2,7 @@
 //! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
 //! (INC-92).
 
+mod execute;
 mod spiffe;
 mod vault;
 
@@ -13,6 +14,7 @@ use prometheus::{
 };
 
 use crate::service_registry::Executions;
+pub use execute::ExecuteMetrics;
 pub use spiffe::SpiffeMetrics;
 pub use vault::VaultMetrics;
 
@@ -125,6 +127,8 @@ pub struct Metrics {
     pub deadline_used: Histogram,
     /// Executors registered at start, by task type.
     pub executors_registered: IntCounterVec,
+    /// Those of EXECUTE and its runtimes.
+    pub execute: ExecuteMetrics,
     /// Every record read, by what became of it.
     pub records: IntCounterVec,
     /// Time from asking for a workflow start to the answer.
@@ -383,6 +387,7 @@ impl Metrics {
                 "executors registered at start",
                 &["task_type"],
             )?,
+            execute: ExecuteMetrics::new(&r)?,
             records: counters(
                 &r,
                 "worker_agent_records_total",

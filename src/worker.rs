@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
 use ticket_activities::execute::{Noop, Simulation};
+use ticket_activities::external::Runs;
 use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{
     Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, TicketService, border_call,
@@ -22,6 +23,7 @@ use crate::bridge::{self, BridgeParts, Gate, SETUP_CHECK};
 use crate::compensation::KafkaTicketSink;
 use crate::config::{Config, SIMULATION};
 use crate::dead_letters::Alerting;
+use crate::external::{ExternalRuntimes, TemporalRuns};
 use crate::health::Health;
 use crate::http::{self, Api, Surface};
 use crate::kafka::{self, Clients, Producer};
@@ -152,7 +154,8 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
     let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity);
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let spans = Spans::of(&config, &metrics)?;
-    let executors = executors(&config, &options);
+    let runs: Arc<dyn Runs> = Arc::new(TemporalRuns::new(client.clone()));
+    let (executors, external) = ExternalRuntimes::add_to(executors(&config, &options), &config, &metrics, &runs);
     for (task_type, count) in executors.counts() {
         metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc_by(count);
     }
@@ -208,6 +211,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
             let keeping = tokio::spawn(kept(vault, vault_stop.clone()));
             // Consumption ends first; the worker goes on meanwhile, so that what was taken can finish.
             let worker_stop = CancellationToken::new();
+            let sweeping = tokio::spawn(external.sweep(worker_stop.clone()));
             // Also when the bridge ends by itself.
             let alerts_stop = stop.child_token();
             let worker = {
@@ -261,6 +265,9 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
                 if let Err(error) = ended {
                     tracing::error!(%error, "watching credentials broke");
                 }
+            }
+            if let Err(error) = sweeping.await {
+                tracing::error!(%error, "removing what ended tickets leave behind broke");
             }
             spans.finish().await;
             surface_stop.cancel();

@@ -37,6 +37,9 @@ const CROSSINGS: &[&str] = &[
     ".bytes().await",
     ".text().await",
     ".json().await",
+    // The Docker engine: every method of its client.
+    "daemon.*(",
+    ".negotiate_version()",
     // Processes.
     ".spawn()",
     ".output()",

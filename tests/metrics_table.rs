@@ -19,6 +19,7 @@ const AGENTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 const DISCOVERY: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const PYTHON: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const FETCH: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const EXECUTE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
@@ -64,6 +65,11 @@ const TABLE: &[Row] = &[
     ("worker_agent_ticket_stage_duration_seconds", MetricType::HISTOGRAM, &["stage"], STAGE),
     ("worker_agent_deadline_used_ratio", MetricType::HISTOGRAM, &[], DEADLINE),
     ("worker_agent_executors_registered_total", MetricType::COUNTER, &["task_type"], &[]),
+    ("worker_agent_execute_tasks_executed_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_execute_duration_seconds", MetricType::HISTOGRAM, &["runtime"], EXECUTE),
+    ("worker_agent_docker_executions_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_docker_execution_duration_seconds", MetricType::HISTOGRAM, &["stage"], TASK),
+    ("worker_agent_docker_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
@@ -126,6 +132,8 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.vault.token_renewals,
         &metrics.vault.looks,
         &metrics.spiffe.trust_bundle_updates,
+        &metrics.execute.tasks,
+        &metrics.execute.docker_executions,
     ] {
         one.with_label_values(&["x"]).inc();
     }
@@ -142,6 +150,9 @@ fn touched() -> Vec<MetricFamily> {
     metrics.vault.secrets_read.with_label_values(&["x", "y"]).inc();
     metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);
     metrics.startup_check_failures.with_label_values(&["x", "y"]).set(1);
+    metrics.execute.duration.with_label_values(&["x"]).observe(1.0);
+    metrics.execute.docker_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.execute.docker_calls.with_label_values(&["x", "y"]).inc();
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
     metrics.task_retries.with_label_values(&["x", "y"]).inc();
     metrics.ticket_stage_duration.with_label_values(&["x"]).observe(1.0);

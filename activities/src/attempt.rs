@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use serde_json::Value;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_schemas::{DeliveryMode, Ticket};
@@ -16,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::now_ms;
 use crate::executor::{Job, Progress, Recognition};
+use crate::external::is_recorded;
 use crate::fallback::{self, Fallback, Told};
 use crate::ports::{AttemptEnd, ProviderChange};
 use crate::registry::{Choice, Choices, ErasedExecutor};
@@ -47,18 +49,22 @@ impl Activities {
         let time_left = time_left(request.timeout_ms, request.deadline_ms, started_at_ms);
         let job = Job {
             ticket: Arc::clone(&ticket),
+            run_id: ctx.info().workflow_run_id.clone().unwrap_or_default(),
             attempt: request.attempt,
             lost_workers,
             time_left,
+            recorded: Value::Null,
             stop: CancellationToken::new(),
+            detach: CancellationToken::new(),
             progress: Progress::default(),
         };
+        let mut provider = None;
         let answer = match self.0.registry.find(&ticket) {
             Err(failed) => Ok(failed.into()),
             Ok(_) if lost_workers > MAX_LOST_WORKERS => Ok(too_many_lost(lost_workers).into()),
             Ok(choices) => {
                 let running = self.running(&ticket, request.status_unknown_after_ms);
-                let answer = self.run(&ctx, choices, job).await;
+                let answer = self.run(&ctx, choices, job, &mut provider).await;
                 if let Some(running) = running {
                     running.end().await;
                 }
@@ -80,6 +86,7 @@ impl Activities {
         let end = AttemptEnd {
             ticket_id: ticket.ticket_id.as_str(),
             task_type,
+            provider: provider.as_deref(),
             attempt: request.attempt,
             end,
             duration: started.elapsed(),
@@ -102,7 +109,14 @@ impl Activities {
     }
 
     /// Has the work done by the first candidate that can begin it.
-    async fn run(&self, ctx: &ActivityContext, choices: Choices<'_>, mut job: Job) -> Result<Outcome, ActivityError> {
+    /// `provider` is who was at it last.
+    async fn run(
+        &self,
+        ctx: &ActivityContext,
+        choices: Choices<'_>,
+        mut job: Job,
+        provider: &mut Option<String>,
+    ) -> Result<Outcome, ActivityError> {
         let (begun, time) = (Instant::now(), job.time_left);
         let mut told = Told::before(ctx);
         let mut left = match fallback::turn(&choices, &told, job.lost_workers) {
@@ -112,6 +126,7 @@ impl Activities {
         if job.lost_workers == 0 {
             told = Told::at(&choices.wanted);
         }
+        job.recorded = told.take_progress();
         let mut reason = NOT_HERE.to_owned();
         let mut given_up = None;
         while let Some((choice, others)) = left.split_first() {
@@ -129,14 +144,18 @@ impl Activities {
                 self.changed(&job.ticket, &told.fallbacks);
             }
             told.provider = choice.provider.to_owned();
-            if job.lost_workers > 0 && !may_run_again(choice.executor, &job.ticket) {
+            *provider = Some(choice.provider.to_owned());
+            let doubtful = is_doubtful(choice.executor, &job);
+            if doubtful && at_most_once(&job.ticket) {
                 given_up = Some(lost_at_most_once().into());
                 break;
             }
             job.time_left = time.saturating_sub(begun.elapsed());
+            // A worker that is lost before it has anything to tell leaves what the one before it told.
             job.progress = Progress::default();
+            job.progress.set(job.recorded.clone());
             let outcome = self.watch(ctx, *choice, told.clone(), job.clone()).await?;
-            let outcome = note_lost_workers(outcome, job.lost_workers, choice.executor.recognition());
+            let outcome = if doubtful { note_lost_workers(outcome, job.lost_workers) } else { outcome };
             let cause = fallback::cause(&outcome).filter(|_| !job.stop.is_cancelled()).map(str::to_owned);
             given_up = Some(outcome);
             let Some(cause) = cause else { break };
@@ -155,7 +174,7 @@ impl Activities {
     }
 
     /// Runs the executor under heartbeats. Cancelled by the server it asks why: a real stop ends the work and answers,
-    /// a shutdown of this worker hands the attempt back.
+    /// a shutdown of this worker hands the attempt back. External work goes on meanwhile.
     async fn watch(
         &self,
         ctx: &ActivityContext,
@@ -163,8 +182,8 @@ impl Activities {
         told: Told,
         job: Job,
     ) -> Result<Outcome, ActivityError> {
-        let stop = job.stop.clone();
-        let _heartbeat = heartbeat(ctx.clone(), told, job.progress.clone());
+        let (stop, detach, progress) = (job.stop.clone(), job.detach.clone(), job.progress.clone());
+        let _heartbeat = heartbeat(ctx.clone(), told.clone(), progress.clone());
         let ticket_id = job.ticket.ticket_id.clone();
         // A panic must not become an endless server-side retry.
         let mut run = std::pin::pin!(AssertUnwindSafe(choice.executor.run(job)).catch_unwind());
@@ -172,11 +191,16 @@ impl Activities {
             outcome = &mut run => return Ok(caught(outcome)),
             () = ctx.cancelled() => self.0.drain.has_begun() || !stop_is_wanted(ctx).await,
         };
+        if interrupted {
+            detach.cancel();
+        }
         stop.cancel();
         let outcome = caught(run.await);
         if !interrupted || matches!(outcome, Outcome::Completed(_)) {
             return Ok(outcome);
         }
+        // Whoever runs it next reads this.
+        told.beat(ctx, &progress).await;
         tracing::info!(%ticket_id, "attempt handed back: the worker is shutting down or the server took the task away");
         Err(ActivityError::application(
             ApplicationFailure::builder("the worker handed the attempt back; another one runs it")
@@ -215,10 +239,15 @@ fn time_left(timeout_ms: u64, deadline_ms: Option<i64>, now_ms: i64) -> Duration
     Duration::from_millis(timeout_ms.min(until_deadline))
 }
 
-/// Whether work that may have been begun by a lost worker may be begun again.
-fn may_run_again(executor: &dyn ErasedExecutor, ticket: &Ticket) -> bool {
-    executor.recognition() != Recognition::None
-        || ticket.qos.as_ref().is_none_or(|qos| qos.delivery_mode != DeliveryMode::AtMostOnce)
+/// Whether the work may have been begun before, and cannot be told from work that was not.
+fn is_doubtful(executor: &dyn ErasedExecutor, job: &Job) -> bool {
+    job.lost_workers > 0
+        && executor.recognition() == Recognition::None
+        && !(executor.is_external() && is_recorded(&job.recorded))
+}
+
+fn at_most_once(ticket: &Ticket) -> bool {
+    ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce)
 }
 
 fn lost_at_most_once() -> Failed {
@@ -261,13 +290,9 @@ fn report_of(outcome: &mut Outcome) -> &mut ExecutionReport {
 }
 
 /// Work of a lost worker that cannot be recognised may have run twice: the result says so.
-fn note_lost_workers(mut outcome: Outcome, lost_workers: u32, recognition: Recognition) -> Outcome {
-    if lost_workers > 0 && recognition == Recognition::None {
-        let report = report_of(&mut outcome);
-        report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
-        report
-            .logs
-            .push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
-    }
+fn note_lost_workers(mut outcome: Outcome, lost_workers: u32) -> Outcome {
+    let report = report_of(&mut outcome);
+    report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
+    report.logs.push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
     outcome
 }

@@ -24,7 +24,8 @@ pub enum Recognition {
 /// Runs one kind of work on one provider.
 ///
 /// An executor never publishes, never sleeps between retries and never decides about deadlines. It ends its work when
-/// [`Job::stop`] is cancelled or [`Job::time_left`] is over, and then says whether the work has stopped.
+/// [`Job::stop`] is cancelled or [`Job::time_left`] is over, and then says whether the work has stopped. One whose work
+/// outlives its worker is [`crate::external::External`], and leaves it alone when [`Job::detach`] is cancelled too.
 ///
 /// Its failure of the class [`Unavailable`](ticket_workflows::FailureClass::Unavailable) without evidence and without an external
 /// state says that nothing was begun, and lets another provider begin. An answer that was lost is no such failure: what may have
@@ -36,6 +37,9 @@ pub trait Executor: Send + Sync + 'static {
     /// How its work can be recognised again.
     const RECOGNITION: Recognition;
 
+    /// Whether its work runs outside of the worker and keeps to the protocol of [`crate::external`].
+    const EXTERNAL: bool = false;
+
     /// Does the work.
     fn execute(&self, params: Self::Params, job: Job) -> impl Future<Output = Outcome> + Send;
 }
@@ -45,14 +49,21 @@ pub trait Executor: Send + Sync + 'static {
 pub struct Job {
     /// The ticket.
     pub ticket: Arc<Ticket>,
+    /// The run of its workflow. A re-drive of the ticket is another run.
+    pub run_id: String,
     /// Attempt as the workflow counts it, from 1.
     pub attempt: u32,
     /// Workers lost during this attempt: above zero, the work may have been begun before.
     pub lost_workers: u32,
     /// Time the work may take from now.
     pub time_left: Duration,
+    /// What the lost worker's last heartbeat told of this attempt, as [`Progress`] had it; null when nothing is known.
+    pub recorded: Value,
     /// Cancelled when the work must stop.
     pub stop: CancellationToken,
+    /// Cancelled before [`Job::stop`] when nobody wants the work ended and only this worker cannot go on with it: it drains,
+    /// or the server gave the attempt to another one.
+    pub detach: CancellationToken,
     /// What the heartbeat tells the server.
     pub progress: Progress,
 }

@@ -39,6 +39,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("temporal.start", "src/bridge/start.rs"),
     ("temporal.describe", "src/bridge/start.rs"),
     ("temporal.count", "src/bridge/gate.rs"),
+    ("temporal.run_ended", "src/external/runs.rs"),
     ("temporal.why_cancelled", "activities/src/stop.rs"),
     ("temporal.provider_changed", "activities/src/fallback.rs"),
     ("temporal.predecessor", "activities/src/temporal.rs"),
@@ -50,6 +51,18 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("supervisor.stop", "activities/src/supervisor/client.rs"),
     ("supervisor.collect", "activities/src/supervisor/client.rs"),
     ("command.output", "activities/src/execute/local/output.rs"),
+    ("docker.version", "activities/src/execute/docker/client.rs"),
+    ("docker.info", "activities/src/execute/docker/client.rs"),
+    ("docker.list", "activities/src/execute/docker/client.rs"),
+    ("docker.image", "activities/src/execute/docker/client.rs"),
+    ("docker.pull", "activities/src/execute/docker/client.rs"),
+    ("docker.create", "activities/src/execute/docker/client.rs"),
+    ("docker.start", "activities/src/execute/docker/client.rs"),
+    ("docker.inspect", "activities/src/execute/docker/client.rs"),
+    ("docker.wait", "activities/src/execute/docker/client.rs"),
+    ("docker.stop", "activities/src/execute/docker/client.rs"),
+    ("docker.logs", "activities/src/execute/docker/client.rs"),
+    ("docker.remove", "activities/src/execute/docker/client.rs"),
 ];
 
 /// On which side of the call.

@@ -43,7 +43,17 @@ impl Told {
 
     /// What the lost worker told last; nothing where it told nothing, or nothing that can be read.
     pub(crate) fn before(ctx: &ActivityContext) -> Self {
-        ctx.heartbeat_details().deserialize().ok().flatten().unwrap_or_default()
+        let told = ctx.heartbeat_details().deserialize();
+        told.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the lost worker recorded cannot be read");
+            None
+        })
+        .unwrap_or_default()
+    }
+
+    /// What the provider told last, for the one that goes on.
+    pub(crate) fn take_progress(&mut self) -> Value {
+        std::mem::take(&mut self.progress)
     }
 
     pub(crate) async fn beat(&self, ctx: &ActivityContext, progress: &Progress) {

@@ -12,6 +12,7 @@ mod dependencies;
 mod drain;
 pub mod execute;
 mod executor;
+pub mod external;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod fallback;

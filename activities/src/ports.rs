@@ -53,6 +53,8 @@ pub struct AttemptEnd<'a> {
     pub ticket_id: &'a str,
     /// `BUILD`, `DEPLOY`, …
     pub task_type: &'static str,
+    /// The registered provider that ran it; `None`: there was none.
+    pub provider: Option<&'a str>,
     /// Attempt as the workflow counts it.
     pub attempt: u32,
     /// `completed`, an error code, or `handed_back` when the worker is shutting down.

@@ -40,6 +40,7 @@ pub(crate) struct Choices<'a> {
 /// An executor whose parameter type is forgotten.
 pub(crate) trait ErasedExecutor: Send + Sync {
     fn recognition(&self) -> Recognition;
+    fn is_external(&self) -> bool;
     fn run(&self, job: Job) -> BoxFuture<'_, Outcome>;
 }
 
@@ -48,6 +49,10 @@ struct Typed<E>(E);
 impl<E: Executor> ErasedExecutor for Typed<E> {
     fn recognition(&self) -> Recognition {
         E::RECOGNITION
+    }
+
+    fn is_external(&self) -> bool {
+        E::EXTERNAL
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Outcome> {
@@ -106,6 +111,14 @@ impl ExecutorRegistry {
     /// Executors of each task type.
     pub fn counts(&self) -> impl Iterator<Item = (TaskType, u64)> + '_ {
         self.types.iter().map(|(task_type, providers)| (*task_type, providers.by_name.len() as u64))
+    }
+
+    /// Providers whose work runs outside of the worker, each with its task type.
+    pub fn external(&self) -> impl Iterator<Item = (TaskType, &str)> + '_ {
+        self.types.iter().flat_map(|(task_type, providers)| {
+            let external = providers.by_name.iter().filter(|(_, executor)| executor.is_external());
+            external.map(|(name, _)| (*task_type, name.as_str()))
+        })
     }
 
     /// The executors of `ticket`, or why there is none. Isolation is never lowered silently: a provider that is not here is

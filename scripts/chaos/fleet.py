@@ -17,6 +17,8 @@ SESSION_TIMEOUT_MS = 6000
 EXIT_NO_PEER = 3
 KILL_AT = "WORKER_AGENTS_KILL_AT"
 GROUP = "worker-agents"
+# Points of what a chaos run does not have: a container engine, and what containers leave behind.
+NOT_HERE = ("docker.", "temporal.run_ended.")
 # Why a worker ended, when the harness saw to it.
 KILLED, TOLD, AT_FAILPOINT = "killed", "told to end", "failpoint "
 
@@ -74,9 +76,10 @@ class Fleet:
         self._watcher.start()
 
     def failpoints(self) -> list[str]:
-        """The named points of this build; none when it has none."""
+        """The named points of this build that these workers come to; none when it has none."""
         asked = subprocess.run([str(self.binary), "failpoints"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        return asked.stdout.split() if asked.returncode == 0 else []
+        points = asked.stdout.split() if asked.returncode == 0 else []
+        return [point for point in points if not point.startswith(NOT_HERE)]
 
     def doctor(self) -> str | None:
         """Lets the worker prepare the namespace; answers with what it says when that fails."""

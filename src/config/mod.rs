@@ -5,6 +5,7 @@
 mod authorities;
 mod bridge;
 mod dead_letters;
+mod docker;
 mod http;
 mod http_api;
 mod identity;
@@ -29,6 +30,7 @@ mod vault;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
+pub use docker::{DockerRuntimeConfig, Pull, RegistryAccount};
 pub use http::{HttpConfig, LogFormat};
 pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
@@ -75,6 +77,8 @@ pub struct Config {
     pub runtimes: RuntimesConfig,
     /// The local runtime of EXECUTE.
     pub local: LocalRuntimeConfig,
+    /// The Docker runtime of EXECUTE; `None`: there is none.
+    pub docker: Option<DockerRuntimeConfig>,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -112,6 +116,7 @@ impl Config {
         let temporal = TemporalConfig::read(&mut reader);
         let runtimes = RuntimesConfig::read(&mut reader, &identity.environment);
         let local = LocalRuntimeConfig::read(&mut reader);
+        let docker = DockerRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
@@ -127,6 +132,7 @@ impl Config {
             temporal,
             runtimes,
             local,
+            docker,
             http,
             http_api,
             outgoing,

@@ -659,3 +659,47 @@ fn the_ticket_services_grpc_address_is_a_host_and_a_port() {
     let far = read([(NAME, "ets.example.com:50052")]).expect("valid");
     assert!(far.warnings[0].contains("plaintext"), "{:?}", far.warnings);
 }
+
+#[test]
+fn inc_72_inc_74_the_docker_runtime_is_off_and_closed_unless_settings_say_otherwise() {
+    assert!(read([]).expect("defaults").docker.is_none());
+    let config = read([("DOCKER_ENABLED", "true")]).expect("defaults");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let docker = config.docker.expect("on");
+    assert_eq!(docker.address, "unix:///var/run/docker.sock");
+    assert_eq!((docker.network_mode.as_str(), docker.user.as_str()), ("none", "65534:65534"));
+    assert_eq!(docker.allowed_networks, ["none", "bridge"]);
+    assert_eq!((docker.cpu_limit, docker.memory_limit, docker.pids_limit), (1.0, 512 << 20, 256));
+    assert_eq!((docker.timeout.as_secs(), docker.grace.as_secs()), (600, 10));
+    assert!(docker.clean_up && docker.registry.is_none());
+    let opened =
+        read([("DOCKER_ENABLED", "true"), ("DOCKER_ALLOWED_NETWORK_MODES", "none,host"), ("DOCKER_USER", "0:0")])
+            .expect("allowed");
+    let warnings = opened.warnings.join("\n");
+    assert!(warnings.contains("host") && warnings.contains("run as root"), "{warnings}");
+}
+
+#[test]
+fn docker_settings_that_cannot_be_right_are_refused_all_at_once() {
+    let errors = errors(&[
+        ("DOCKER_ENABLED", "true"),
+        ("DOCKER_BASE_URL", "https://docker:2376"),
+        ("DOCKER_DEFAULT_MEMORY_LIMIT", "lots"),
+        ("DOCKER_DEFAULT_CPU_LIMIT", "0"),
+        ("DOCKER_ALLOWED_NETWORK_MODES", "container:abc"),
+        ("DOCKER_PULL_POLICY", "sometimes"),
+        ("DOCKER_REGISTRY_USERNAME", "user"),
+        ("DOCKER_STOP_GRACE_SECONDS", "60"),
+    ]);
+    for name in [
+        "DOCKER_BASE_URL",
+        "DOCKER_DEFAULT_MEMORY_LIMIT",
+        "DOCKER_DEFAULT_CPU_LIMIT",
+        "container:abc",
+        "DOCKER_PULL_POLICY",
+        "DOCKER_REGISTRY_PASSWORD",
+        "DOCKER_STOP_GRACE_SECONDS",
+    ] {
+        assert!(errors.contains(name), "{name}: {errors}");
+    }
+}

@@ -29,6 +29,7 @@ impl Observer for Metrics {
             let attempt = if end.attempt > MOST_ATTEMPTS { "more".to_owned() } else { end.attempt.to_string() };
             self.task_retries.with_label_values(&[end.task_type, &attempt]).inc();
         }
+        self.execute.note(end);
     }
 
     fn ticket_reported(&self, report: &Report) {
@@ -38,7 +39,7 @@ impl Observer for Metrics {
             Some(code) => self.tickets_failed.with_label_values(&[task_type, code]).inc(),
         }
         self.task_duration.with_label_values(&[task_type]).observe(report.duration_ms as f64 / 1000.0);
-        let simulated = report.result.result.metadata.get("simulated").is_some_and(|said| said == "true");
+        let simulated = report.result.result.metadata.get("simulated").is_some_and(|said| *said == true);
         if simulated && report.error_code.is_none() {
             self.tickets_simulated.with_label_values(&[task_type]).inc();
         }

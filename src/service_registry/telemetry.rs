@@ -91,7 +91,14 @@ mod tests {
 
     fn note(executions: &Executions, end: &str, ms: u64) {
         let duration = Duration::from_millis(ms);
-        executions.note(&AttemptEnd { ticket_id: "t", task_type: "EXECUTE", attempt: 1, end, duration });
+        executions.note(&AttemptEnd {
+            ticket_id: "t",
+            task_type: "EXECUTE",
+            provider: Some("local"),
+            attempt: 1,
+            end,
+            duration,
+        });
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,8 @@ use super::topics::ConsumerTimes;
 use super::{clock, identity, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, LocalRuntimeConfig, VaultConfig};
+#[cfg(feature = "docker")]
+use crate::external;
 use crate::kafka::Clients;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
@@ -66,11 +68,12 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock), agents) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents, docker) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
             schemas::look(kafka, self.registry.as_deref()),
-            service_registry::look(&self.config.service_registry, self.agents.as_deref())
+            service_registry::look(&self.config.service_registry, self.agents.as_deref()),
+            docker(&self.config)
         );
         let mut findings = Vec::new();
         let mut sights = engine.sights;
@@ -107,6 +110,7 @@ impl Checks {
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
         findings.push(local_runtime(&self.config.local));
+        findings.push(docker);
         findings
     }
 
@@ -160,6 +164,23 @@ fn local_runtime(config: &LocalRuntimeConfig) -> Finding {
             Check::LocalRuntime,
             format!("local commands cannot work in {root}: {error}"),
             "set LOCAL_RUNTIME_WORKING_DIR to a folder this worker may write",
+        ),
+    }
+}
+
+#[cfg(feature = "docker")]
+async fn docker(config: &Config) -> Finding {
+    external::look(config.docker.as_ref()).await
+}
+
+#[cfg(not(feature = "docker"))]
+async fn docker(config: &Config) -> Finding {
+    match config.docker {
+        None => Finding::ok(Check::Docker, "the Docker runtime is off"),
+        Some(_) => Finding::failed(
+            Check::Docker,
+            "DOCKER_ENABLED is true, and this build has no Docker runtime",
+            "use a build with the feature `docker`",
         ),
     }
 }

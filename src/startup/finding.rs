@@ -43,6 +43,8 @@ pub enum Check {
     Clock,
     /// Local commands have a folder to work in.
     LocalRuntime,
+    /// The Docker engine answers, and keeps containers to their limits.
+    Docker,
 }
 
 impl Check {
@@ -68,6 +70,7 @@ impl Check {
             Self::Identity => "identity",
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
+            Self::Docker => "docker",
         }
     }
 
@@ -125,6 +128,7 @@ impl Check {
                  compared with both"
             }
             Self::LocalRuntime => "a command that has no folder to work in fails",
+            Self::Docker => "tickets that ask for a container fail without an engine, and are not run elsewhere",
         }
     }
 }

@@ -129,7 +129,7 @@ async fn every_verb_reaches_its_ticket_and_refusals_are_in_the_tickets_words() {
     assert_eq!(caller.try_order(&world, "waiting", "pause", json!({})).await.0, StatusCode::CONFLICT);
     assert_eq!(caller.try_order(&world, "nobody", "pause", json!({})).await.0, StatusCode::NOT_FOUND);
 
-    let mut again = world.ticket("again", "test -e ../flag && exit 0; : > ../flag; sleep 60");
+    let mut again = world.ticket_in("again", "again", "test -e flag && exit 0; : > flag; sleep 60");
     again["sla"]["timeout_ms"] = json!(1_000);
     again["sla"]["max_retries"] = json!(2);
     world.publish(&again).await;

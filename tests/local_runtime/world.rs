@@ -74,10 +74,13 @@ impl World {
         let params: LocalParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
         let job = Job {
             ticket: Arc::new(ticket),
+            run_id: "run".to_owned(),
             attempt: 1,
             lost_workers: 0,
             time_left: self.time_left,
+            recorded: Value::Null,
             stop: self.stop.clone(),
+            detach: CancellationToken::new(),
             progress: Progress::default(),
         };
         self.runtime.execute(params, job).await

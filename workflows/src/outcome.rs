@@ -24,6 +24,10 @@ pub mod code {
     pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
     /// The command ran and answered with a failure of its own.
     pub const EXECUTION_FAILED: &str = "execution_failed";
+    /// The work needed more memory than its limit and was ended for it.
+    pub const OUT_OF_MEMORY: &str = "out_of_memory";
+    /// The image that the work is to run in cannot be had.
+    pub const IMAGE_NOT_AVAILABLE: &str = "image_not_available";
     /// The attempt outlived its time-out.
     pub const TIMEOUT: &str = "timeout";
     /// `sla.deadline` passed.
@@ -46,6 +50,12 @@ pub mod code {
     pub const INVALID_REFERENCE: &str = "invalid_reference";
     /// The worker could not start or supervise the work.
     pub const INFRASTRUCTURE: &str = "infrastructure";
+    /// The provider of external work cannot be reached, or answers nothing that can be used.
+    pub const PROVIDER_UNAVAILABLE: &str = "provider_unavailable";
+    /// The provider of external work refuses this worker: credentials, permission, quota.
+    pub const PROVIDER_REFUSED: &str = "provider_refused";
+    /// External work is not there any more, and this worker did not remove it.
+    pub const WORK_VANISHED: &str = "work_vanished";
     /// A worker was lost while the work ran, and the ticket must run at most once.
     pub const LOST_AT_MOST_ONCE: &str = "lost_at_most_once";
     /// An executor broke its contract; always a defect of ours.
@@ -61,6 +71,8 @@ pub mod code {
         ISOLATION_NOT_AVAILABLE,
         LIMIT_EXCEEDED,
         EXECUTION_FAILED,
+        OUT_OF_MEMORY,
+        IMAGE_NOT_AVAILABLE,
         TIMEOUT,
         DEADLINE_EXCEEDED,
         CANCELLED,
@@ -72,6 +84,9 @@ pub mod code {
         INVALID_DEPENDENCIES,
         INVALID_REFERENCE,
         INFRASTRUCTURE,
+        PROVIDER_UNAVAILABLE,
+        PROVIDER_REFUSED,
+        WORK_VANISHED,
         LOST_AT_MOST_ONCE,
         INTERNAL,
     ];

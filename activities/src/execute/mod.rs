@@ -1,7 +1,11 @@
 //! EXECUTE: runs a command on a runtime.
 
+#[cfg(feature = "docker")]
+pub mod docker;
 pub mod local;
 mod noop;
+mod output;
+pub mod quantity;
 #[cfg(feature = "failpoints")]
 mod rehearsal;
 mod simulation;

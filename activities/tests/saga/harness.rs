@@ -165,10 +165,13 @@ async fn run<S: Saga>(saga: &S, steps: &Steps, lost_workers: u32) -> Option<Outc
     let params = ParameterView::new(&ticket.parameters).deserialize().expect("parameters of the undo");
     let job = Job {
         ticket: Arc::new(ticket),
+        run_id: "run".to_owned(),
         attempt: 1,
         lost_workers,
         time_left: Duration::from_secs(60),
+        recorded: serde_json::Value::Null,
         stop: CancellationToken::new(),
+        detach: CancellationToken::new(),
         progress: Progress::default(),
     };
     let undo = saga.undo();

@@ -28,7 +28,8 @@ impl AllowList {
         let search: Vec<PathBuf> = std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect();
         let binaries: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), find(&search, name))).collect();
         let files = binaries.values().flatten().filter_map(|binary| binary.canonicalize().ok());
-        let programs = search.iter().cloned().chain(files).collect();
+        let programs = search.iter().cloned().chain(files);
+        let programs = programs.chain(binaries.values().flatten().filter_map(|binary| installation(binary))).collect();
         Self { enabled, binaries, search, programs }
     }
 
@@ -70,6 +71,19 @@ impl AllowList {
             ),
         )
     }
+}
+
+/// The folder that a program is installed in with what belongs to it, where that is none of the system's: a virtual
+/// environment, or a manager of versions, whose programs are scripts that look for the real one (`pyenv`, `rbenv`, `nodenv`).
+/// Homes and `~/.local` are no installations: too much else is there.
+fn installation(binary: &Path) -> Option<PathBuf> {
+    let folder = binary.parent()?;
+    let prefix = folder.parent()?;
+    let of_programs = ["bin", "shims"].iter().any(|name| folder.ends_with(name));
+    let whole = ["lib", "libexec", "versions", "pyvenv.cfg"].iter().any(|part| prefix.join(part).exists());
+    let home = prefix.parent() == Some(Path::new("/home")) || prefix.ends_with(".local");
+    let own = prefix.components().count() > 2 && !home;
+    (of_programs && whole && own).then(|| prefix.to_owned())
 }
 
 fn not_found(word: &str) -> Failed {
@@ -156,6 +170,28 @@ mod tests {
         ] {
             assert_eq!(list.binary(word).expect_err(word).code, expected, "{word}");
         }
+    }
+
+    #[test]
+    fn a_program_of_an_installation_brings_what_belongs_to_it_and_one_of_a_home_does_not() {
+        let base = tempfile::tempdir().expect("temp dir");
+        for (installed, beside, expected) in [
+            ("env/bin", "pyvenv.cfg", true),
+            (".pyenv/shims", "versions", true),
+            (".cargo/bin", "registry", false),
+            (".local/bin", "lib", false),
+            ("tools/x", "lib", false),
+        ] {
+            let folder = base.path().join(installed);
+            std::fs::create_dir_all(folder.parent().expect("a parent").join(beside)).expect("made");
+            std::fs::create_dir_all(&folder).expect("made");
+            let found = installation(&folder.join("python3"));
+            assert_eq!(found.is_some(), expected, "{installed}: {found:?}");
+            assert!(found.is_none_or(|prefix| prefix.starts_with(base.path()) && prefix != base.path()));
+        }
+        assert_eq!(installation(Path::new("/bin/sh")), None);
+        assert_eq!(installation(Path::new("/home/somebody/bin/tool")), None);
+        assert_eq!(installation(Path::new("/usr/bin/env")), None, "the system's is readable anyway");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Fail
 
 use super::command::{AllowList, argv};
 use super::environment::environment;
-use super::output::Captured;
 use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
+use crate::execute::output::last_line;
 use crate::executor::{Executor, Job, Recognition};
 use crate::sandbox::{Confinement, Level, Limits, Over, Policy, Sandbox, SandboxConfig};
 use crate::supervisor::{Notice, StartError, SupervisorCommand};
@@ -355,7 +355,7 @@ impl Run<'_> {
             ("sandbox".to_owned(), self.confined(ended)),
         ]);
         for (name, stream) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
-            describe_stream(&mut report, name, stream);
+            stream.describe(&mut report, name);
         }
         if let Some(answered) = answered {
             report.logs.push(format!("process {} {answered}", self.pid));
@@ -380,27 +380,10 @@ impl Run<'_> {
     }
 }
 
-fn describe_stream(report: &mut ExecutionReport, name: &str, stream: &Captured) {
-    report.metadata.insert(format!("{name}_bytes"), json!(stream.total));
-    if stream.cut {
-        report.metadata.insert(format!("{name}_truncated"), json!(true));
-    }
-    if !stream.utf8 {
-        report.metadata.insert(format!("{name}_utf8"), json!(false));
-    }
-}
-
 fn shown_limit(limit: Duration) -> String {
     if limit < Duration::from_secs(1) {
         format!("{} ms", limit.as_millis())
     } else {
         format!("{:.1} s", limit.as_secs_f64())
     }
-}
-
-/// `: <last line of standard error>`, bounded and without control codes; empty when there is none.
-fn last_line(stderr: &str) -> String {
-    let line = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let clean: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-    if clean.is_empty() { String::new() } else { format!(": {clean}") }
 }

@@ -1,0 +1,170 @@
+//! From the client's errors to faults of the protocol. The engine's words decide nothing but who is at fault.
+
+use bollard::errors::Error;
+use ticket_workflows::code;
+
+use crate::external::{Fault, said};
+
+/// The fault of any call; what a status means for one call only is decided where it is made.
+pub(super) fn fault(error: Error) -> Fault {
+    match error {
+        Error::DockerResponseServerError { status_code, message } => answered(status_code, &message),
+        Error::SocketNotFoundError(path) => {
+            Fault::Unavailable { cause: format!("no engine at {path}: the socket does not exist"), after: None }
+        }
+        Error::HyperLegacyError { err } if err.is_connect() => {
+            Fault::Unavailable { cause: format!("the engine cannot be reached: {}", reasons(&err)), after: None }
+        }
+        Error::JsonDataError { .. } | Error::JsonSerdeError { .. } | Error::StrParseError { .. } => {
+            Fault::Malformed { cause: format!("the engine's answer is not Docker's: {}", said(&error.to_string())) }
+        }
+        Error::APIVersionParseError {} => {
+            Fault::Malformed { cause: "the engine's answer names no version of its API".to_owned() }
+        }
+        other => Fault::Lost { cause: format!("no answer from the engine: {}", reasons(&other)) },
+    }
+}
+
+/// An answer that is an error. The engine itself never says when to come again.
+fn answered(status: u16, message: &str) -> Fault {
+    let cause = format!("the engine answered {status}: {}", said(message));
+    match status {
+        400 => Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause },
+        404 => Fault::Vanished { cause },
+        429 | 503 => Fault::Unavailable { cause, after: None },
+        500.. => Fault::Lost { cause },
+        _ => Fault::SetupRefused { cause },
+    }
+}
+
+/// The status of an answer, if there was one.
+pub(super) fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// The fault of a pull. Nothing was created, so nothing is in doubt.
+pub(super) fn of_pull(image: &str, error: Error) -> Fault {
+    let text = match &error {
+        Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. } => said(error),
+        _ => String::new(),
+    };
+    let says = |words: &[&str]| words.iter().any(|word| text.to_ascii_lowercase().contains(word));
+    let cause =
+        format!("image {image} cannot be pulled: {}", if text.is_empty() { reasons(&error) } else { text.clone() });
+    if says(&["toomanyrequests", "too many requests", "rate limit"]) {
+        return Fault::Unavailable { cause, after: None };
+    }
+    // A registry does not tell an image that is not there from one that is not for everybody.
+    if says(&["not found", "manifest unknown", "does not exist", "no matching manifest", "repository name not known"]) {
+        return Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause };
+    }
+    if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
+        return Fault::SetupRefused { cause };
+    }
+    match fault(error) {
+        Fault::TicketRefused { .. } | Fault::Vanished { .. } => {
+            Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause }
+        }
+        Fault::SetupRefused { .. } => Fault::SetupRefused { cause },
+        _ => Fault::Unavailable { cause, after: None },
+    }
+}
+
+/// The fault of a start. The engine reports a program that cannot be run as the container's fault.
+pub(super) fn of_start(error: Error) -> Fault {
+    let message = match &error {
+        Error::DockerResponseServerError { message, .. } => said(message),
+        _ => String::new(),
+    };
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let cause = || format!("the container cannot start: {message}");
+    if says(&["executable file not found", "no such file or directory", "permission denied", "exec format error"]) {
+        return Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause: cause() };
+    }
+    match status(&error) {
+        Some(404) if !says(&["No such container"]) => {
+            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() }
+        }
+        _ => fault(error),
+    }
+}
+
+/// An error and what it was caused by, in one line.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    said(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(status_code: u16, message: &str) -> Error {
+        Error::DockerResponseServerError { status_code, message: message.to_owned() }
+    }
+
+    #[test]
+    fn every_answer_has_its_fault() {
+        for (status, kind) in [
+            (400, "TicketRefused"),
+            (401, "SetupRefused"),
+            (403, "SetupRefused"),
+            (404, "Vanished"),
+            (405, "SetupRefused"),
+            (409, "SetupRefused"),
+            (429, "Unavailable"),
+            (500, "Lost"),
+            (502, "Lost"),
+            (503, "Unavailable"),
+            (504, "Lost"),
+        ] {
+            let fault = fault(server(status, "<html>\u{1b}[2J"));
+            assert!(format!("{fault:?}").starts_with(kind), "{status}: {fault:?}");
+            assert!(fault.to_string().contains(&status.to_string()));
+            assert!(!fault.to_string().contains('\u{1b}'), "control codes are gone");
+        }
+        assert!(matches!(fault(Error::RequestTimeoutError), Fault::Lost { .. }));
+        assert!(matches!(fault(Error::SocketNotFoundError("/x".to_owned())), Fault::Unavailable { .. }));
+        let cut = serde_json::from_str::<u8>("{\"Id\":").expect_err("cut");
+        assert!(matches!(fault(Error::from(cut)), Fault::Malformed { .. }));
+    }
+
+    #[test]
+    fn a_pull_says_whether_ticket_set_up_or_registry_is_at_fault() {
+        for (message, kind) in [
+            ("manifest for x:1 not found: manifest unknown", "TicketRefused"),
+            ("pull access denied for x, repository does not exist or may require 'docker login'", "TicketRefused"),
+            ("unauthorized: authentication required", "SetupRefused"),
+            ("toomanyrequests: You have reached your pull rate limit", "Unavailable"),
+            ("Get https://registry: dial tcp: lookup registry: no such host", "Unavailable"),
+        ] {
+            let fault = of_pull("x:1", server(500, message));
+            assert!(format!("{fault:?}").starts_with(kind), "{message}: {fault:?}");
+            let streamed = of_pull("x:1", Error::DockerStreamError { error: message.to_owned() });
+            assert_eq!(std::mem::discriminant(&fault), std::mem::discriminant(&streamed), "{message}");
+        }
+        assert!(matches!(of_pull("x", Error::RequestTimeoutError), Fault::Unavailable { .. }));
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_is_the_tickets_fault_and_a_container_that_is_gone_is_not() {
+        let missing = "OCI runtime create failed: exec: \"x\": executable file not found in $PATH: unknown";
+        let of = |status, message| of_start(server(status, message));
+        assert!(matches!(of(400, missing), Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, .. }));
+        assert!(matches!(of(404, "network x not found"), Fault::TicketRefused { code: code::INVALID_PARAMETERS, .. }));
+        assert!(matches!(of(404, "No such container: abc"), Fault::Vanished { .. }));
+        assert!(matches!(of(500, "containerd is away"), Fault::Lost { .. }));
+    }
+}

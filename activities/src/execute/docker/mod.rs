@@ -1,0 +1,20 @@
+//! The Docker runtime: a command in a container, which is found again, stopped and removed.
+//!
+//! The container gets nothing that its ticket was not given: no root, no capability, no new privileges, a root that cannot
+//! be written, no network unless a setting allows one, limits on CPU, memory and processes. A ticket that asks for more is
+//! refused, never run with less (INC-72, INC-74).
+
+mod check;
+mod client;
+mod container;
+mod faults;
+mod image;
+mod params;
+mod runtime;
+
+pub use check::EngineFacts;
+pub use client::{Engine, OnCall};
+pub use container::{Container, Spec};
+pub use image::{PullPolicy, RegistryLogin, is_image, registry_of};
+pub use params::DockerParams;
+pub use runtime::{DockerConfig, DockerRuntime};

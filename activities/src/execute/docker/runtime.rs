@@ -1,0 +1,301 @@
+//! The Docker runtime as a provider of external work.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use bollard::container::LogOutput;
+use bollard::models::{ContainerState, ContainerStateStatusEnum as Status};
+use serde_json::json;
+use ticket_workflows::{Evidence, ExecutionReport, Failed, code};
+
+use super::client::{Created, Engine};
+use super::container::{self, Container, Spec, is_id};
+use super::image::{PullPolicy, RegistryLogin, registry_of};
+use super::params::DockerParams;
+use crate::execute::output::{Captured, Tail, last_line};
+use crate::executor::{Job, Recognition};
+use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
+
+/// Exit code of what was ended by KILL.
+const KILLED: i64 = 137;
+
+/// Settings of the Docker runtime.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// `DOCKER_TIMEOUT_SECONDS`: time of a container whose ticket names none.
+    pub default_timeout: Duration,
+    /// `DOCKER_DEFAULT_CPU_LIMIT`, in cores.
+    pub cpu_limit: f64,
+    /// `DOCKER_DEFAULT_MEMORY_LIMIT`, in bytes.
+    pub memory_limit: i64,
+    /// `DOCKER_NETWORK_MODE`: of tickets that name none.
+    pub network_mode: String,
+    /// `DOCKER_ALLOWED_NETWORK_MODES`: what tickets may name.
+    pub allowed_networks: Vec<String>,
+    /// `DOCKER_USER`: of containers whose ticket names none.
+    pub user: String,
+    /// `DOCKER_PIDS_LIMIT`: processes and threads of a container.
+    pub pids_limit: i64,
+    /// `DOCKER_SCRATCH_SIZE`: bytes of `/tmp`, which is all that a container can write.
+    pub scratch_bytes: i64,
+    /// `DOCKER_PULL_POLICY`.
+    pub pull: PullPolicy,
+    /// `DOCKER_REGISTRY_*`; `None`: images are pulled by nobody in particular.
+    pub login: Option<RegistryLogin>,
+    /// `DOCKER_STOP_GRACE_SECONDS`: between TERM and KILL.
+    pub grace: Duration,
+    /// `DOCKER_CLEANUP_CONTAINERS`: whether the containers of ended tickets are removed.
+    pub clean_up: bool,
+    /// Bytes kept of each output stream.
+    pub output_limit: usize,
+}
+
+/// Runs commands in containers.
+pub struct DockerRuntime {
+    engine: Engine,
+    config: DockerConfig,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    exit_code: i64,
+    /// Something in it was ended for using too much memory; not always what its exit code tells of.
+    out_of_memory: bool,
+    /// What the engine says went wrong; empty when nothing did.
+    error: String,
+}
+
+/// What a container wrote.
+#[derive(Debug)]
+pub struct Written {
+    stdout: Captured,
+    stderr: Captured,
+}
+
+impl DockerRuntime {
+    /// Runs containers on `engine`.
+    #[must_use]
+    pub fn new(engine: Engine, config: DockerConfig) -> Self {
+        Self { engine, config }
+    }
+
+    fn login(&self, image: &str) -> Result<Option<DockerCredentials>, Fault> {
+        let Some(login) = self.config.login.as_ref().filter(|login| login.server == registry_of(image)) else {
+            return Ok(None);
+        };
+        let (username, password) = (login.credentials)().map_err(|error| Fault::SetupRefused {
+            cause: format!("the credentials of registry {} cannot be had: {error}", login.server),
+        })?;
+        let serveraddress = Some(login.server.clone());
+        let (username, password) = (Some(username), Some(password));
+        Ok(Some(DockerCredentials { username, password, serveraddress, ..DockerCredentials::default() }))
+    }
+}
+
+impl Provider for DockerRuntime {
+    type Params = DockerParams;
+    type Spec = Spec;
+    type Handle = Container;
+    type End = Ended;
+    type Output = Written;
+
+    const NAME: &'static str = "docker";
+    /// The key is the container's name, which the engine gives to one container only, and a label that it is found by.
+    const RECOGNITION: Recognition = Recognition::Lookup;
+
+    fn plan(&self, params: DockerParams, job: &Job) -> Result<Plan<Spec>, Failed> {
+        let (wanted, limit) = params.check(&self.config, &job.ticket)?;
+        Ok(Plan { spec: Spec::of(wanted, job), limit })
+    }
+
+    async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
+        let image = spec.wanted.image.as_str();
+        if self.config.pull != PullPolicy::Always && self.engine.has_image(image).await? {
+            return Ok(());
+        }
+        if self.config.pull == PullPolicy::Never {
+            return Err(no_image(image, "and DOCKER_PULL_POLICY is never"));
+        }
+        self.engine.pull(image, self.login(image)?).await?;
+        spec.image_pulled = true;
+        Ok(())
+    }
+
+    async fn look_up(&self, key: &Key, _: &Spec) -> Result<Option<Container>, Fault> {
+        let found = self.engine.list(container::of_key(key), false).await?;
+        Ok(found.into_iter().find_map(Container::listed))
+    }
+
+    async fn create(&self, key: &Key, spec: &Spec) -> Result<Container, Fault> {
+        match self.engine.create(key.as_str(), container::body(&self.config, key, spec)).await? {
+            Created::New(id) if is_id(&id) => Ok(Container { id, image_pulled: spec.image_pulled }),
+            Created::New(id) => {
+                Err(Fault::Malformed { cause: format!("the engine named a container {:?}", said(&id)) })
+            }
+            Created::NoImage(message) => Err(no_image(&spec.wanted.image, &said(&message))),
+            // A name is taken before its container is listed, so one that is not found yet is no refusal.
+            Created::NameTaken(message) => self.look_up(key, spec).await?.ok_or_else(|| Fault::Lost {
+                cause: format!("the name {key} is taken, and no container of this worker has it: {}", said(&message)),
+            }),
+        }
+    }
+
+    async fn watch(&self, container: &Container) -> Result<Ended, Fault> {
+        let mut state = self.engine.state(&container.id).await?;
+        // A worker may have been lost before it started what it had created. What has run is never started: that would be
+        // another run.
+        if state.status == Some(Status::CREATED) {
+            self.engine.start(&container.id).await?;
+            state = self.engine.state(&container.id).await?;
+        }
+        if !has_ended(&state) {
+            self.engine.wait(&container.id).await?;
+            state = self.engine.state(&container.id).await?;
+        }
+        if !has_ended(&state) {
+            return Err(Fault::Lost {
+                cause: "the engine says that the container has ended, and that it has not".to_owned(),
+            });
+        }
+        Ok(Ended {
+            exit_code: state.exit_code.unwrap_or(-1),
+            out_of_memory: state.oom_killed.unwrap_or_default(),
+            error: said(&state.error.unwrap_or_default()),
+        })
+    }
+
+    async fn stop(&self, container: &Container) -> Result<(), Fault> {
+        self.engine.stop(&container.id, self.config.grace).await?;
+        let state = self.engine.state(&container.id).await?;
+        if state.running.unwrap_or(true) {
+            return Err(Fault::Lost { cause: "the container was stopped and runs".to_owned() });
+        }
+        Ok(())
+    }
+
+    async fn collect(&self, container: &Container) -> Result<Written, Fault> {
+        let tail = || Mutex::new(Tail::new(self.config.output_limit));
+        let (stdout, stderr) = (tail(), tail());
+        let push = |tail: &Mutex<Tail>, bytes: &[u8]| tail.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        self.engine
+            .logs(&container.id, |piece| match piece {
+                LogOutput::StdErr { message } => push(&stderr, &message),
+                LogOutput::StdOut { message } | LogOutput::Console { message } => push(&stdout, &message),
+                LogOutput::StdIn { .. } => {}
+            })
+            .await?;
+        let finish = |tail: Mutex<Tail>| tail.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+        Ok(Written { stdout: finish(stdout), stderr: finish(stderr) })
+    }
+
+    fn verdict(&self, container: &Container, end: &Ended, written: Option<&Written>) -> Result<Evidence, Failed> {
+        let ran = format!("container {}", container.short_id());
+        let answered = format!("exit code {}", end.exit_code);
+        let evidence = Evidence::new(ran, answered.clone())
+            .map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))?;
+        if end.exit_code == 0 {
+            return Ok(evidence);
+        }
+        let line = written.map_or_else(String::new, |written| last_line(&written.stderr.text));
+        let mut failed = if end.out_of_memory {
+            let message =
+                format!("the container was ended for using more than its memory ({answered}); raise `memory_limit`");
+            Failed::permanent(code::OUT_OF_MEMORY, message)
+        } else if end.error.is_empty() {
+            // The engine does not always hear of the kernel's reason before it hears of the end.
+            let hint = if end.exit_code == KILLED { " (killed; was `memory_limit` too low?)" } else { "" };
+            Failed::permanent(code::EXECUTION_FAILED, format!("the command ended with {answered}{hint}{line}"))
+        } else {
+            Failed::permanent(code::EXECUTION_FAILED, format!("the container ended with {answered}: {}", end.error))
+        };
+        failed.evidence = Some(evidence);
+        Err(failed)
+    }
+
+    fn report(
+        &self,
+        spec: &Spec,
+        container: &Container,
+        end: Option<&Ended>,
+        written: Option<Written>,
+    ) -> ExecutionReport {
+        let mut report = ExecutionReport::default();
+        let text = |stream: Option<&Captured>| stream.map(|stream| stream.text.clone());
+        report.output = BTreeMap::from([
+            ("exit_code".to_owned(), json!(end.map(|end| end.exit_code))),
+            ("stdout".to_owned(), json!(text(written.as_ref().map(|written| &written.stdout)))),
+            ("stderr".to_owned(), json!(text(written.as_ref().map(|written| &written.stderr)))),
+            ("container_id".to_owned(), json!(container.short_id())),
+        ]);
+        report.metadata = BTreeMap::from([
+            ("executor".to_owned(), json!("ExecuteExecutor")),
+            ("runtime".to_owned(), json!(Self::NAME)),
+            ("image".to_owned(), json!(spec.wanted.image)),
+            ("image_pulled".to_owned(), json!(container.image_pulled)),
+        ]);
+        if let Some(written) = written {
+            written.stdout.describe(&mut report, "stdout");
+            written.stderr.describe(&mut report, "stderr");
+        }
+        if let Some(end) = end {
+            report.logs.push(format!("container {} ended with exit code {}", container.short_id(), end.exit_code));
+            if end.out_of_memory {
+                report.logs.push("something in the container was ended for using too much memory".to_owned());
+            }
+        }
+        report
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover<Container>>, Fault> {
+        // Where containers are kept, only those that run are too many.
+        let found = self.engine.list(container::of_all(), !self.config.clean_up).await?;
+        Ok(found.into_iter().filter_map(Container::leftover).collect())
+    }
+
+    async fn clean_up(&self, container: &Container) -> Result<(), Fault> {
+        if self.config.clean_up {
+            self.engine.remove(&container.id).await
+        } else {
+            self.engine.stop(&container.id, self.config.grace).await
+        }
+    }
+}
+
+fn has_ended(state: &ContainerState) -> bool {
+    matches!(state.status, Some(Status::EXITED | Status::DEAD | Status::REMOVING))
+}
+
+fn no_image(image: &str, why: &str) -> Fault {
+    Fault::TicketRefused {
+        code: code::IMAGE_NOT_AVAILABLE,
+        cause: format!("the engine does not have image {image}: {why}; name one that it has, or that can be pulled"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The defaults of `contracts/settings.md`, with the networks that settings allow by default.
+    pub(in crate::execute::docker) fn config() -> DockerConfig {
+        DockerConfig {
+            default_timeout: Duration::from_secs(600),
+            cpu_limit: 1.0,
+            memory_limit: 512 << 20,
+            network_mode: "none".to_owned(),
+            allowed_networks: vec!["none".to_owned(), "bridge".to_owned()],
+            user: "65534:65534".to_owned(),
+            pids_limit: 256,
+            scratch_bytes: 64 << 20,
+            pull: PullPolicy::IfNotPresent,
+            login: None,
+            grace: Duration::from_secs(10),
+            clean_up: true,
+            output_limit: 100,
+        }
+    }
+}

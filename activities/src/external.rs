@@ -1,0 +1,79 @@
+//! External work: what runs outside of the worker and goes on without it. One protocol for every provider of it.
+//!
+//! [`External`] turns a [`Provider`] into an [`Executor`]: derive a [`Key`] → look up → prepare → create →
+//! record the handle in the heartbeat → watch → collect. Cancelled or out of time it stops the work and has the stop
+//! confirmed; on a worker that goes away it detaches and stops nothing. What an attempt leaves behind is removed by the
+//! [`Janitor`], and only after the ticket's run has ended: a worker that is lost between removal and answer would otherwise
+//! have the work done twice (`docs/adr/0024-external-work.md`).
+//!
+//! A provider never retries, never waits for anything but its peer and never decides about deadlines. Its faults are
+//! [`Fault`]s; what follows from them is decided here.
+
+mod fault;
+mod janitor;
+mod key;
+mod patience;
+mod provider;
+mod record;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ticket_workflows::Outcome;
+use tokio::sync::Notify;
+
+pub use fault::{Fault, said};
+pub use janitor::{Janitor, Runs};
+pub use key::Key;
+pub use patience::Patience;
+pub use provider::{Leftover, Plan, Provider};
+pub(crate) use record::is_recorded;
+use run::Run;
+
+use crate::executor::{Executor, Job, Recognition};
+
+/// A provider's work as an executor.
+pub struct External<P> {
+    provider: Arc<P>,
+    patience: Patience,
+    ended: Arc<Notify>,
+}
+
+impl<P: Provider> External<P> {
+    /// Runs tickets on `provider`.
+    #[must_use]
+    pub fn new(provider: Arc<P>) -> Self {
+        Self { provider, patience: Patience::default(), ended: Arc::default() }
+    }
+
+    /// Waits as `patience` says.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// What removes the work that tickets leave behind. It looks when an attempt has ended here, and every `interval`.
+    #[must_use]
+    pub fn janitor(&self, runs: Arc<dyn Runs>, interval: std::time::Duration) -> Janitor<P> {
+        Janitor::new(Arc::clone(&self.provider), runs, Arc::clone(&self.ended), interval)
+    }
+}
+
+impl<P: Provider> Executor for External<P> {
+    type Params = P::Params;
+
+    const EXTERNAL: bool = true;
+    const RECOGNITION: Recognition = P::RECOGNITION;
+
+    async fn execute(&self, params: P::Params, job: Job) -> Outcome {
+        let outcome = match self.provider.plan(params, &job) {
+            Ok(plan) => Run::new(&*self.provider, &self.patience, &job, plan.limit).attempt(plan.spec).await,
+            Err(failed) => failed.into(),
+        };
+        self.ended.notify_one();
+        outcome
+    }
+}

@@ -1,0 +1,162 @@
+//! What can go wrong with a provider, as a type: what follows from it is decided by the driver.
+
+use std::time::Duration;
+
+use ticket_workflows::{ExternalState, Failed, FailureClass, code};
+
+/// Characters kept of what a peer said.
+const MAX_SAID: usize = 300;
+
+/// Why a call to a provider brought nothing. Causes are for people: made with [`said`] where a peer's words are in them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The call was not taken: nobody is at the address, or everybody is told to come later (429, 503).
+    #[error("{cause}")]
+    Unavailable {
+        /// What was seen.
+        cause: String,
+        /// The provider's `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// There is no answer, and the call may have been taken: reset, time-out, 500, 502, 504.
+    #[error("{cause}")]
+    Lost {
+        /// What was seen.
+        cause: String,
+    },
+    /// There is an answer that the provider's format does not know; the call may have been taken.
+    #[error("{cause}")]
+    Malformed {
+        /// What was seen.
+        cause: String,
+    },
+    /// The provider refuses what the ticket asks for, and always will.
+    #[error("{cause}")]
+    TicketRefused {
+        /// One of [`code::ALL`].
+        code: &'static str,
+        /// What is refused, and what to change.
+        cause: String,
+    },
+    /// The provider refuses this worker: credentials, permission, quota, a name that somebody else holds.
+    #[error("{cause}")]
+    SetupRefused {
+        /// What is refused, and what to change.
+        cause: String,
+    },
+    /// There is no such work at the provider.
+    #[error("{cause}")]
+    Vanished {
+        /// What was seen.
+        cause: String,
+    },
+}
+
+impl Fault {
+    /// Whether the same call may be answered later.
+    pub(super) fn passes(&self) -> bool {
+        !matches!(self, Self::TicketRefused { .. } | Self::Vanished { .. })
+    }
+
+    /// Whether the call may have been taken all the same.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Malformed { .. })
+    }
+
+    /// When the provider wants to be asked again.
+    pub(super) fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { after, .. } => *after,
+            _ => None,
+        }
+    }
+
+    /// The failure of an attempt whose work cannot be begun, or went away. `state`: what is known of the work.
+    pub(super) fn into_failed(self, provider: &str, state: Option<ExternalState>) -> Failed {
+        let (code, class, advice) = match &self {
+            Self::TicketRefused { code, .. } => (*code, FailureClass::Permanent, "correct the ticket"),
+            Self::SetupRefused { .. } => (
+                code::PROVIDER_REFUSED,
+                FailureClass::Unavailable { after_ms: None },
+                "correct this worker's access to the provider",
+            ),
+            Self::Vanished { .. } => (
+                code::WORK_VANISHED,
+                FailureClass::Retry { after_ms: None },
+                "find out who removed it; how far it came is not known",
+            ),
+            Self::Unavailable { .. } | Self::Lost { .. } | Self::Malformed { .. } => (
+                code::PROVIDER_UNAVAILABLE,
+                FailureClass::Unavailable {
+                    after_ms: self.after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+                },
+                "look at the provider and at what is between it and this worker",
+            ),
+        };
+        let mut failed = Failed::new(code, class, format!("{provider}: {self}; {advice}"));
+        failed.external_state = state;
+        failed
+    }
+}
+
+/// A peer's words, fit for messages and logs: one line, bounded, without control codes.
+#[must_use]
+pub fn said(text: &str) -> String {
+    let mut words = String::new();
+    for (at, c) in text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).chars().enumerate() {
+        if at == MAX_SAID {
+            words.push('…');
+            break;
+        }
+        words.push(if c.is_control() { ' ' } else { c });
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_words_are_one_bounded_line_without_control_codes() {
+        assert_eq!(said(" <html>\r\n\u{1b}[31mno\0 "), "<html>   [31mno");
+        let long = said(&"é".repeat(10_000));
+        assert_eq!(long.chars().count(), MAX_SAID + 1);
+    }
+
+    #[test]
+    fn each_fault_has_its_code_class_and_advice() {
+        let cause = || "the cause".to_owned();
+        let after = Some(Duration::from_millis(1500));
+        for (fault, code, class) in [
+            (
+                Fault::Unavailable { cause: cause(), after },
+                code::PROVIDER_UNAVAILABLE,
+                FailureClass::Unavailable { after_ms: Some(1500) },
+            ),
+            (Fault::Lost { cause: cause() }, code::PROVIDER_UNAVAILABLE, FailureClass::Unavailable { after_ms: None }),
+            (
+                Fault::Malformed { cause: cause() },
+                code::PROVIDER_UNAVAILABLE,
+                FailureClass::Unavailable { after_ms: None },
+            ),
+            (
+                Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause: cause() },
+                code::IMAGE_NOT_AVAILABLE,
+                FailureClass::Permanent,
+            ),
+            (
+                Fault::SetupRefused { cause: cause() },
+                code::PROVIDER_REFUSED,
+                FailureClass::Unavailable { after_ms: None },
+            ),
+            (Fault::Vanished { cause: cause() }, code::WORK_VANISHED, FailureClass::Retry { after_ms: None }),
+        ] {
+            let failed = fault.into_failed("docker", Some(ExternalState::Unknown));
+            assert_eq!((failed.code.as_str(), failed.class), (code, class), "{failed:?}");
+            assert!(failed.message.starts_with("docker: the cause; "), "{}", failed.message);
+            assert_eq!(failed.external_state, Some(ExternalState::Unknown));
+        }
+    }
+}

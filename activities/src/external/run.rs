@@ -1,0 +1,346 @@
+//! One attempt at external work, from its key to its outcome.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ticket_schemas::DeliveryMode;
+use ticket_workflows::{Completed, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
+use tokio::time::Instant;
+
+use super::patience::Pauses;
+use super::record::{self, Phase};
+use super::{Fault, Key, Patience, Provider};
+use crate::executor::{Job, Recognition};
+
+/// Most creates under one key, each after a look that found nothing.
+const MAX_CREATES: u32 = 3;
+/// Longer than any attempt, and short enough to be added to now.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// An attempt.
+pub(super) struct Run<'a, P: Provider> {
+    provider: &'a P,
+    patience: &'a Patience,
+    job: &'a Job,
+    key: Key,
+    limit: Duration,
+    started: Instant,
+}
+
+/// Why an attempt ends before its work does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    TimeOut,
+    Stop,
+    Detach,
+}
+
+/// What a watch came to.
+enum Watched<E> {
+    Ended(E),
+    /// There is no such work, or it will never start.
+    Lost(Fault),
+    /// With the fault that the watch was last broken by, if it was not mended.
+    Interrupted(Cause, Option<Fault>),
+}
+
+impl<'a, P: Provider> Run<'a, P> {
+    pub(super) fn new(provider: &'a P, patience: &'a Patience, job: &'a Job, limit: Duration) -> Self {
+        let limit = limit.min(job.time_left).min(LONGEST);
+        Self { provider, patience, job, key: Key::of(job), limit, started: Instant::now() }
+    }
+
+    pub(super) async fn attempt(&self, mut spec: P::Spec) -> Outcome {
+        let handle = match self.begin(&mut spec).await {
+            Ok(handle) => handle,
+            Err(outcome) => return outcome,
+        };
+        self.record(Phase::Watching, &handle);
+        match self.watch(&handle).await {
+            Watched::Ended(end) => self.finish(&spec, &handle, &end).await,
+            Watched::Lost(fault) => self.lost(fault).into(),
+            Watched::Interrupted(Cause::Detach, _) => self.detached(),
+            Watched::Interrupted(cause, fault) => self.end(&spec, &handle, cause, fault).await,
+        }
+    }
+
+    /// The attempt's work: the one that a lost worker has created, or a new one.
+    async fn begin(&self, spec: &mut P::Spec) -> Result<P::Handle, Outcome> {
+        if let Some(handle) = record::handle(&self.job.recorded, P::NAME, &self.key) {
+            tracing::info!(provider = P::NAME, key = %self.key, "attached to the work that a lost worker recorded");
+            return Ok(handle);
+        }
+        if self.job.lost_workers > 0
+            && P::RECOGNITION == Recognition::Lookup
+            && let Some(handle) = self.find(spec, None).await?
+        {
+            tracing::info!(provider = P::NAME, key = %self.key, "attached to the work that was found under its key");
+            return Ok(handle);
+        }
+        self.note(Phase::Preparing);
+        tokio::select! {
+            biased;
+            cause = self.interrupted() => return Err(self.never_began(cause, None)),
+            prepared = self.provider.prepare(spec) => {
+                prepared.map_err(|fault| Outcome::from(fault.into_failed(P::NAME, None)))?;
+            }
+        }
+        self.create(spec).await
+    }
+
+    /// The work of the key, if there is any. Asks for as long as the attempt has time; one that is stopped meanwhile ends
+    /// the work that it finds. `doubt`: what is known of a create without answer, which may still be carried out.
+    async fn find(&self, spec: &P::Spec, doubt: Option<ExternalState>) -> Result<Option<P::Handle>, Outcome> {
+        self.note(Phase::LookingUp);
+        let look_up = || self.within(self.patience.call, self.provider.look_up(&self.key, spec));
+        let cause = tokio::select! {
+            biased;
+            cause = self.interrupted() => cause,
+            found = self.persist(self.time_left(), look_up) => {
+                return found.map_err(|fault| fault.into_failed(P::NAME, Some(ExternalState::Unknown)).into());
+            }
+        };
+        if cause == Cause::Detach {
+            return Err(self.detached());
+        }
+        match self.persist(self.patience.stop, look_up).await {
+            Ok(Some(handle)) => Err(self.end(spec, &handle, cause, None).await),
+            Ok(None) => Err(self.never_began(cause, doubt)),
+            Err(fault) => Err(self.interruption(cause, Some(ExternalState::Unknown), Some(&fault)).into()),
+        }
+    }
+
+    /// Creates the work. A create whose answer is lost is not given up before it is known what became of it, for the next
+    /// attempt has another key; nor is one that is under way dropped.
+    async fn create(&self, spec: &P::Spec) -> Result<P::Handle, Outcome> {
+        let mut pauses = Pauses::new(self.patience);
+        let (mut doubt, mut creates) = (None, 0);
+        loop {
+            if let Some(cause) = self.is_interrupted() {
+                return Err(self.never_began(cause, doubt));
+            }
+            self.note(Phase::Creating);
+            let fault = match self.within(self.patience.call, self.provider.create(&self.key, spec)).await {
+                Ok(handle) => return Ok(handle),
+                Err(fault) => fault,
+            };
+            if !fault.is_ambiguous() {
+                return Err(fault.into_failed(P::NAME, doubt).into());
+            }
+            tracing::warn!(provider = P::NAME, key = %self.key, %fault, "it is not known whether the work was created");
+            doubt = Some(ExternalState::Unknown);
+            match P::RECOGNITION {
+                Recognition::None => return Err(fault.into_failed(P::NAME, doubt).into()),
+                Recognition::ClientToken => {}
+                Recognition::Lookup => {
+                    if let Some(handle) = self.find(spec, doubt).await? {
+                        return Ok(handle);
+                    }
+                }
+            }
+            creates += 1;
+            if creates == MAX_CREATES {
+                return Err(fault.into_failed(P::NAME, doubt).into());
+            }
+            tokio::select! {
+                _ = self.interrupted() => {}
+                () = tokio::time::sleep(pauses.next(fault.after())) => {}
+            }
+        }
+    }
+
+    /// Waits for the end of the work. While it is not told that, it asks again.
+    async fn watch(&self, handle: &P::Handle) -> Watched<P::End> {
+        let mut pauses = Pauses::new(self.patience);
+        let mut last = None;
+        loop {
+            let begun = Instant::now();
+            let watched = tokio::select! {
+                biased;
+                cause = self.interrupted() => return Watched::Interrupted(cause, last),
+                watched = tokio::time::timeout(self.patience.watch, self.provider.watch(handle)) => watched,
+            };
+            let fault = match watched {
+                Ok(Ok(end)) => return Watched::Ended(end),
+                Ok(Err(fault)) if !fault.passes() => return Watched::Lost(fault),
+                Ok(Err(fault)) => fault,
+                Err(_) => {
+                    last = None;
+                    continue;
+                }
+            };
+            if begun.elapsed() > self.patience.longest_pause {
+                pauses = Pauses::new(self.patience);
+            }
+            let pause = pauses.next(fault.after());
+            tracing::warn!(provider = P::NAME, key = %self.key, %fault, ?pause, "the work is watched again after a pause");
+            last = Some(fault);
+            tokio::select! {
+                biased;
+                cause = self.interrupted() => return Watched::Interrupted(cause, last),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Work that ended by itself: its output, and what its end means. Nobody's stop matters to it any more.
+    async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
+        self.record(Phase::Collecting, handle);
+        let collect = || self.within(self.patience.call, self.provider.collect(handle));
+        let collected = tokio::select! {
+            biased;
+            cause = self.interrupted() => match cause {
+                Cause::Detach => return self.detached(),
+                Cause::TimeOut | Cause::Stop => self.persist(self.patience.last_words, collect).await,
+            },
+            collected = self.persist(self.time_left(), collect) => collected,
+        };
+        let (output, fault) = split(collected);
+        let verdict = self.provider.verdict(handle, end, output.as_ref());
+        let report = self.report(self.provider.report(spec, handle, Some(end), output), fault);
+        match verdict {
+            Ok(evidence) => Outcome::Completed(Completed { evidence, report }),
+            Err(failed) => Failed { report, ..failed }.into(),
+        }
+    }
+
+    /// Ends the work, has that confirmed, and keeps what it had said until then.
+    async fn end(&self, spec: &P::Spec, handle: &P::Handle, cause: Cause, fault: Option<Fault>) -> Outcome {
+        self.record(Phase::Stopping, handle);
+        let stop = || self.provider.stop(handle);
+        let state = match self.persist(self.patience.stop, stop).await {
+            Ok(()) | Err(Fault::Vanished { .. }) => ExternalState::ConfirmedStopped,
+            Err(fault) => {
+                tracing::warn!(provider = P::NAME, key = %self.key, %fault, "nobody confirmed that the work has stopped");
+                ExternalState::Unknown
+            }
+        };
+        let collect = || self.within(self.patience.call, self.provider.collect(handle));
+        let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
+        let report = self.report(self.provider.report(spec, handle, None, output), missing);
+        Failed { report, ..self.interruption(cause, Some(state), fault.as_ref()) }.into()
+    }
+
+    /// Work that is not there any more, or that will never start.
+    fn lost(&self, fault: Fault) -> Failed {
+        let vanished = matches!(fault, Fault::Vanished { .. });
+        let mut failed = fault.into_failed(P::NAME, vanished.then_some(ExternalState::Unknown));
+        let once = self.job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
+        if vanished && once {
+            failed.class = FailureClass::Permanent;
+        }
+        failed
+    }
+
+    /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
+    fn never_began(&self, cause: Cause, doubt: Option<ExternalState>) -> Outcome {
+        match cause {
+            Cause::Detach => self.detached(),
+            cause => self.interruption(cause, doubt, None).into(),
+        }
+    }
+
+    fn interruption(&self, cause: Cause, state: Option<ExternalState>, fault: Option<&Fault>) -> Failed {
+        let last = fault.map_or_else(String::new, |fault| format!(" (last heard of {}: {fault})", P::NAME));
+        let mut failed = match cause {
+            Cause::Stop => Failed::permanent(code::CANCELLED, format!("the work was stopped{last}")),
+            Cause::TimeOut | Cause::Detach => Failed::new(
+                code::TIMEOUT,
+                FailureClass::Retry { after_ms: None },
+                format!(
+                    "the work outlived its time of {:.1} s and was stopped{last}; raise `timeout_seconds` or `sla.timeout_ms`",
+                    self.limit.as_secs_f64()
+                ),
+            ),
+        };
+        failed.external_state = state;
+        failed
+    }
+
+    /// Nobody takes this for an answer: the attempt is handed back, and whoever runs it next finds the work.
+    fn detached(&self) -> Outcome {
+        let message = format!("this worker goes away; {} goes on with {}", P::NAME, self.key);
+        Failed::new(code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, message).into()
+    }
+
+    fn report(&self, mut report: ExecutionReport, missing: Option<Fault>) -> ExecutionReport {
+        report.metadata.insert("simulated".to_owned(), json!(false));
+        let millis = self.started.elapsed().as_millis() as f64;
+        report.metadata.insert("duration_seconds".to_owned(), json!(millis / 1000.0));
+        if let Some(fault) = missing {
+            report.metadata.insert("output_missing".to_owned(), json!(true));
+            report.logs.push(format!("the output could not be read: {fault}"));
+        }
+        report
+    }
+
+    async fn interrupted(&self) -> Cause {
+        tokio::select! {
+            biased;
+            () = self.job.stop.cancelled() => self.stopped(),
+            () = tokio::time::sleep_until(self.started + self.limit) => Cause::TimeOut,
+        }
+    }
+
+    fn is_interrupted(&self) -> Option<Cause> {
+        if self.job.stop.is_cancelled() {
+            return Some(self.stopped());
+        }
+        self.time_left().is_zero().then_some(Cause::TimeOut)
+    }
+
+    /// Whoever cancels both cancels `detach` first.
+    fn stopped(&self) -> Cause {
+        if self.job.detach.is_cancelled() { Cause::Detach } else { Cause::Stop }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.limit.saturating_sub(self.started.elapsed())
+    }
+
+    /// One call, which has no answer after `longest`.
+    async fn within<T>(&self, longest: Duration, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::time::timeout(longest, call)
+            .await
+            .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {:.1} s", longest.as_secs_f64()) }))
+    }
+
+    /// Makes a call until it is answered, cannot be answered, or no time is left: then the last fault.
+    async fn persist<T, C>(&self, longest: Duration, call: impl Fn() -> C) -> Result<T, Fault>
+    where
+        C: Future<Output = Result<T, Fault>>,
+    {
+        let until = Instant::now() + longest;
+        let mut pauses = Pauses::new(self.patience);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let fault = match self.within(left, call()).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            let pause = pauses.next(fault.after());
+            if !fault.passes() || Instant::now() + pause >= until {
+                return Err(fault);
+            }
+            tracing::debug!(provider = P::NAME, key = %self.key, %fault, ?pause, "asked again after a pause");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn note(&self, at: Phase) {
+        self.job.progress.set(record::phase(P::NAME, &self.key, at));
+    }
+
+    fn record(&self, at: Phase, handle: &P::Handle) {
+        // A handle is plain data; one that cannot be written down is found by its key.
+        let handle = serde_json::to_value(handle).unwrap_or(Value::Null);
+        self.job.progress.set(record::work(P::NAME, &self.key, at, &handle));
+    }
+}
+
+fn split<T>(collected: Result<T, Fault>) -> (Option<T>, Option<Fault>) {
+    match collected {
+        Ok(output) => (Some(output), None),
+        Err(fault) => (None, Some(fault)),
+    }
+}

@@ -1,0 +1,152 @@
+//! A stop, a time-out and a drain, each at every step.
+
+use super::fake::{Fake, LOOKUP, NoParams, Scripted, Step, lost};
+use super::*;
+use ticket_workflows::{ExternalState, FailureClass, code};
+use tokio::time::Instant;
+
+/// Longer than anybody waits for.
+const FOR_EVER: Duration = Duration::from_secs(1_000_000);
+/// The steps at which an attempt can be interrupted; `Watch` without a script lasts until the work ends.
+const STEPS: [Step; 5] = [Step::LookUp, Step::Prepare, Step::Create, Step::Watch, Step::Collect];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Interruption {
+    Stop,
+    Drain,
+}
+
+/// Runs an attempt that hangs at `step`, and interrupts it there.
+async fn interrupted(fake: &Fake<LOOKUP>, step: Step, interruption: Interruption) -> (Job, Outcome) {
+    let mut job = job("t");
+    if step == Step::LookUp {
+        job.lost_workers = 1;
+    }
+    if step != Step::Watch {
+        fake.script(step, [Scripted::Slow(FOR_EVER)]);
+    }
+    let interrupt = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if step == Step::Collect {
+            fake.end_all(0);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if interruption == Interruption::Drain {
+            job.detach.cancel();
+        }
+        job.stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    let driver = fake.driver();
+    let outcome = tokio::select! {
+        outcome = driver.execute(NoParams {}, job.clone()) => outcome,
+        () = interrupt => unreachable!("it never ends"),
+    };
+    (job, outcome)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_at_any_step_leaves_nothing_running_and_says_so() {
+    for step in STEPS {
+        let fake = Fake::<LOOKUP>::default();
+        let (_, outcome) = interrupted(&fake, step, Interruption::Stop).await;
+        if step == Step::Collect {
+            completed(outcome);
+            continue;
+        }
+        let failed = failed(outcome);
+        assert_eq!((failed.code.as_str(), failed.class), (code::CANCELLED, FailureClass::Permanent), "{step:?}");
+        let running = fake.state().works.values().filter(|ended| ended.is_none()).count();
+        assert_eq!(running, 0, "{step:?}");
+        let created = !fake.creates().is_empty();
+        assert_eq!(failed.external_state, created.then_some(ExternalState::ConfirmedStopped), "{step:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_at_any_step_stops_nothing_and_the_next_worker_finishes_the_same_work() {
+    for step in STEPS {
+        let fake = Fake::<LOOKUP>::default();
+        let began = Instant::now();
+        let (job, outcome) = interrupted(&fake, step, Interruption::Drain).await;
+        assert!(matches!(outcome, Outcome::Failed(_)), "{step:?}: it is handed back");
+        assert!(began.elapsed() < Duration::from_secs(25), "{step:?}: {:?}", began.elapsed());
+        assert_eq!(fake.state().stopped, [""; 0], "{step:?}");
+        let next = next_worker(&job);
+        let driver = fake.driver();
+        let end = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                fake.end_all(0);
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = driver.execute(NoParams {}, next) => outcome,
+            () = end => unreachable!("it never ends"),
+        };
+        completed(outcome);
+        assert_eq!(fake.creates(), [1], "{step:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_outlives_its_time_is_stopped_and_its_output_kept() {
+    let fake = Fake::<LOOKUP>::default();
+    let began = Instant::now();
+    let failed = failed(fake.driver().execute(NoParams {}, job("t")).await);
+    // The plan's limit is below what the attempt has left.
+    assert_eq!(began.elapsed().as_secs(), 30);
+    assert_eq!((failed.code.as_str(), failed.class), (code::TIMEOUT, FailureClass::Retry { after_ms: None }));
+    assert_eq!(failed.external_state, Some(ExternalState::ConfirmedStopped));
+    assert!(failed.report.output["stdout"].as_str().expect("text").starts_with("output of t-t-1-"), "{failed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_says_what_the_work_was_last_waited_for() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.script(Step::Watch, vec![Scripted::Untaken(lost()); 1000]);
+    let failed = failed(fake.driver().execute(NoParams {}, job("t")).await);
+    assert_eq!(failed.code, code::TIMEOUT);
+    assert!(failed.message.contains("connection reset"), "{}", failed.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_nobody_confirms_is_unknown_and_comes_in_time() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.script(Step::Stop, vec![Scripted::Untaken(lost()); 1000]);
+    fake.script(Step::Collect, vec![Scripted::Untaken(lost()); 1000]);
+    let began = Instant::now();
+    let failed = failed(fake.driver().execute(NoParams {}, job("t")).await);
+    assert_eq!(failed.external_state, Some(ExternalState::Unknown));
+    // The server gives the attempt up 30 s after its time-out.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_what_is_gone_is_confirmed() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.script(Step::Watch, [Scripted::Slow(FOR_EVER)]);
+    let job = job("t");
+    let interrupt = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fake.state().works.clear();
+        job.stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    let driver = fake.driver();
+    let outcome = tokio::select! {
+        outcome = driver.execute(NoParams {}, job.clone()) => outcome,
+        () = interrupt => unreachable!("it never ends"),
+    };
+    assert_eq!(failed(outcome).external_state, Some(ExternalState::ConfirmedStopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_time_creates_nothing() {
+    let fake = Fake::<LOOKUP>::default();
+    let mut job = job("t");
+    job.time_left = Duration::ZERO;
+    let failed = failed(fake.driver().execute(NoParams {}, job).await);
+    assert_eq!((failed.code.as_str(), failed.external_state), (code::TIMEOUT, None));
+    assert!(fake.creates().is_empty());
+}

@@ -1,0 +1,63 @@
+//! What is removed, and when.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+
+use super::fake::{Fake, LOOKUP, NoParams};
+use super::*;
+
+/// Runs by id: whether they have ended; one that is not there cannot be asked for.
+struct Known(BTreeMap<&'static str, bool>);
+
+impl Runs for Known {
+    fn has_ended<'a>(&'a self, _: &'a str, run_id: &'a str) -> BoxFuture<'a, Result<bool, String>> {
+        let known = self.0.get(run_id).copied();
+        Box::pin(async move { known.ok_or_else(|| "the server is away".to_owned()) })
+    }
+}
+
+fn leftover(run_id: &str) -> Leftover<String> {
+    Leftover { ticket_id: "t".to_owned(), run_id: run_id.to_owned(), handle: format!("work of {run_id}") }
+}
+
+fn runs() -> Arc<dyn Runs> {
+    Arc::new(Known(BTreeMap::from([("open", false), ("ended", true)])))
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_known_to_have_ended_is_removed() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.state().leftovers = ["open", "ended", "nobody knows"].map(leftover).to_vec();
+    let janitor = fake.driver().janitor(runs(), Duration::from_secs(300));
+    assert_eq!(janitor.sweep().await, Ok(1));
+    assert_eq!(fake.state().removed, ["work of ended"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_sweeps_at_once_soon_after_an_attempt_and_every_interval() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.state().leftovers = vec![leftover("ended")];
+    let driver = fake.driver();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(driver.janitor(runs(), Duration::from_secs(300)).run(stop.clone()));
+    let removed_within = async |least: u64, most: u64| {
+        tokio::time::sleep(Duration::from_secs(least)).await;
+        let before = fake.state().removed.len();
+        tokio::time::sleep(Duration::from_secs(most - least)).await;
+        fake.state().removed.len() - before
+    };
+    assert_eq!(removed_within(0, 1).await, 1, "what an earlier worker left");
+
+    fake.state().leftovers = vec![leftover("ended")];
+    assert_eq!(removed_within(0, 290).await, 0);
+    assert_eq!(removed_within(0, 20).await, 1, "the interval");
+
+    let mut job = job("t");
+    job.time_left = Duration::ZERO;
+    let _ = driver.execute(NoParams {}, job).await;
+    fake.state().leftovers = vec![leftover("ended")];
+    assert_eq!(removed_within(1, 4).await, 1, "an attempt has ended");
+    stop.cancel();
+    running.await.expect("it ends");
+}

@@ -1,0 +1,57 @@
+//! Runtimes whose work runs outside of the worker: made of settings, with what removes the work that they leave behind.
+
+#[cfg(feature = "docker")]
+mod docker;
+mod runs;
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, join_all};
+use ticket_activities::ExecutorRegistry;
+use ticket_activities::external::Runs;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+#[cfg(feature = "docker")]
+pub(crate) use docker::look;
+pub use runs::TemporalRuns;
+
+/// Removes what ended tickets left at one provider, until it is told to end.
+type Sweep = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// The runtimes of this worker whose work runs outside of it.
+#[derive(Default)]
+pub struct ExternalRuntimes {
+    sweeps: Vec<Sweep>,
+}
+
+impl ExternalRuntimes {
+    /// Adds to `registry` those that settings switch on.
+    #[must_use]
+    pub fn add_to(
+        registry: ExecutorRegistry,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        runs: &Arc<dyn Runs>,
+    ) -> (ExecutorRegistry, Self) {
+        let runtimes = Self::default();
+        #[cfg(feature = "docker")]
+        if let Some(settings) = &config.docker {
+            return docker::add_to(registry, runtimes, settings, metrics, runs);
+        }
+        #[cfg(not(feature = "docker"))]
+        {
+            let _ = (metrics, runs);
+            if config.docker.is_some() {
+                tracing::warn!("DOCKER_ENABLED is true, and this build has no Docker runtime: its tickets fail");
+            }
+        }
+        (registry, runtimes)
+    }
+
+    /// Removes what ended tickets left, until `stop`.
+    pub async fn sweep(self, stop: CancellationToken) {
+        join_all(self.sweeps.into_iter().map(|sweep| sweep(stop.clone()))).await;
+    }
+}

@@ -1,0 +1,51 @@
+//! Which runs of tickets have ended, as Temporal knows it.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use temporalio_client::{Client, NamespacedClient as _};
+use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
+use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
+use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeWorkflowExecutionRequest;
+use ticket_activities::border;
+use ticket_activities::external::Runs;
+use ticket_workflows::workflow_id;
+use tonic::{Code, Request};
+
+/// How long one question may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks Temporal.
+#[derive(Clone)]
+pub struct TemporalRuns(Client);
+
+impl TemporalRuns {
+    /// Asks with `client`, in its namespace.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+}
+
+impl Runs for TemporalRuns {
+    fn has_ended<'a>(&'a self, ticket_id: &'a str, run_id: &'a str) -> BoxFuture<'a, Result<bool, String>> {
+        let execution = WorkflowExecution { workflow_id: workflow_id(ticket_id), run_id: run_id.to_owned() };
+        Box::pin(async move {
+            let mut request = Request::new(DescribeWorkflowExecutionRequest {
+                namespace: self.0.namespace(),
+                execution: Some(execution),
+            });
+            request.set_timeout(CALL_TIMEOUT);
+            let mut service = self.0.connection().workflow_service();
+            match border("temporal.run_ended", service.describe_workflow_execution(request)).await {
+                Ok(answer) => {
+                    let info = answer.into_inner().workflow_execution_info;
+                    Ok(info.is_some_and(|info| info.status() != WorkflowExecutionStatus::Running))
+                }
+                // Another cluster's, another namespace's, or of a time that Temporal has forgotten.
+                Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => Ok(false),
+                Err(status) => Err(format!("Temporal does not say: {status}")),
+            }
+        })
+    }
+}

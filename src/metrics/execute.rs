@@ -1,0 +1,126 @@
+//! Metrics of EXECUTE and its runtimes (`contracts/observability.md §2`).
+
+use prometheus::{HistogramVec, IntCounterVec, Registry};
+use ticket_activities::{AttemptEnd, code};
+use ticket_schemas::TaskType;
+
+use super::{TASK_BUCKETS, counters, histograms};
+
+const EXECUTE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// The provider's name, as it is registered.
+const DOCKER: &str = "docker";
+
+/// Metrics of EXECUTE.
+#[derive(Debug, Clone)]
+pub struct ExecuteMetrics {
+    /// Attempts at EXECUTE tickets, by success: success, failed.
+    pub tasks: IntCounterVec,
+    /// Their duration, by runtime.
+    pub duration: HistogramVec,
+    /// Attempts in containers, by how they ended: success, failed, timeout.
+    pub docker_executions: IntCounterVec,
+    /// Their duration.
+    pub docker_duration: HistogramVec,
+    /// Calls to the Docker engine, by method and success.
+    pub docker_calls: IntCounterVec,
+}
+
+impl ExecuteMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            tasks: counters(
+                registry,
+                "worker_agent_execute_tasks_executed_total",
+                "attempts at EXECUTE tickets",
+                &["status"],
+            )?,
+            duration: histograms(
+                registry,
+                "worker_agent_execute_duration_seconds",
+                "duration of attempts at EXECUTE tickets",
+                EXECUTE_BUCKETS,
+                &["runtime"],
+            )?,
+            docker_executions: counters(
+                registry,
+                "worker_agent_docker_executions_total",
+                "attempts in containers",
+                &["status"],
+            )?,
+            docker_duration: histograms(
+                registry,
+                "worker_agent_docker_execution_duration_seconds",
+                "duration of attempts in containers",
+                TASK_BUCKETS,
+                &["stage"],
+            )?,
+            docker_calls: counters(
+                registry,
+                "worker_agent_docker_api_calls_total",
+                "calls to the Docker engine",
+                &["method", "status"],
+            )?,
+        })
+    }
+
+    /// An attempt has ended here. One that no runtime of this worker took has had no execution, and one that was handed
+    /// back goes on elsewhere.
+    pub(crate) fn note(&self, end: &AttemptEnd<'_>) {
+        let Some(runtime) = end.provider.filter(|_| end.task_type == TaskType::Execute.as_str()) else { return };
+        if end.end == "handed_back" {
+            return;
+        }
+        let (status, outcome) = match end.end {
+            "completed" => ("success", "success"),
+            code::TIMEOUT => ("failed", "timeout"),
+            _ => ("failed", "failed"),
+        };
+        let seconds = end.duration.as_secs_f64();
+        self.tasks.with_label_values(&[status]).inc();
+        self.duration.with_label_values(&[runtime]).observe(seconds);
+        if runtime == DOCKER {
+            self.docker_executions.with_label_values(&[outcome]).inc();
+            self.docker_duration.with_label_values(&["total"]).observe(seconds);
+        }
+    }
+
+    /// The Docker engine was called, and answered or not.
+    pub(crate) fn docker_called(&self, method: &'static str, answered: bool) {
+        self.docker_calls.with_label_values(&[method, if answered { "success" } else { "error" }]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn attempts_are_counted_by_runtime_and_by_how_they_ended() {
+        let metrics = ExecuteMetrics::new(&Registry::new()).expect("metrics");
+        let note = |task_type, provider, end| {
+            let duration = Duration::from_secs(3);
+            metrics.note(&AttemptEnd { ticket_id: "t", task_type, provider, attempt: 1, end, duration });
+        };
+        note("EXECUTE", Some("docker"), "completed");
+        note("EXECUTE", Some("docker"), "timeout");
+        note("EXECUTE", Some("docker"), "out_of_memory");
+        note("EXECUTE", Some("docker"), "handed_back");
+        note("EXECUTE", Some("local"), "completed");
+        note("EXECUTE", None, "provider_not_available");
+        note("COMPENSATE", Some("docker"), "completed");
+        let tasks = |status| metrics.tasks.with_label_values(&[status]).get();
+        let docker = |status| metrics.docker_executions.with_label_values(&[status]).get();
+        assert_eq!((tasks("success"), tasks("failed")), (2, 2));
+        assert_eq!((docker("success"), docker("failed"), docker("timeout")), (1, 1, 1));
+        assert_eq!(metrics.duration.with_label_values(&["docker"]).get_sample_count(), 3);
+        assert_eq!(metrics.duration.with_label_values(&["local"]).get_sample_count(), 1);
+        assert_eq!(metrics.docker_duration.with_label_values(&["total"]).get_sample_count(), 3);
+        metrics.docker_called("create", true);
+        metrics.docker_called("create", false);
+        for status in ["success", "error"] {
+            assert_eq!(metrics.docker_calls.with_label_values(&["create", status]).get(), 1, "{status}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Docker: the runtime, and a fake of its engine.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use ticket_activities::Recognition;
+use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine, PullPolicy};
+use ticket_activities::external::Patience;
+use ticket_schemas::TaskType;
+use tokio::sync::Notify;
+
+use crate::candidate::{Candidate, Driver, Peer, Step, driver};
+use crate::server::{Answer, Request};
+
+pub(crate) struct DockerCandidate;
+
+impl Candidate for DockerCandidate {
+    fn task_type(&self) -> TaskType {
+        TaskType::Execute
+    }
+
+    fn provider(&self) -> &'static str {
+        "docker"
+    }
+
+    fn recognition(&self) -> Recognition {
+        Recognition::Lookup
+    }
+
+    /// The client gives an error's status and text, and no header.
+    fn hears_retry_after(&self) -> bool {
+        false
+    }
+
+    fn steps(&self) -> &'static [Step] {
+        &[Step::Prepare, Step::LookUp, Step::Create, Step::Start, Step::Watch, Step::Collect]
+    }
+
+    fn parameters(&self) -> Value {
+        json!({ "runtime": "docker", "image": "busybox:1", "command": ["echo", "hello"] })
+    }
+
+    fn peer(&self) -> Arc<dyn Peer> {
+        Arc::new(FakeEngine::default())
+    }
+
+    fn driver(&self, address: &str, patience: Patience) -> Driver {
+        let config = DockerConfig {
+            default_timeout: Duration::from_secs(600),
+            cpu_limit: 1.0,
+            memory_limit: 64 << 20,
+            network_mode: "none".to_owned(),
+            allowed_networks: Vec::new(),
+            user: "65534:65534".to_owned(),
+            pids_limit: 64,
+            scratch_bytes: 1 << 20,
+            pull: PullPolicy::IfNotPresent,
+            login: None,
+            grace: Duration::from_secs(1),
+            clean_up: true,
+            output_limit: 1000,
+        };
+        let engine = Engine::new(format!("tcp://{address}"), Arc::new(|_, _| ()));
+        driver(DockerRuntime::new(engine, config), patience)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Created,
+    Running,
+    Exited(i32),
+}
+
+#[derive(Debug, Clone)]
+struct Container {
+    name: String,
+    labels: Value,
+    state: State,
+}
+
+#[derive(Default)]
+struct Engines {
+    /// By id.
+    containers: BTreeMap<String, Container>,
+    creates: BTreeMap<String, usize>,
+    begins: BTreeMap<String, usize>,
+    stops: usize,
+    ends_with: Option<i32>,
+    clock_ahead: i64,
+}
+
+/// An engine whose containers run until they are told to end.
+#[derive(Default)]
+pub(crate) struct FakeEngine {
+    state: Mutex<Engines>,
+    changed: Notify,
+}
+
+impl FakeEngine {
+    fn state(&self) -> MutexGuard<'_, Engines> {
+        self.state.lock().expect("no test panics with it")
+    }
+
+    fn create(&self, request: &Request) -> Answer {
+        let name = request.query["name"].clone();
+        let body: Value = serde_json::from_slice(&request.body).expect("a container");
+        let mut state = self.state();
+        if state.containers.values().any(|container| container.name == name) {
+            let message = format!("Conflict. The container name \"/{name}\" is already in use");
+            return Answer::json(409, &json!({ "message": message }));
+        }
+        let id = format!("{:064x}", state.containers.len() + 1);
+        let labels = body["Labels"].clone();
+        *state.creates.entry(name.clone()).or_default() += 1;
+        state.containers.insert(id.clone(), Container { name, labels, state: State::Created });
+        Answer::json(201, &json!({ "Id": id, "Warnings": [] }))
+    }
+
+    fn start(&self, id: &str) -> Answer {
+        let mut state = self.state();
+        let ends_with = state.ends_with;
+        let Some(container) = state.containers.get_mut(id) else { return no_such(id) };
+        if container.state == State::Running {
+            return Answer::empty(304);
+        }
+        // The real one runs what has ended once more, too.
+        container.state = ends_with.map_or(State::Running, State::Exited);
+        let name = container.name.clone();
+        *state.begins.entry(name).or_default() += 1;
+        Answer::empty(204)
+    }
+
+    fn inspect(&self, id: &str) -> Answer {
+        let state = self.state();
+        let Some(container) = state.containers.get(id) else { return no_such(id) };
+        let now_ms = ticket_activities::now_ms() + state.clock_ahead * 1000;
+        let started = chrono::DateTime::from_timestamp_millis(now_ms).expect("a time");
+        let (status, running, exit_code) = match container.state {
+            State::Created => ("created", false, 0),
+            State::Running => ("running", true, 0),
+            State::Exited(code) => ("exited", false, code),
+        };
+        Answer::json(
+            200,
+            &json!({ "Id": id, "Name": format!("/{}", container.name), "State": {
+                "Status": status, "Running": running, "Paused": false, "Restarting": false, "OOMKilled": false,
+                "Dead": false, "Pid": 1, "ExitCode": exit_code, "Error": "", "StartedAt": started.to_rfc3339(),
+                "FinishedAt": started.to_rfc3339(),
+            } }),
+        )
+    }
+
+    async fn wait(&self, id: &str) -> Answer {
+        loop {
+            let changed = self.changed.notified();
+            match self.state().containers.get(id).map(|container| container.state) {
+                None => return no_such(id),
+                Some(State::Running) => {}
+                Some(State::Created) => return Answer::json(200, &json!({ "StatusCode": 0 })),
+                Some(State::Exited(code)) => return Answer::json(200, &json!({ "StatusCode": code })),
+            }
+            changed.await;
+        }
+    }
+
+    fn stop(&self, id: &str) -> Answer {
+        let mut state = self.state();
+        state.stops += 1;
+        let Some(container) = state.containers.get_mut(id) else { return no_such(id) };
+        if container.state != State::Running {
+            return Answer::empty(304);
+        }
+        container.state = State::Exited(143);
+        self.changed.notify_waiters();
+        Answer::empty(204)
+    }
+
+    fn list(&self, request: &Request) -> Answer {
+        let filters: Value = serde_json::from_str(&request.query["filters"]).expect("filters");
+        let wanted: Vec<&str> = filters["label"].as_array().expect("labels").iter().filter_map(Value::as_str).collect();
+        let state = self.state();
+        let found = state.containers.iter().filter(|(_, container)| {
+            wanted.iter().all(|label| {
+                let (name, value) = label.split_once('=').expect("a label");
+                container.labels[name] == value
+            })
+        });
+        let found: Vec<Value> = found
+            .map(|(id, container)| json!({ "Id": id, "Names": [container.name], "Labels": container.labels, "State": "running" }))
+            .collect();
+        Answer::json(200, &json!(found))
+    }
+
+    fn logs(&self, id: &str) -> Answer {
+        if !self.state().containers.contains_key(id) {
+            return no_such(id);
+        }
+        let mut body = Vec::new();
+        for (stream, text) in [(1u8, "hello\n"), (2, "warning\n")] {
+            body.extend([stream, 0, 0, 0]);
+            body.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+            body.extend(text.as_bytes());
+        }
+        Answer { status: 200, content_type: "application/vnd.docker.raw-stream", headers: Vec::new(), body }
+    }
+}
+
+fn no_such(id: &str) -> Answer {
+    Answer::json(404, &json!({ "message": format!("No such container: {id}") }))
+}
+
+/// The parts of a path, without the version in front.
+fn parts(request: &Request) -> Vec<&str> {
+    let parts = request.path.split('/').filter(|part| !part.is_empty());
+    parts.skip_while(|part| part.starts_with("v1.")).collect()
+}
+
+impl Peer for FakeEngine {
+    fn step(&self, request: &Request) -> Option<Step> {
+        match (request.method.as_str(), parts(request).as_slice()) {
+            ("GET", ["version"] | ["images", .., "json"]) | ("POST", ["images", "create"]) => Some(Step::Prepare),
+            ("GET", ["containers", "json"]) => Some(Step::LookUp),
+            ("POST", ["containers", "create"]) => Some(Step::Create),
+            ("POST", ["containers", _, "start"]) => Some(Step::Start),
+            ("GET", ["containers", _, "json"]) | ("POST", ["containers", _, "wait"]) => Some(Step::Watch),
+            ("POST", ["containers", _, "stop"]) => Some(Step::Stop),
+            ("GET", ["containers", _, "logs"]) => Some(Step::Collect),
+            _ => None,
+        }
+    }
+
+    fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer> {
+        Box::pin(async move {
+            match (request.method.as_str(), parts(&request).as_slice()) {
+                ("GET", ["version"]) => Answer::json(200, &json!({ "Version": "20.10.24", "ApiVersion": "1.41" })),
+                ("GET", ["images", .., "json"]) => Answer::json(200, &json!({ "Id": "sha256:0" })),
+                ("GET", ["containers", "json"]) => self.list(&request),
+                ("POST", ["containers", "create"]) => self.create(&request),
+                ("POST", ["containers", id, "start"]) => self.start(id),
+                ("GET", ["containers", id, "json"]) => self.inspect(id),
+                ("POST", ["containers", id, "wait"]) => self.wait(id).await,
+                ("POST", ["containers", id, "stop"]) => self.stop(id),
+                ("GET", ["containers", id, "logs"]) => self.logs(id),
+                _ => Answer::json(404, &json!({ "message": "page not found" })),
+            }
+        })
+    }
+
+    fn creates(&self) -> BTreeMap<String, usize> {
+        self.state().creates.clone()
+    }
+
+    fn begins(&self) -> BTreeMap<String, usize> {
+        self.state().begins.clone()
+    }
+
+    fn running(&self) -> usize {
+        self.state().containers.values().filter(|container| container.state == State::Running).count()
+    }
+
+    fn stops(&self) -> usize {
+        self.state().stops
+    }
+
+    fn end_all(&self, exit_code: i32) {
+        let mut state = self.state();
+        state.ends_with = Some(exit_code);
+        for container in state.containers.values_mut().filter(|container| container.state == State::Running) {
+            container.state = State::Exited(exit_code);
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn vanish(&self) {
+        self.state().containers.clear();
+        self.changed.notify_waiters();
+    }
+
+    fn set_clock(&self, ahead: i64) {
+        self.state().clock_ahead = ahead;
+    }
+}
