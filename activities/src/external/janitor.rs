@@ -17,7 +17,8 @@ const AFTER_AN_END: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs
 pub trait Runs: Send + Sync + 'static {
     /// Whether this run has ended. `false` also when nobody knows it: the work may be another installation's.
     ///
-    /// The error is a sentence; the question is asked again later.
+    /// # Errors
+    /// A sentence, when the question has no answer now. It is asked again later.
     fn has_ended<'a>(&'a self, ticket_id: &'a str, run_id: &'a str) -> BoxFuture<'a, Result<bool, String>>;
 }
 
