@@ -50,7 +50,21 @@ impl<'a, P: Provider> Run<'a, P> {
         Self { provider, patience, job, key: Key::of(job), limit, started: Instant::now() }
     }
 
-    pub(super) async fn attempt(&self, mut spec: P::Spec) -> Outcome {
+    /// From the ticket's specification to its outcome. Work that may run only once, and of which nobody knows whether it
+    /// does, is not begun again by anybody.
+    pub(super) async fn attempt(&self, spec: P::Spec) -> Outcome {
+        let mut outcome = self.run(spec).await;
+        let once = self.job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
+        if let Outcome::Failed(failed) = &mut outcome
+            && failed.external_state == Some(ExternalState::Unknown)
+            && once
+        {
+            failed.class = FailureClass::Permanent;
+        }
+        outcome
+    }
+
+    async fn run(&self, mut spec: P::Spec) -> Outcome {
         let handle = match self.begin(&mut spec).await {
             Ok(handle) => handle,
             Err(outcome) => return outcome,
@@ -224,12 +238,7 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Work that is not there any more, or that will never start.
     fn lost(&self, fault: Fault) -> Failed {
         let vanished = matches!(fault, Fault::Vanished { .. });
-        let mut failed = fault.into_failed(P::NAME, vanished.then_some(ExternalState::Unknown));
-        let once = self.job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
-        if vanished && once {
-            failed.class = FailureClass::Permanent;
-        }
-        failed
+        fault.into_failed(P::NAME, vanished.then_some(ExternalState::Unknown))
     }
 
     /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
