@@ -237,9 +237,13 @@ async fn whatever_is_unknown_of_work_that_may_run_only_once_is_final() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_will_never_start_ends_the_attempt() {
-    let fake = Fake::<LOOKUP>::default();
-    let refused = Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause: "no such program".to_owned() };
-    fake.script(Step::Watch, [Scripted::Untaken(refused)]);
-    let failed = failed(run(&fake, job("t")).await);
-    assert_eq!((failed.code.as_str(), failed.class), (code::COMMAND_NOT_FOUND, FailureClass::Permanent));
+    for (unanswered, state) in [(0, ExternalState::ConfirmedStopped), (1000, ExternalState::Unknown)] {
+        let fake = Fake::<LOOKUP>::default();
+        let refused = Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause: "no such program".to_owned() };
+        fake.script(Step::Watch, [Scripted::Untaken(refused)]);
+        fake.script(Step::Stop, vec![Scripted::Untaken(lost()); unanswered]);
+        let failed = failed(fake.driver().execute(NoParams {}, job("t")).await);
+        assert_eq!((failed.code.as_str(), failed.class), (code::COMMAND_NOT_FOUND, FailureClass::Permanent));
+        assert_eq!(failed.external_state, Some(state));
+    }
 }
