@@ -179,6 +179,13 @@ impl FakeEngine {
         Answer::empty(204)
     }
 
+    fn remove(&self, id: &str) -> Answer {
+        match self.state().containers.remove(id) {
+            Some(_) => Answer::empty(204),
+            None => no_such(id),
+        }
+    }
+
     fn list(&self, request: &Request) -> Answer {
         let filters: Value = serde_json::from_str(&request.query["filters"]).expect("filters");
         let wanted: Vec<&str> = filters["label"].as_array().expect("labels").iter().filter_map(Value::as_str).collect();
@@ -245,6 +252,7 @@ impl Peer for FakeEngine {
                 ("POST", ["containers", id, "wait"]) => self.wait(id).await,
                 ("POST", ["containers", id, "stop"]) => self.stop(id),
                 ("GET", ["containers", id, "logs"]) => self.logs(id),
+                ("DELETE", ["containers", id]) => self.remove(id),
                 _ => Answer::json(404, &json!({ "message": "page not found" })),
             }
         })

@@ -15,10 +15,13 @@ use super::client::{Created, Engine};
 use super::container::{self, Container, Spec, is_id};
 use super::image::{PullPolicy, RegistryLogin, registry_of};
 use super::params::DockerParams;
+use super::starts::Starts;
 use crate::execute::output::{Captured, Tail, last_line};
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
 
+/// When a container that was never started was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
 /// Exit code of what was ended by KILL.
 const KILLED: i64 = 137;
 
@@ -57,6 +60,7 @@ pub struct DockerConfig {
 pub struct DockerRuntime {
     engine: Engine,
     config: DockerConfig,
+    starts: Starts,
 }
 
 /// How a container ended.
@@ -80,7 +84,7 @@ impl DockerRuntime {
     /// Runs containers on `engine`.
     #[must_use]
     pub fn new(engine: Engine, config: DockerConfig) -> Self {
-        Self { engine, config }
+        Self { engine, config, starts: Starts::default() }
     }
 
     fn login(&self, image: &str) -> Result<Option<DockerCredentials>, Fault> {
@@ -93,6 +97,50 @@ impl DockerRuntime {
         let serveraddress = Some(login.server.clone());
         let (username, password) = (Some(username), Some(password));
         Ok(Some(DockerCredentials { username, password, serveraddress, ..DockerCredentials::default() }))
+    }
+
+    /// Starts the container, unless an earlier start of this process may still be carried out.
+    async fn start(&self, container: &Container) -> Result<(), Fault> {
+        if !self.starts.claim(&container.id) {
+            return Err(Fault::Lost {
+                cause: "the container has not begun, and its start has no answer; it is not started twice".to_owned(),
+            });
+        }
+        let started = self.engine.start(&container.id).await;
+        if started.as_ref().is_err_and(|fault| !fault.is_ambiguous()) {
+            self.starts.forget(&container.id);
+        }
+        started
+    }
+
+    async fn wait_for_end(&self, container: &Container) -> Result<Ended, Fault> {
+        let mut state = self.engine.state(&container.id).await?;
+        // A worker may have been lost before it started what it had created. What has run is never started: that would be
+        // another run.
+        if state.status == Some(Status::CREATED) {
+            self.start(container).await?;
+            state = self.engine.state(&container.id).await?;
+        }
+        if let Some(end) = end_of(&state)? {
+            return Ok(end);
+        }
+        self.engine.wait(&container.id).await?;
+        end_of(&self.engine.state(&container.id).await?)?.ok_or_else(|| Fault::Lost {
+            cause: "the engine says that the container has ended, and that it has not".to_owned(),
+        })
+    }
+
+    async fn end(&self, container: &Container) -> Result<(), Fault> {
+        self.engine.stop(&container.id, self.config.grace).await?;
+        let state = self.engine.state(&container.id).await?;
+        if state.running.unwrap_or(true) {
+            return Err(Fault::Lost { cause: "the container was stopped and runs".to_owned() });
+        }
+        // A start that is under way would begin it after this; without it there is nothing to begin.
+        if state.status == Some(Status::CREATED) {
+            self.engine.remove(&container.id).await?;
+        }
+        Ok(())
     }
 }
 
@@ -145,35 +193,14 @@ impl Provider for DockerRuntime {
     }
 
     async fn watch(&self, container: &Container) -> Result<Ended, Fault> {
-        let mut state = self.engine.state(&container.id).await?;
-        // A worker may have been lost before it started what it had created. What has run is never started: that would be
-        // another run.
-        if state.status == Some(Status::CREATED) {
-            self.engine.start(&container.id).await?;
-            state = self.engine.state(&container.id).await?;
-        }
-        if !has_ended(&state) {
-            self.engine.wait(&container.id).await?;
-            state = self.engine.state(&container.id).await?;
-        }
-        if !has_ended(&state) {
-            return Err(Fault::Lost {
-                cause: "the engine says that the container has ended, and that it has not".to_owned(),
-            });
-        }
-        Ok(Ended {
-            exit_code: state.exit_code.unwrap_or(-1),
-            out_of_memory: state.oom_killed.unwrap_or_default(),
-            error: said(&state.error.unwrap_or_default()),
-        })
+        let end = self.wait_for_end(container).await?;
+        self.starts.forget(&container.id);
+        Ok(end)
     }
 
     async fn stop(&self, container: &Container) -> Result<(), Fault> {
-        self.engine.stop(&container.id, self.config.grace).await?;
-        let state = self.engine.state(&container.id).await?;
-        if state.running.unwrap_or(true) {
-            return Err(Fault::Lost { cause: "the container was stopped and runs".to_owned() });
-        }
+        self.end(container).await?;
+        self.starts.forget(&container.id);
         Ok(())
     }
 
@@ -201,13 +228,17 @@ impl Provider for DockerRuntime {
             return Ok(evidence);
         }
         let line = written.map_or_else(String::new, |written| last_line(&written.stderr.text));
-        let mut failed = if end.out_of_memory {
+        let mut failed = if end.out_of_memory && end.exit_code == KILLED {
             let message =
                 format!("the container was ended for using more than its memory ({answered}); raise `memory_limit`");
             Failed::permanent(code::OUT_OF_MEMORY, message)
         } else if end.error.is_empty() {
             // The engine does not always hear of the kernel's reason before it hears of the end.
-            let hint = if end.exit_code == KILLED { " (killed; was `memory_limit` too low?)" } else { "" };
+            let hint = match (end.exit_code, end.out_of_memory) {
+                (KILLED, _) => " (killed; was `memory_limit` too low?)",
+                (_, true) => " (something in it was ended for using too much memory; was `memory_limit` too low?)",
+                _ => "",
+            };
             Failed::permanent(code::EXECUTION_FAILED, format!("the command ended with {answered}{hint}{line}"))
         } else {
             Failed::permanent(code::EXECUTION_FAILED, format!("the container ended with {answered}: {}", end.error))
@@ -265,8 +296,23 @@ impl Provider for DockerRuntime {
     }
 }
 
-fn has_ended(state: &ContainerState) -> bool {
-    matches!(state.status, Some(Status::EXITED | Status::DEAD | Status::REMOVING))
+/// How the container ended, if it has.
+fn end_of(state: &ContainerState) -> Result<Option<Ended>, Fault> {
+    if !matches!(state.status, Some(Status::EXITED | Status::DEAD | Status::REMOVING)) {
+        return Ok(None);
+    }
+    // One that is removed before it was started says that it ended with 0.
+    if matches!(state.started_at.as_deref(), None | Some("" | NEVER)) {
+        return Err(Fault::Vanished { cause: "the container was removed, and never ran".to_owned() });
+    }
+    let exit_code = state.exit_code.ok_or_else(|| Fault::Malformed {
+        cause: "the container has ended, and the engine names no exit code".to_owned(),
+    })?;
+    Ok(Some(Ended {
+        exit_code,
+        out_of_memory: state.oom_killed.unwrap_or_default(),
+        error: said(state.error.as_deref().unwrap_or_default()),
+    }))
 }
 
 fn no_image(image: &str, why: &str) -> Fault {
@@ -279,6 +325,43 @@ fn no_image(image: &str, why: &str) -> Fault {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_container_that_ran_has_an_end_and_only_with_an_exit_code() {
+        let began = "2026-01-01T00:00:00.5Z";
+        for status in [Status::EXITED, Status::DEAD, Status::REMOVING] {
+            let of = |started_at: &str, exit_code| {
+                let started_at = Some(started_at.to_owned());
+                end_of(&ContainerState { status: Some(status), started_at, exit_code, ..ContainerState::default() })
+            };
+            assert!(matches!(of(began, Some(3)), Ok(Some(Ended { exit_code: 3, .. }))), "{status}");
+            assert!(matches!(of(NEVER, Some(0)), Err(Fault::Vanished { .. })), "{status}");
+            assert!(matches!(of(began, None), Err(Fault::Malformed { .. })), "{status}");
+        }
+        for status in [Status::CREATED, Status::RUNNING, Status::PAUSED, Status::RESTARTING] {
+            let state = ContainerState { status: Some(status), exit_code: Some(0), ..ContainerState::default() };
+            assert_eq!(end_of(&state), Ok(None), "{status}");
+        }
+    }
+
+    #[test]
+    fn too_much_memory_is_the_verdict_only_of_what_was_killed() {
+        let engine = Engine::new("unix:///none".to_owned(), std::sync::Arc::new(|_, _| ()));
+        let runtime = DockerRuntime::new(engine, config());
+        let container = Container { id: "0abc".to_owned(), image_pulled: false };
+        let verdict = |exit_code, out_of_memory| {
+            let end = Ended { exit_code, out_of_memory, error: String::new() };
+            runtime.verdict(&container, &end, None)
+        };
+        let failed = |exit_code, out_of_memory| verdict(exit_code, out_of_memory).expect_err("a failure");
+        assert_eq!(failed(137, true).code, code::OUT_OF_MEMORY);
+        assert_eq!(failed(137, false).code, code::EXECUTION_FAILED);
+        let other = failed(3, true);
+        assert_eq!(other.code, code::EXECUTION_FAILED);
+        assert!(other.message.contains("exit code 3") && other.message.contains("memory_limit"), "{}", other.message);
+        assert!(!failed(3, false).message.contains("memory_limit"));
+        assert!(verdict(0, true).is_ok(), "whatever was killed in it, the command did its work");
+    }
 
     /// The defaults of `contracts/settings.md`, with the networks that settings allow by default.
     pub(in crate::execute::docker) fn config() -> DockerConfig {
