@@ -90,12 +90,13 @@ impl Engine {
         self.called("list", border("docker.list", daemon.list_containers(Some(options))).await).map_err(fault)
     }
 
-    pub(super) async fn has_image(&self, image: &str) -> Result<bool, Fault> {
+    /// The folders for which the image wants a volume; `None`: the engine does not have the image.
+    pub(super) async fn volumes_of(&self, image: &str) -> Result<Option<Vec<String>>, Fault> {
         let daemon = self.daemon().await?;
         let looked = border("docker.image", daemon.inspect_image(image)).await;
         match self.called_unless(&[404], "image", looked) {
-            Ok(_) => Ok(true),
-            Err(error) if is_missing_image(&error) => Ok(false),
+            Ok(found) => Ok(Some(found.config.and_then(|config| config.volumes).unwrap_or_default())),
+            Err(error) if is_missing_image(&error) => Ok(None),
             Err(error) => Err(of_asked(error)),
         }
     }

@@ -162,13 +162,18 @@ impl Provider for DockerRuntime {
 
     async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
         let image = spec.wanted.image.as_str();
-        if self.config.pull != PullPolicy::Always && self.engine.has_image(image).await? {
+        if self.config.pull != PullPolicy::Always
+            && let Some(volumes) = self.engine.volumes_of(image).await?
+        {
+            spec.volumes = volumes;
             return Ok(());
         }
         if self.config.pull == PullPolicy::Never {
             return Err(no_image(image, "and DOCKER_PULL_POLICY is never"));
         }
         self.engine.pull(image, self.login(image)?).await?;
+        let pulled = self.engine.volumes_of(image).await?;
+        spec.volumes = pulled.ok_or_else(|| no_image(image, "it was pulled, and is gone"))?;
         spec.image_pulled = true;
         Ok(())
     }
