@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerState, ContainerSummary};
+use bollard::models::{ContainerCreateBody, ContainerState, ContainerSummary, SystemInfo};
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, InspectContainerOptions, ListContainersOptions, LogsOptions,
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
@@ -19,7 +19,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::check::EngineFacts;
 use super::faults::{fault, is_missing_image, is_other_version, of_asked, of_pull, of_start, status};
 use crate::border::border;
-use crate::external::Fault;
+use crate::external::{Fault, said};
 
 /// Until the head of an answer is there. Above what the protocol waits for any single call, which bounds them.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -58,8 +58,17 @@ impl Engine {
     pub async fn facts(&self) -> Result<EngineFacts, Fault> {
         let daemon = self.daemon().await?;
         let version = Docker::client_version(&daemon).to_string();
-        let info = self.called("info", border("docker.info", daemon.info()).await).map_err(fault)?;
-        Ok(EngineFacts::of(version, info))
+        Ok(EngineFacts::of(version, self.info().await?))
+    }
+
+    /// What the engine calls itself; empty when it has no name.
+    pub(super) async fn id(&self) -> Result<String, Fault> {
+        Ok(said(&self.info().await?.id.unwrap_or_default()))
+    }
+
+    async fn info(&self) -> Result<SystemInfo, Fault> {
+        let daemon = self.daemon().await?;
+        self.called("info", border("docker.info", daemon.info()).await).map_err(fault)
     }
 
     /// The client, with the version of the API that both speak.

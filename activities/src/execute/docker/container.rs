@@ -55,6 +55,8 @@ impl Spec {
 pub struct Container {
     pub(super) id: String,
     pub(super) image_pulled: bool,
+    /// The engine that has it, by its own name; empty where it has none.
+    pub(super) engine: String,
 }
 
 /// What the engine is asked for. No root, no capability, no new privileges, a root that cannot be written and a scratch
@@ -141,18 +143,18 @@ pub(super) fn of_key(key: &Key) -> Vec<String> {
 }
 
 impl Container {
-    /// A container that the engine listed.
-    pub(super) fn listed(summary: ContainerSummary) -> Option<Self> {
+    /// A container that `engine` listed.
+    pub(super) fn listed(summary: ContainerSummary, engine: &str) -> Option<Self> {
         let image_pulled =
             summary.labels.as_ref().and_then(|labels| labels.get(IMAGE_PULLED)).is_some_and(|it| it == "true");
-        Some(Self { id: summary.id.filter(|id| is_id(id))?, image_pulled })
+        Some(Self { id: summary.id.filter(|id| is_id(id))?, image_pulled, engine: engine.to_owned() })
     }
 
-    /// A container that the engine listed, with the ticket it belongs to.
-    pub(super) fn leftover(summary: ContainerSummary) -> Option<Leftover<Self>> {
+    /// A container that `engine` listed, with the ticket it belongs to.
+    pub(super) fn leftover(summary: ContainerSummary, engine: &str) -> Option<Leftover<Self>> {
         let label = |name| summary.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
         let (ticket_id, run_id) = (label(TICKET_ID)?, label(RUN_ID)?);
-        Some(Leftover { ticket_id, run_id, handle: Self::listed(summary)? })
+        Some(Leftover { ticket_id, run_id, handle: Self::listed(summary, engine)? })
     }
 
     /// As people know it.
@@ -258,11 +260,11 @@ mod tests {
             labels: Some(labels.clone()),
             ..ContainerSummary::default()
         };
-        let handle = Container { id: "0abc".to_owned(), image_pulled: true };
+        let handle = Container { id: "0abc".to_owned(), image_pulled: true, engine: "e".to_owned() };
         let leftover = Leftover { ticket_id: "t".to_owned(), run_id: "r".to_owned(), handle };
-        assert_eq!(Container::leftover(summary("0abc")), Some(leftover));
+        assert_eq!(Container::leftover(summary("0abc"), "e"), Some(leftover));
         for id in ["", "../x", "0abc?force=1"] {
-            assert_eq!(Container::listed(summary(id)), None, "{id}");
+            assert_eq!(Container::listed(summary(id), "e"), None, "{id}");
         }
     }
 }

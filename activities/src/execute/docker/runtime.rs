@@ -113,6 +113,24 @@ impl DockerRuntime {
         started
     }
 
+    /// An answer about the container; that this engine does not have it says nothing of one that another engine has.
+    async fn here<T>(&self, container: &Container, answer: Result<T, Fault>) -> Result<T, Fault> {
+        if !matches!(answer, Err(Fault::Vanished { .. })) {
+            return answer;
+        }
+        let engine = self.engine.id().await?;
+        if engine == container.engine {
+            return answer;
+        }
+        let (short, known) = (container.short_id(), said(&container.engine));
+        Err(Fault::SetupRefused {
+            cause: format!(
+                "container {short} is on engine {known:?}, and this worker's engine is {engine:?}; let all workers of a task \
+                 queue use one engine"
+            ),
+        })
+    }
+
     async fn wait_for_end(&self, container: &Container) -> Result<Ended, Fault> {
         let mut state = self.engine.state(&container.id).await?;
         // A worker may have been lost before it started what it had created. What has run is never started: that would be
@@ -179,13 +197,15 @@ impl Provider for DockerRuntime {
     }
 
     async fn look_up(&self, key: &Key, _: &Spec) -> Result<Option<Container>, Fault> {
+        let engine = self.engine.id().await?;
         let found = self.engine.list(container::of_key(key), false).await?;
-        Ok(found.into_iter().find_map(Container::listed))
+        Ok(found.into_iter().find_map(|summary| Container::listed(summary, &engine)))
     }
 
     async fn create(&self, key: &Key, spec: &Spec) -> Result<Container, Fault> {
+        let engine = self.engine.id().await?;
         match self.engine.create(key.as_str(), container::body(&self.config, key, spec)).await? {
-            Created::New(id) if is_id(&id) => Ok(Container { id, image_pulled: spec.image_pulled }),
+            Created::New(id) if is_id(&id) => Ok(Container { id, image_pulled: spec.image_pulled, engine }),
             Created::New(id) => {
                 Err(Fault::Malformed { cause: format!("the engine named a container {:?}", said(&id)) })
             }
@@ -198,13 +218,13 @@ impl Provider for DockerRuntime {
     }
 
     async fn watch(&self, container: &Container) -> Result<Ended, Fault> {
-        let end = self.wait_for_end(container).await?;
+        let end = self.here(container, self.wait_for_end(container).await).await?;
         self.starts.forget(&container.id);
         Ok(end)
     }
 
     async fn stop(&self, container: &Container) -> Result<(), Fault> {
-        self.end(container).await?;
+        self.here(container, self.end(container).await).await?;
         self.starts.forget(&container.id);
         Ok(())
     }
@@ -289,7 +309,7 @@ impl Provider for DockerRuntime {
     async fn leftovers(&self) -> Result<Vec<Leftover<Container>>, Fault> {
         // Where containers are kept, only those that run are too many.
         let found = self.engine.list(container::of_all(), !self.config.clean_up).await?;
-        Ok(found.into_iter().filter_map(Container::leftover).collect())
+        Ok(found.into_iter().filter_map(|summary| Container::leftover(summary, "")).collect())
     }
 
     async fn clean_up(&self, container: &Container) -> Result<(), Fault> {
@@ -353,7 +373,7 @@ pub(super) mod tests {
     fn too_much_memory_is_the_verdict_only_of_what_was_killed() {
         let engine = Engine::new("unix:///none".to_owned(), std::sync::Arc::new(|_, _| ()));
         let runtime = DockerRuntime::new(engine, config());
-        let container = Container { id: "0abc".to_owned(), image_pulled: false };
+        let container = Container { id: "0abc".to_owned(), image_pulled: false, engine: String::new() };
         let verdict = |exit_code, out_of_memory| {
             let end = Ended { exit_code, out_of_memory, error: String::new() };
             runtime.verdict(&container, &end, None)
