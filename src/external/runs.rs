@@ -40,12 +40,43 @@ impl Runs for TemporalRuns {
             match border("temporal.run_ended", service.describe_workflow_execution(request)).await {
                 Ok(answer) => {
                     let info = answer.into_inner().workflow_execution_info;
-                    Ok(info.is_some_and(|info| info.status() != WorkflowExecutionStatus::Running))
+                    Ok(info.is_some_and(|info| is_closed(info.status)))
                 }
                 // Another cluster's, another namespace's, or of a time that Temporal has forgotten.
                 Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => Ok(false),
                 Err(status) => Err(format!("Temporal does not say: {status}")),
             }
         })
+    }
+}
+
+/// Whether a status is one that no run ever leaves. Not so a pause, nor a status of a later server that is not known here.
+fn is_closed(status: i32) -> bool {
+    use WorkflowExecutionStatus::{Canceled, Completed, ContinuedAsNew, Failed, Terminated, TimedOut};
+    matches!(
+        WorkflowExecutionStatus::try_from(status),
+        Ok(Completed | Failed | Canceled | Terminated | ContinuedAsNew | TimedOut)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_never_goes_on_has_ended() {
+        let closed: Vec<i32> = (-1..=20).filter(|status| is_closed(*status)).collect();
+        let names: Vec<_> = closed
+            .iter()
+            .map(|status| WorkflowExecutionStatus::try_from(*status).expect("a known status").as_str_name())
+            .collect();
+        assert_eq!(
+            names,
+            ["COMPLETED", "FAILED", "CANCELED", "TERMINATED", "CONTINUED_AS_NEW", "TIMED_OUT"]
+                .map(|name| format!("WORKFLOW_EXECUTION_STATUS_{name}"))
+        );
+        for open in [WorkflowExecutionStatus::Running, WorkflowExecutionStatus::Unspecified] {
+            assert!(!is_closed(open as i32), "{open:?}");
+        }
     }
 }

@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 use ticket_activities::Recognition;
 use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine, PullPolicy};
 use ticket_activities::external::Patience;
+use ticket_activities::{ExternalState, FailureClass, code};
 use ticket_schemas::TaskType;
 use tokio::sync::Notify;
 
 use crate::candidate::{Candidate, Driver, Peer, Step, driver};
-use crate::server::{Answer, Request};
+use crate::server::{Answer, Request, Server};
+use crate::world::{World, eventually, failed};
 
 pub(crate) struct DockerCandidate;
 
@@ -91,6 +93,8 @@ struct Engines {
     stops: usize,
     ends_with: Option<i32>,
     clock_ahead: i64,
+    /// Its containers are on another engine than the one that answers now.
+    replaced: bool,
 }
 
 /// An engine whose containers run until they are told to end.
@@ -103,6 +107,10 @@ pub(crate) struct FakeEngine {
 impl FakeEngine {
     fn state(&self) -> MutexGuard<'_, Engines> {
         self.state.lock().expect("no test panics with it")
+    }
+
+    fn id(&self) -> &'static str {
+        if self.state().replaced { "another engine" } else { "the engine" }
     }
 
     fn create(&self, request: &Request) -> Answer {
@@ -179,6 +187,13 @@ impl FakeEngine {
         Answer::empty(204)
     }
 
+    fn remove(&self, id: &str) -> Answer {
+        match self.state().containers.remove(id) {
+            Some(_) => Answer::empty(204),
+            None => no_such(id),
+        }
+    }
+
     fn list(&self, request: &Request) -> Answer {
         let filters: Value = serde_json::from_str(&request.query["filters"]).expect("filters");
         let wanted: Vec<&str> = filters["label"].as_array().expect("labels").iter().filter_map(Value::as_str).collect();
@@ -237,6 +252,7 @@ impl Peer for FakeEngine {
         Box::pin(async move {
             match (request.method.as_str(), parts(&request).as_slice()) {
                 ("GET", ["version"]) => Answer::json(200, &json!({ "Version": "20.10.24", "ApiVersion": "1.41" })),
+                ("GET", ["info"]) => Answer::json(200, &json!({ "ID": self.id() })),
                 ("GET", ["images", .., "json"]) => Answer::json(200, &json!({ "Id": "sha256:0" })),
                 ("GET", ["containers", "json"]) => self.list(&request),
                 ("POST", ["containers", "create"]) => self.create(&request),
@@ -245,6 +261,7 @@ impl Peer for FakeEngine {
                 ("POST", ["containers", id, "wait"]) => self.wait(id).await,
                 ("POST", ["containers", id, "stop"]) => self.stop(id),
                 ("GET", ["containers", id, "logs"]) => self.logs(id),
+                ("DELETE", ["containers", id]) => self.remove(id),
                 _ => Answer::json(404, &json!({ "message": "page not found" })),
             }
         })
@@ -282,5 +299,34 @@ impl Peer for FakeEngine {
 
     fn set_clock(&self, ahead: i64) {
         self.state().clock_ahead = ahead;
+    }
+}
+
+/// The container goes on where nobody can look.
+#[tokio::test]
+async fn a_container_of_another_engine_has_neither_vanished_nor_stopped() {
+    for (mode, class) in
+        [("AT_LEAST_ONCE", FailureClass::Retry { after_ms: None }), ("AT_MOST_ONCE", FailureClass::Permanent)]
+    {
+        let candidate: Arc<dyn Candidate> = Arc::new(DockerCandidate);
+        let engine = Arc::new(FakeEngine::default());
+        let peer: Arc<dyn Peer> = Arc::clone(&engine) as _;
+        let server = Server::start(Arc::clone(&peer)).await;
+        let world = World { candidate, peer, server };
+        let mut job = world.job();
+        job.time_left = Duration::from_secs(3);
+        let mut ticket = (*job.ticket).clone();
+        let qos = json!({ "delivery_mode": mode, "consistency": "EVENTUAL", "durability": "PERSISTENT" });
+        ticket.qos = serde_json::from_value(qos).expect("qos");
+        job.ticket = Arc::new(ticket);
+        let attempt = world.begin(job);
+        eventually("work runs", || world.peer.running() > 0).await;
+        engine.state().replaced = true;
+        world.peer.vanish();
+        let failed = failed(attempt.outcome(mode).await, mode);
+        assert_eq!((failed.code.as_str(), failed.class), (code::TIMEOUT, class), "{mode}");
+        assert_eq!(failed.external_state, Some(ExternalState::Unknown), "{mode}");
+        assert!(failed.message.contains("another engine"), "{mode}: {}", failed.message);
+        assert_eq!(world.peer.creates().values().sum::<usize>(), 1, "{mode}");
     }
 }

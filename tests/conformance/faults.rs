@@ -11,11 +11,13 @@ use crate::server::{Damage, Heard};
 use crate::world::{TOO_SLOW, World, completed, eventually, failed};
 
 /// Everything that can become of an answer and that passes.
-const DAMAGES: [Damage; 8] = [
+const DAMAGES: [Damage; 10] = [
     Damage::Reset,
     Damage::Status(500),
     Damage::Status(503),
     Damage::Throttled(1),
+    Damage::Status(400),
+    Damage::Html(404),
     Damage::Html(502),
     Damage::Html(200),
     Damage::Truncated,
@@ -24,7 +26,7 @@ const DAMAGES: [Damage; 8] = [
 
 /// Whether an answer says that nothing was done.
 fn says_no(damage: Damage) -> bool {
-    matches!(damage, Damage::Throttled(_) | Damage::Status(503))
+    matches!(damage, Damage::Throttled(_) | Damage::Status(400 | 503))
 }
 
 #[tokio::test]
@@ -59,14 +61,34 @@ async fn a_fault_at_any_step_costs_no_second_piece_of_work() {
                     if *step == Step::LookUp {
                         job.lost_workers = 1;
                     }
+                    // Whoever was told to begin, and gives no answer, may still do so.
+                    let in_doubt = (*step, heard) == (Step::Start, Heard::No)
+                        && !matches!(damage, Damage::Status(_) | Damage::Throttled(_));
+                    if in_doubt {
+                        job.time_left = Duration::from_secs(1);
+                    }
                     let outcome = world.begin(job.clone()).outcome(&what).await;
                     assert!(world.server.damaged(*step) > 0, "{what}: the fault was met");
                     // What has not been begun is for the workflow to try again; a preparation may take its time.
                     let late = heard == Heard::Yes && damage == Damage::Slow(TOO_SLOW);
                     if (*step == Step::Prepare && !late) || (*step == Step::Create && says_no(damage)) {
                         let failed = failed(outcome, &what);
-                        assert!(matches!(failed.class, FailureClass::Unavailable { .. }), "{what}: {failed:?}");
+                        let for_good = (*step, damage) == (Step::Create, Damage::Status(400));
+                        assert_eq!(failed.class == FailureClass::Permanent, for_good, "{what}: {failed:?}");
+                        assert!(
+                            for_good || matches!(failed.class, FailureClass::Unavailable { .. }),
+                            "{what}: {failed:?}"
+                        );
                         assert_eq!((failed.external_state, world.peer.creates().len()), (None, 0), "{what}");
+                        continue;
+                    }
+                    if in_doubt {
+                        let failed = failed(outcome, &what);
+                        assert_eq!(
+                            (failed.code.as_str(), failed.external_state, world.server.seen(Step::Start)),
+                            (code::TIMEOUT, Some(ExternalState::ConfirmedStopped), 1),
+                            "{what}"
+                        );
                         continue;
                     }
                     completed(outcome, &what);

@@ -46,6 +46,21 @@ async fn inc_74_inc_72_host_network_and_privileges_are_refused_and_nothing_runs(
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Docker engine: make test-docker"]
+async fn volumes_of_the_image_and_shared_memory_are_as_small_as_the_scratch_folder() {
+    let world = world().await;
+    let _worker = world.worker(&[]).await;
+    let script = "for folder in /data /dev/shm; do \
+                  dd if=/dev/zero of=$folder/x bs=1M count=17 2>&1 | grep -o 'No space left'; rm $folder/x; done";
+    let mut asks = ticket(&world, "volume", script);
+    asks["parameters"]["image"] = json!("busybox:volume");
+    asks["parameters"]["memory_limit"] = json!("64m");
+    world.publish(&asks).await;
+    let result = world.result("volume").await;
+    assert_eq!(result["result"]["output"]["stdout"], "No space left\nNo space left\n", "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Docker engine: make test-docker"]
 async fn a_ticket_never_reaches_a_shell_of_ours() {
     let world = world().await;
     let _worker = world.worker(&[]).await;

@@ -60,7 +60,7 @@ impl Fault {
     }
 
     /// Whether the call may have been taken all the same.
-    pub(super) fn is_ambiguous(&self) -> bool {
+    pub(crate) fn is_ambiguous(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Malformed { .. })
     }
 

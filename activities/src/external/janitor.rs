@@ -13,11 +13,15 @@ use super::{Fault, Provider};
 /// After an attempt has ended here: when its ticket has usually been reported, and when it has after a slow report.
 const AFTER_AN_END: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(15)];
 
+/// For one call to the provider; a sweep that hangs at one piece of work would never come to the others.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Who knows which runs of tickets have ended.
 pub trait Runs: Send + Sync + 'static {
     /// Whether this run has ended. `false` also when nobody knows it: the work may be another installation's.
     ///
-    /// The error is a sentence; the question is asked again later.
+    /// # Errors
+    /// A sentence, when the question has no answer now. It is asked again later.
     fn has_ended<'a>(&'a self, ticket_id: &'a str, run_id: &'a str) -> BoxFuture<'a, Result<bool, String>>;
 }
 
@@ -67,11 +71,11 @@ impl<P: Provider> Janitor<P> {
     /// When the provider does not say what is there. What cannot be removed is logged, and left for the next sweep.
     pub async fn sweep(&self) -> Result<usize, Fault> {
         let mut removed = 0;
-        for leftover in self.provider.leftovers().await? {
+        for leftover in within(self.provider.leftovers()).await? {
             let (ticket_id, run_id) = (leftover.ticket_id.as_str(), leftover.run_id.as_str());
             match self.runs.has_ended(ticket_id, run_id).await {
                 Ok(false) => {}
-                Ok(true) => match self.provider.clean_up(&leftover.handle).await {
+                Ok(true) => match within(self.provider.clean_up(&leftover.handle)).await {
                     Ok(()) | Err(Fault::Vanished { .. }) => removed += 1,
                     Err(fault) => {
                         tracing::warn!(provider = P::NAME, ticket_id, %fault, "work of an ended ticket was not removed");
@@ -82,4 +86,10 @@ impl<P: Provider> Janitor<P> {
         }
         Ok(removed)
     }
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::time::timeout(CALL_TIMEOUT, call)
+        .await
+        .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {} s", CALL_TIMEOUT.as_secs()) }))
 }

@@ -50,7 +50,21 @@ impl<'a, P: Provider> Run<'a, P> {
         Self { provider, patience, job, key: Key::of(job), limit, started: Instant::now() }
     }
 
-    pub(super) async fn attempt(&self, mut spec: P::Spec) -> Outcome {
+    /// From the ticket's specification to its outcome. Work that may run only once, and of which nobody knows whether it
+    /// does, is not begun again by anybody.
+    pub(super) async fn attempt(&self, spec: P::Spec) -> Outcome {
+        let mut outcome = self.run(spec).await;
+        let once = self.job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
+        if let Outcome::Failed(failed) = &mut outcome
+            && failed.external_state == Some(ExternalState::Unknown)
+            && once
+        {
+            failed.class = FailureClass::Permanent;
+        }
+        outcome
+    }
+
+    async fn run(&self, mut spec: P::Spec) -> Outcome {
         let handle = match self.begin(&mut spec).await {
             Ok(handle) => handle,
             Err(outcome) => return outcome,
@@ -58,7 +72,7 @@ impl<'a, P: Provider> Run<'a, P> {
         self.record(Phase::Watching, &handle);
         match self.watch(&handle).await {
             Watched::Ended(end) => self.finish(&spec, &handle, &end).await,
-            Watched::Lost(fault) => self.lost(fault).into(),
+            Watched::Lost(fault) => self.lost(&handle, fault).await.into(),
             Watched::Interrupted(Cause::Detach, _) => self.detached(),
             Watched::Interrupted(cause, fault) => self.end(&spec, &handle, cause, fault).await,
         }
@@ -206,30 +220,32 @@ impl<'a, P: Provider> Run<'a, P> {
 
     /// Ends the work, has that confirmed, and keeps what it had said until then.
     async fn end(&self, spec: &P::Spec, handle: &P::Handle, cause: Cause, fault: Option<Fault>) -> Outcome {
-        self.record(Phase::Stopping, handle);
-        let stop = || self.provider.stop(handle);
-        let state = match self.persist(self.patience.stop, stop).await {
-            Ok(()) | Err(Fault::Vanished { .. }) => ExternalState::ConfirmedStopped,
-            Err(fault) => {
-                tracing::warn!(provider = P::NAME, key = %self.key, %fault, "nobody confirmed that the work has stopped");
-                ExternalState::Unknown
-            }
-        };
+        let state = self.end_work(handle).await;
         let collect = || self.within(self.patience.call, self.provider.collect(handle));
         let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
         let report = self.report(self.provider.report(spec, handle, None, output), missing);
         Failed { report, ..self.interruption(cause, Some(state), fault.as_ref()) }.into()
     }
 
-    /// Work that is not there any more, or that will never start.
-    fn lost(&self, fault: Fault) -> Failed {
-        let vanished = matches!(fault, Fault::Vanished { .. });
-        let mut failed = fault.into_failed(P::NAME, vanished.then_some(ExternalState::Unknown));
-        let once = self.job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
-        if vanished && once {
-            failed.class = FailureClass::Permanent;
+    /// Stops the work; whether that was confirmed.
+    async fn end_work(&self, handle: &P::Handle) -> ExternalState {
+        self.record(Phase::Stopping, handle);
+        match self.persist(self.patience.stop, || self.provider.stop(handle)).await {
+            Ok(()) | Err(Fault::Vanished { .. }) => ExternalState::ConfirmedStopped,
+            Err(fault) => {
+                tracing::warn!(provider = P::NAME, key = %self.key, %fault, "nobody confirmed that the work has stopped");
+                ExternalState::Unknown
+            }
         }
-        failed
+    }
+
+    /// Work that is not there any more, or whose watch is refused for good: then it is stopped, whatever it does.
+    async fn lost(&self, handle: &P::Handle, fault: Fault) -> Failed {
+        let state = match fault {
+            Fault::Vanished { .. } => ExternalState::Unknown,
+            _ => self.end_work(handle).await,
+        };
+        fault.into_failed(P::NAME, Some(state))
     }
 
     /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.

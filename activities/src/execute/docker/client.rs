@@ -2,25 +2,24 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerState, ContainerSummary};
+use bollard::models::{ContainerCreateBody, ContainerState, ContainerSummary, SystemInfo};
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, InspectContainerOptions, ListContainersOptions, LogsOptions,
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::OnceCell;
 
 use super::check::EngineFacts;
-use super::faults::{fault, of_pull, of_start, status};
+use super::faults::{fault, is_missing_image, is_other_version, of_asked, of_pull, of_start, status};
 use crate::border::border;
-use crate::external::Fault;
+use crate::external::{Fault, said};
 
 /// Until the head of an answer is there. Above what the protocol waits for any single call, which bounds them.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -42,14 +41,14 @@ pub(super) enum Created {
 pub struct Engine {
     address: String,
     on_call: OnCall,
-    connected: OnceCell<Docker>,
+    connected: Mutex<Option<Docker>>,
 }
 
 impl Engine {
     /// The engine at `address`: `unix://…`, `tcp://…` or `http://…`. It is not called before it is needed.
     #[must_use]
     pub fn new(address: String, on_call: OnCall) -> Self {
-        Self { address, on_call, connected: OnceCell::new() }
+        Self { address, on_call, connected: Mutex::default() }
     }
 
     /// What the engine is and what it can do.
@@ -58,23 +57,38 @@ impl Engine {
     /// When it does not say.
     pub async fn facts(&self) -> Result<EngineFacts, Fault> {
         let daemon = self.daemon().await?;
-        let version = Docker::client_version(daemon).to_string();
-        let info = self.called("info", border("docker.info", daemon.info()).await).map_err(fault)?;
-        Ok(EngineFacts::of(version, info))
+        let version = Docker::client_version(&daemon).to_string();
+        Ok(EngineFacts::of(version, self.info().await?))
+    }
+
+    /// What the engine calls itself; empty when it has no name.
+    pub(super) async fn id(&self) -> Result<String, Fault> {
+        Ok(said(&self.info().await?.id.unwrap_or_default()))
+    }
+
+    async fn info(&self) -> Result<SystemInfo, Fault> {
+        let daemon = self.daemon().await?;
+        self.called("info", border("docker.info", daemon.info()).await).map_err(fault)
     }
 
     /// The client, with the version of the API that both speak.
-    async fn daemon(&self) -> Result<&Docker, Fault> {
-        let connect = async {
-            let timeout = ANSWER_TIMEOUT.as_secs();
-            let client = match self.address.strip_prefix("unix://") {
-                Some(path) => Docker::connect_with_unix(path, timeout, API_DEFAULT_VERSION),
-                None => Docker::connect_with_http(&self.address, timeout, API_DEFAULT_VERSION),
-            };
-            self.called("version", border("docker.version", client.map_err(fault)?.negotiate_version()).await)
-                .map_err(fault)
+    async fn daemon(&self) -> Result<Docker, Fault> {
+        if let Some(client) = &*self.connected() {
+            return Ok(client.clone());
+        }
+        let timeout = ANSWER_TIMEOUT.as_secs();
+        let client = match self.address.strip_prefix("unix://") {
+            Some(path) => Docker::connect_with_unix(path, timeout, API_DEFAULT_VERSION),
+            None => Docker::connect_with_http(&self.address, timeout, API_DEFAULT_VERSION),
         };
-        self.connected.get_or_try_init(|| connect).await
+        let negotiated = border("docker.version", client.map_err(fault)?.negotiate_version()).await;
+        let client = self.called("version", negotiated).map_err(fault)?;
+        *self.connected() = Some(client.clone());
+        Ok(client)
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Option<Docker>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Containers with all these labels (`name` or `name=value`). `running`: only those that run.
@@ -85,13 +99,14 @@ impl Engine {
         self.called("list", border("docker.list", daemon.list_containers(Some(options))).await).map_err(fault)
     }
 
-    pub(super) async fn has_image(&self, image: &str) -> Result<bool, Fault> {
+    /// The folders for which the image wants a volume; `None`: the engine does not have the image.
+    pub(super) async fn volumes_of(&self, image: &str) -> Result<Option<Vec<String>>, Fault> {
         let daemon = self.daemon().await?;
         let looked = border("docker.image", daemon.inspect_image(image)).await;
         match self.called_unless(&[404], "image", looked) {
-            Ok(_) => Ok(true),
-            Err(error) if status(&error) == Some(404) => Ok(false),
-            Err(error) => Err(fault(error)),
+            Ok(found) => Ok(Some(found.config.and_then(|config| config.volumes).unwrap_or_default())),
+            Err(error) if is_missing_image(&error) => Ok(None),
+            Err(error) => Err(of_asked(error)),
         }
     }
 
@@ -113,8 +128,8 @@ impl Engine {
         match self.called_unless(&[409], "create", created) {
             Ok(answer) => Ok(Created::New(answer.id)),
             Err(Error::DockerResponseServerError { status_code: 409, message }) => Ok(Created::NameTaken(message)),
-            Err(Error::DockerResponseServerError { status_code: 404, message }) => Ok(Created::NoImage(message)),
-            Err(error) => Err(fault(error)),
+            Err(error) if is_missing_image(&error) => Ok(Created::NoImage(error.to_string())),
+            Err(error) => Err(of_asked(error)),
         }
     }
 
@@ -186,6 +201,10 @@ impl Engine {
     fn called_unless<T>(&self, expected: &[u16], method: &'static str, answer: Result<T, Error>) -> Result<T, Error> {
         let answered = answer.as_ref().err().is_none_or(|error| status(error).is_some_and(|it| expected.contains(&it)));
         (self.on_call)(method, answered);
+        if answer.as_ref().err().is_some_and(is_other_version) {
+            // The next call agrees on a version with the engine that is there now.
+            *self.connected() = None;
+        }
         answer
     }
 }

@@ -38,12 +38,15 @@ pub struct Spec {
     attempt: u32,
     /// Whether the image was pulled for it.
     pub(super) image_pulled: bool,
+    /// Folders for which the image wants a volume.
+    pub(super) volumes: Vec<String>,
 }
 
 impl Spec {
     pub(super) fn of(wanted: Wanted, job: &Job) -> Self {
         let ticket_id = job.ticket.ticket_id.as_str().to_owned();
-        Self { wanted, ticket_id, run_id: job.run_id.clone(), attempt: job.attempt, image_pulled: false }
+        let (run_id, attempt) = (job.run_id.clone(), job.attempt);
+        Self { wanted, ticket_id, run_id, attempt, image_pulled: false, volumes: Vec::new() }
     }
 }
 
@@ -52,6 +55,8 @@ impl Spec {
 pub struct Container {
     pub(super) id: String,
     pub(super) image_pulled: bool,
+    /// The engine that has it, by its own name; empty where it has none.
+    pub(super) engine: String,
 }
 
 /// What the engine is asked for. No root, no capability, no new privileges, a root that cannot be written and a scratch
@@ -94,10 +99,8 @@ pub(super) fn body(config: &DockerConfig, key: &Key, spec: &Spec) -> ContainerCr
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             privileged: Some(false),
             readonly_rootfs: Some(true),
-            tmpfs: Some(HashMap::from([(
-                "/tmp".to_owned(),
-                format!("rw,nosuid,nodev,mode=1777,size={}{}", config.scratch_bytes, owner(&wanted.user)),
-            )])),
+            tmpfs: Some(scratch(config, spec)),
+            shm_size: Some(config.scratch_bytes),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
                 config: Some(HashMap::from([
@@ -112,7 +115,15 @@ pub(super) fn body(config: &DockerConfig, key: &Key, spec: &Spec) -> ContainerCr
     }
 }
 
-/// Whose the scratch folder is. Its mode is that of the image's own folder where there is one, which may be for root alone.
+/// Folders in memory: `/tmp`, and one over each volume of the image, which would be a folder on the engine's disk that can be
+/// filled without end.
+fn scratch(config: &DockerConfig, spec: &Spec) -> HashMap<String, String> {
+    let options = format!("rw,nosuid,nodev,mode=1777,size={}{}", config.scratch_bytes, owner(&spec.wanted.user));
+    let folders = spec.volumes.iter().map(|volume| format!("/{}", volume.trim_matches('/')));
+    folders.chain(["/tmp".to_owned()]).map(|folder| (folder, options.clone())).collect()
+}
+
+/// Whose a scratch folder is. Its mode is that of the image's own folder where there is one, which may be for root alone.
 fn owner(user: &str) -> String {
     let (uid, gid) = user.split_once(':').unwrap_or((user, user));
     match (uid.parse::<u32>(), gid.parse::<u32>()) {
@@ -132,18 +143,18 @@ pub(super) fn of_key(key: &Key) -> Vec<String> {
 }
 
 impl Container {
-    /// A container that the engine listed.
-    pub(super) fn listed(summary: ContainerSummary) -> Option<Self> {
+    /// A container that `engine` listed.
+    pub(super) fn listed(summary: ContainerSummary, engine: &str) -> Option<Self> {
         let image_pulled =
             summary.labels.as_ref().and_then(|labels| labels.get(IMAGE_PULLED)).is_some_and(|it| it == "true");
-        Some(Self { id: summary.id.filter(|id| is_id(id))?, image_pulled })
+        Some(Self { id: summary.id.filter(|id| is_id(id))?, image_pulled, engine: engine.to_owned() })
     }
 
-    /// A container that the engine listed, with the ticket it belongs to.
-    pub(super) fn leftover(summary: ContainerSummary) -> Option<Leftover<Self>> {
+    /// A container that `engine` listed, with the ticket it belongs to.
+    pub(super) fn leftover(summary: ContainerSummary, engine: &str) -> Option<Leftover<Self>> {
         let label = |name| summary.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
         let (ticket_id, run_id) = (label(TICKET_ID)?, label(RUN_ID)?);
-        Some(Leftover { ticket_id, run_id, handle: Self::listed(summary)? })
+        Some(Leftover { ticket_id, run_id, handle: Self::listed(summary, engine)? })
     }
 
     /// As people know it.
@@ -189,7 +200,8 @@ mod tests {
             detach: CancellationToken::new(),
             progress: Progress::default(),
         };
-        serde_json::to_value(body(&config(), &Key::of(&job), &Spec::of(wanted, &job))).expect("JSON")
+        let spec = Spec { volumes: vec!["/data/".to_owned(), "/tmp".to_owned()], ..Spec::of(wanted, &job) };
+        serde_json::to_value(body(&config(), &Key::of(&job), &spec)).expect("JSON")
     }
 
     #[test]
@@ -206,6 +218,8 @@ mod tests {
             let scratch = host["Tmpfs"]["/tmp"].as_str().expect("options");
             let id = if parameters.get("user").is_some() { "7" } else { "65534" };
             assert_eq!(scratch, format!("rw,nosuid,nodev,mode=1777,size=67108864,uid={id},gid={id}"));
+            assert_eq!(host["Tmpfs"], json!({ "/tmp": scratch, "/data": scratch }), "no volume of the image is left");
+            assert_eq!(host["ShmSize"], json!(64 << 20));
             for opening in ["CapAdd", "Binds", "Mounts", "Devices", "PidMode", "IpcMode", "UsernsMode", "PortBindings"]
             {
                 assert_eq!(host.get(opening), None, "{opening}");
@@ -246,11 +260,11 @@ mod tests {
             labels: Some(labels.clone()),
             ..ContainerSummary::default()
         };
-        let handle = Container { id: "0abc".to_owned(), image_pulled: true };
+        let handle = Container { id: "0abc".to_owned(), image_pulled: true, engine: "e".to_owned() };
         let leftover = Leftover { ticket_id: "t".to_owned(), run_id: "r".to_owned(), handle };
-        assert_eq!(Container::leftover(summary("0abc")), Some(leftover));
+        assert_eq!(Container::leftover(summary("0abc"), "e"), Some(leftover));
         for id in ["", "../x", "0abc?force=1"] {
-            assert_eq!(Container::listed(summary(id)), None, "{id}");
+            assert_eq!(Container::listed(summary(id), "e"), None, "{id}");
         }
     }
 }

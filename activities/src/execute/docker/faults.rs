@@ -29,11 +29,46 @@ pub(super) fn fault(error: Error) -> Fault {
 fn answered(status: u16, message: &str) -> Fault {
     let cause = format!("the engine answered {status}: {}", said(message));
     match status {
-        400 => Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause },
-        404 => Fault::Vanished { cause },
+        400 if is_page(message) => Fault::Lost { cause },
+        404 if names(message, "no such container") => Fault::Vanished { cause },
+        // Of something between the engine and this worker, or of an engine that is not ready.
+        404 => Fault::Lost { cause },
         429 | 503 => Fault::Unavailable { cause, after: None },
         500.. => Fault::Lost { cause },
         _ => Fault::SetupRefused { cause },
+    }
+}
+
+/// A proxy's words, not the engine's.
+fn is_page(message: &str) -> bool {
+    message.trim_start().starts_with('<')
+}
+
+fn names(message: &str, what: &str) -> bool {
+    !is_page(message) && message.to_ascii_lowercase().contains(what)
+}
+
+/// Whether the engine does not speak the version of the API that was agreed on: it is another one than before.
+pub(super) fn is_other_version(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 400, message }
+        if names(message, "client version") && (names(message, "too old") || names(message, "too new")))
+}
+
+/// Whether the engine says that it does not have the image.
+pub(super) fn is_missing_image(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, message } if names(message, "no such image"))
+}
+
+/// The fault of a call that carries what the ticket asks for: here an answer 400 is the ticket's fault.
+pub(super) fn of_asked(error: Error) -> Fault {
+    match &error {
+        Error::DockerResponseServerError { status_code: 400, message }
+            if !is_page(message) && !is_other_version(&error) =>
+        {
+            let cause = format!("the engine answered 400: {}", said(message));
+            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause }
+        }
+        _ => fault(error),
     }
 }
 
@@ -48,7 +83,11 @@ pub(super) fn status(error: &Error) -> Option<u16> {
 /// The fault of a pull. Nothing was created, so nothing is in doubt.
 pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     let text = match &error {
-        Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. } => said(error),
+        Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. }
+            if !is_page(error) =>
+        {
+            said(error)
+        }
         _ => String::new(),
     };
     let says = |words: &[&str]| words.iter().any(|word| text.to_ascii_lowercase().contains(word));
@@ -64,10 +103,8 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
         return Fault::SetupRefused { cause };
     }
-    match fault(error) {
-        Fault::TicketRefused { .. } | Fault::Vanished { .. } => {
-            Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause }
-        }
+    match of_asked(error) {
+        Fault::TicketRefused { .. } => Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause },
         Fault::SetupRefused { .. } => Fault::SetupRefused { cause },
         _ => Fault::Unavailable { cause, after: None },
     }
@@ -79,15 +116,19 @@ pub(super) fn of_start(error: Error) -> Fault {
         Error::DockerResponseServerError { message, .. } => said(message),
         _ => String::new(),
     };
-    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let cause = || format!("the container cannot start: {message}");
-    if says(&["executable file not found", "no such file or directory", "permission denied", "exec format error"]) {
-        return Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause: cause() };
+    let says = |words: &[&str]| words.iter().any(|word| names(&message, word));
+    let cause = format!("the container cannot start: {message}");
+    // Files of the engine's own can be missing, too; only those that the command names are the ticket's.
+    let of_command = says(&["exec:", "chdir to cwd"]) && says(&["no such file or directory", "permission denied"]);
+    if of_command || says(&["executable file not found", "exec format error"]) {
+        return Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause };
     }
     match status(&error) {
-        Some(404) if !says(&["No such container"]) => {
-            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() }
+        Some(404) if names(&message, "network") && names(&message, "not found") => {
+            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause }
         }
+        // The engine itself has tried and says so: nothing is under way any more.
+        Some(500) if !is_page(&message) => Fault::Unavailable { cause, after: None },
         _ => fault(error),
     }
 }
@@ -118,10 +159,10 @@ mod tests {
     #[test]
     fn every_answer_has_its_fault() {
         for (status, kind) in [
-            (400, "TicketRefused"),
+            (400, "Lost"),
             (401, "SetupRefused"),
             (403, "SetupRefused"),
-            (404, "Vanished"),
+            (404, "Lost"),
             (405, "SetupRefused"),
             (409, "SetupRefused"),
             (429, "Unavailable"),
@@ -135,10 +176,26 @@ mod tests {
             assert!(fault.to_string().contains(&status.to_string()));
             assert!(!fault.to_string().contains('\u{1b}'), "control codes are gone");
         }
+        assert!(matches!(fault(server(400, "bad parameter")), Fault::SetupRefused { .. }));
+        assert!(matches!(fault(server(404, "No such container: abc")), Fault::Vanished { .. }));
+        assert!(matches!(fault(server(404, "page not found")), Fault::Lost { .. }));
+        assert!(matches!(fault(server(404, "<html>No such container</html>")), Fault::Lost { .. }));
         assert!(matches!(fault(Error::RequestTimeoutError), Fault::Lost { .. }));
         assert!(matches!(fault(Error::SocketNotFoundError("/x".to_owned())), Fault::Unavailable { .. }));
         let cut = serde_json::from_str::<u8>("{\"Id\":").expect_err("cut");
         assert!(matches!(fault(Error::from(cut)), Fault::Malformed { .. }));
+    }
+
+    #[test]
+    fn a_bad_request_is_the_tickets_fault_only_where_the_engine_was_asked_for_what_the_ticket_says() {
+        assert!(matches!(of_asked(server(400, "invalid CPU")), Fault::TicketRefused { .. }));
+        assert!(matches!(of_asked(server(400, "<html>Bad Request</html>")), Fault::Lost { .. }));
+        for version in ["client version 1.12 is too old. Minimum", "client version 1.53 is too new. Maximum"] {
+            assert!(is_other_version(&server(400, version)));
+            assert!(matches!(of_asked(server(400, version)), Fault::SetupRefused { .. }), "{version}");
+        }
+        assert!(is_missing_image(&server(404, "No such image: x:1")));
+        assert!(!is_missing_image(&server(404, "<html>404 Not Found</html>")));
     }
 
     #[test]
@@ -156,15 +213,36 @@ mod tests {
             assert_eq!(std::mem::discriminant(&fault), std::mem::discriminant(&streamed), "{message}");
         }
         assert!(matches!(of_pull("x", Error::RequestTimeoutError), Fault::Unavailable { .. }));
+        assert!(matches!(of_pull("x", server(404, "<html>404 Not Found</html>")), Fault::Unavailable { .. }));
+        assert!(matches!(of_pull("x", server(400, "invalid reference format")), Fault::TicketRefused { .. }));
     }
 
     #[test]
     fn a_program_that_cannot_run_is_the_tickets_fault_and_a_container_that_is_gone_is_not() {
         let missing = "OCI runtime create failed: exec: \"x\": executable file not found in $PATH: unknown";
         let of = |status, message| of_start(server(status, message));
+        for of_command in [
+            missing,
+            "starting container process caused: exec: \"/x\": stat /x: no such file or directory: unknown",
+            "exec: \"/etc/passwd\": permission denied: unknown",
+            "chdir to cwd (\"/x\") set in config.json failed: no such file or directory: unknown",
+            "standard_init_linux.go: exec user process caused: exec format error",
+        ] {
+            let fault = of(500, of_command);
+            assert!(
+                matches!(fault, Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, .. }),
+                "{of_command}: {fault:?}"
+            );
+        }
+        for of_engine in ["mount /var/lib/docker: permission denied", "open /run/containerd: no such file or directory"]
+        {
+            assert!(matches!(of(500, of_engine), Fault::Unavailable { .. }), "{of_engine}");
+        }
         assert!(matches!(of(400, missing), Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, .. }));
         assert!(matches!(of(404, "network x not found"), Fault::TicketRefused { code: code::INVALID_PARAMETERS, .. }));
         assert!(matches!(of(404, "No such container: abc"), Fault::Vanished { .. }));
-        assert!(matches!(of(500, "containerd is away"), Fault::Lost { .. }));
+        assert!(matches!(of(500, "containerd is away"), Fault::Unavailable { .. }));
+        assert!(matches!(of(502, "<html>Bad Gateway</html>"), Fault::Lost { .. }));
+        assert!(matches!(of(404, "<html>Not Found</html>"), Fault::Lost { .. }));
     }
 }

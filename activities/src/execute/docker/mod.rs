@@ -11,6 +11,7 @@ mod faults;
 mod image;
 mod params;
 mod runtime;
+mod starts;
 
 pub use check::EngineFacts;
 pub use client::{Engine, OnCall};

@@ -15,10 +15,13 @@ use super::client::{Created, Engine};
 use super::container::{self, Container, Spec, is_id};
 use super::image::{PullPolicy, RegistryLogin, registry_of};
 use super::params::DockerParams;
+use super::starts::Starts;
 use crate::execute::output::{Captured, Tail, last_line};
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
 
+/// When a container that was never started was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
 /// Exit code of what was ended by KILL.
 const KILLED: i64 = 137;
 
@@ -57,6 +60,7 @@ pub struct DockerConfig {
 pub struct DockerRuntime {
     engine: Engine,
     config: DockerConfig,
+    starts: Starts,
 }
 
 /// How a container ended.
@@ -80,7 +84,7 @@ impl DockerRuntime {
     /// Runs containers on `engine`.
     #[must_use]
     pub fn new(engine: Engine, config: DockerConfig) -> Self {
-        Self { engine, config }
+        Self { engine, config, starts: Starts::default() }
     }
 
     fn login(&self, image: &str) -> Result<Option<DockerCredentials>, Fault> {
@@ -93,6 +97,68 @@ impl DockerRuntime {
         let serveraddress = Some(login.server.clone());
         let (username, password) = (Some(username), Some(password));
         Ok(Some(DockerCredentials { username, password, serveraddress, ..DockerCredentials::default() }))
+    }
+
+    /// Starts the container, unless an earlier start of this process may still be carried out.
+    async fn start(&self, container: &Container) -> Result<(), Fault> {
+        if !self.starts.claim(&container.id) {
+            return Err(Fault::Lost {
+                cause: "the container has not begun, and its start has no answer; it is not started twice".to_owned(),
+            });
+        }
+        let started = self.engine.start(&container.id).await;
+        if started.as_ref().is_err_and(|fault| !fault.is_ambiguous()) {
+            self.starts.forget(&container.id);
+        }
+        started
+    }
+
+    /// An answer about the container; that this engine does not have it says nothing of one that another engine has.
+    async fn here<T>(&self, container: &Container, answer: Result<T, Fault>) -> Result<T, Fault> {
+        if !matches!(answer, Err(Fault::Vanished { .. })) {
+            return answer;
+        }
+        let engine = self.engine.id().await?;
+        if engine == container.engine {
+            return answer;
+        }
+        let (short, known) = (container.short_id(), said(&container.engine));
+        Err(Fault::SetupRefused {
+            cause: format!(
+                "container {short} is on engine {known:?}, and this worker's engine is {engine:?}; let all workers of a task \
+                 queue use one engine"
+            ),
+        })
+    }
+
+    async fn wait_for_end(&self, container: &Container) -> Result<Ended, Fault> {
+        let mut state = self.engine.state(&container.id).await?;
+        // A worker may have been lost before it started what it had created. What has run is never started: that would be
+        // another run.
+        if state.status == Some(Status::CREATED) {
+            self.start(container).await?;
+            state = self.engine.state(&container.id).await?;
+        }
+        if let Some(end) = end_of(&state)? {
+            return Ok(end);
+        }
+        self.engine.wait(&container.id).await?;
+        end_of(&self.engine.state(&container.id).await?)?.ok_or_else(|| Fault::Lost {
+            cause: "the engine says that the container has ended, and that it has not".to_owned(),
+        })
+    }
+
+    async fn end(&self, container: &Container) -> Result<(), Fault> {
+        self.engine.stop(&container.id, self.config.grace).await?;
+        let state = self.engine.state(&container.id).await?;
+        if state.running.unwrap_or(true) {
+            return Err(Fault::Lost { cause: "the container was stopped and runs".to_owned() });
+        }
+        // A start that is under way would begin it after this; without it there is nothing to begin.
+        if state.status == Some(Status::CREATED) {
+            self.engine.remove(&container.id).await?;
+        }
+        Ok(())
     }
 }
 
@@ -114,25 +180,32 @@ impl Provider for DockerRuntime {
 
     async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
         let image = spec.wanted.image.as_str();
-        if self.config.pull != PullPolicy::Always && self.engine.has_image(image).await? {
+        if self.config.pull != PullPolicy::Always
+            && let Some(volumes) = self.engine.volumes_of(image).await?
+        {
+            spec.volumes = volumes;
             return Ok(());
         }
         if self.config.pull == PullPolicy::Never {
             return Err(no_image(image, "and DOCKER_PULL_POLICY is never"));
         }
         self.engine.pull(image, self.login(image)?).await?;
+        let pulled = self.engine.volumes_of(image).await?;
+        spec.volumes = pulled.ok_or_else(|| no_image(image, "it was pulled, and is gone"))?;
         spec.image_pulled = true;
         Ok(())
     }
 
     async fn look_up(&self, key: &Key, _: &Spec) -> Result<Option<Container>, Fault> {
+        let engine = self.engine.id().await?;
         let found = self.engine.list(container::of_key(key), false).await?;
-        Ok(found.into_iter().find_map(Container::listed))
+        Ok(found.into_iter().find_map(|summary| Container::listed(summary, &engine)))
     }
 
     async fn create(&self, key: &Key, spec: &Spec) -> Result<Container, Fault> {
+        let engine = self.engine.id().await?;
         match self.engine.create(key.as_str(), container::body(&self.config, key, spec)).await? {
-            Created::New(id) if is_id(&id) => Ok(Container { id, image_pulled: spec.image_pulled }),
+            Created::New(id) if is_id(&id) => Ok(Container { id, image_pulled: spec.image_pulled, engine }),
             Created::New(id) => {
                 Err(Fault::Malformed { cause: format!("the engine named a container {:?}", said(&id)) })
             }
@@ -145,35 +218,14 @@ impl Provider for DockerRuntime {
     }
 
     async fn watch(&self, container: &Container) -> Result<Ended, Fault> {
-        let mut state = self.engine.state(&container.id).await?;
-        // A worker may have been lost before it started what it had created. What has run is never started: that would be
-        // another run.
-        if state.status == Some(Status::CREATED) {
-            self.engine.start(&container.id).await?;
-            state = self.engine.state(&container.id).await?;
-        }
-        if !has_ended(&state) {
-            self.engine.wait(&container.id).await?;
-            state = self.engine.state(&container.id).await?;
-        }
-        if !has_ended(&state) {
-            return Err(Fault::Lost {
-                cause: "the engine says that the container has ended, and that it has not".to_owned(),
-            });
-        }
-        Ok(Ended {
-            exit_code: state.exit_code.unwrap_or(-1),
-            out_of_memory: state.oom_killed.unwrap_or_default(),
-            error: said(&state.error.unwrap_or_default()),
-        })
+        let end = self.here(container, self.wait_for_end(container).await).await?;
+        self.starts.forget(&container.id);
+        Ok(end)
     }
 
     async fn stop(&self, container: &Container) -> Result<(), Fault> {
-        self.engine.stop(&container.id, self.config.grace).await?;
-        let state = self.engine.state(&container.id).await?;
-        if state.running.unwrap_or(true) {
-            return Err(Fault::Lost { cause: "the container was stopped and runs".to_owned() });
-        }
+        self.here(container, self.end(container).await).await?;
+        self.starts.forget(&container.id);
         Ok(())
     }
 
@@ -201,13 +253,17 @@ impl Provider for DockerRuntime {
             return Ok(evidence);
         }
         let line = written.map_or_else(String::new, |written| last_line(&written.stderr.text));
-        let mut failed = if end.out_of_memory {
+        let mut failed = if end.out_of_memory && end.exit_code == KILLED {
             let message =
                 format!("the container was ended for using more than its memory ({answered}); raise `memory_limit`");
             Failed::permanent(code::OUT_OF_MEMORY, message)
         } else if end.error.is_empty() {
             // The engine does not always hear of the kernel's reason before it hears of the end.
-            let hint = if end.exit_code == KILLED { " (killed; was `memory_limit` too low?)" } else { "" };
+            let hint = match (end.exit_code, end.out_of_memory) {
+                (KILLED, _) => " (killed; was `memory_limit` too low?)",
+                (_, true) => " (something in it was ended for using too much memory; was `memory_limit` too low?)",
+                _ => "",
+            };
             Failed::permanent(code::EXECUTION_FAILED, format!("the command ended with {answered}{hint}{line}"))
         } else {
             Failed::permanent(code::EXECUTION_FAILED, format!("the container ended with {answered}: {}", end.error))
@@ -253,7 +309,7 @@ impl Provider for DockerRuntime {
     async fn leftovers(&self) -> Result<Vec<Leftover<Container>>, Fault> {
         // Where containers are kept, only those that run are too many.
         let found = self.engine.list(container::of_all(), !self.config.clean_up).await?;
-        Ok(found.into_iter().filter_map(Container::leftover).collect())
+        Ok(found.into_iter().filter_map(|summary| Container::leftover(summary, "")).collect())
     }
 
     async fn clean_up(&self, container: &Container) -> Result<(), Fault> {
@@ -265,8 +321,23 @@ impl Provider for DockerRuntime {
     }
 }
 
-fn has_ended(state: &ContainerState) -> bool {
-    matches!(state.status, Some(Status::EXITED | Status::DEAD | Status::REMOVING))
+/// How the container ended, if it has.
+fn end_of(state: &ContainerState) -> Result<Option<Ended>, Fault> {
+    if !matches!(state.status, Some(Status::EXITED | Status::DEAD | Status::REMOVING)) {
+        return Ok(None);
+    }
+    // One that is removed before it was started says that it ended with 0.
+    if matches!(state.started_at.as_deref(), None | Some("" | NEVER)) {
+        return Err(Fault::Vanished { cause: "the container was removed, and never ran".to_owned() });
+    }
+    let exit_code = state.exit_code.ok_or_else(|| Fault::Malformed {
+        cause: "the container has ended, and the engine names no exit code".to_owned(),
+    })?;
+    Ok(Some(Ended {
+        exit_code,
+        out_of_memory: state.oom_killed.unwrap_or_default(),
+        error: said(state.error.as_deref().unwrap_or_default()),
+    }))
 }
 
 fn no_image(image: &str, why: &str) -> Fault {
@@ -279,6 +350,43 @@ fn no_image(image: &str, why: &str) -> Fault {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_container_that_ran_has_an_end_and_only_with_an_exit_code() {
+        let began = "2026-01-01T00:00:00.5Z";
+        for status in [Status::EXITED, Status::DEAD, Status::REMOVING] {
+            let of = |started_at: &str, exit_code| {
+                let started_at = Some(started_at.to_owned());
+                end_of(&ContainerState { status: Some(status), started_at, exit_code, ..ContainerState::default() })
+            };
+            assert!(matches!(of(began, Some(3)), Ok(Some(Ended { exit_code: 3, .. }))), "{status}");
+            assert!(matches!(of(NEVER, Some(0)), Err(Fault::Vanished { .. })), "{status}");
+            assert!(matches!(of(began, None), Err(Fault::Malformed { .. })), "{status}");
+        }
+        for status in [Status::CREATED, Status::RUNNING, Status::PAUSED, Status::RESTARTING] {
+            let state = ContainerState { status: Some(status), exit_code: Some(0), ..ContainerState::default() };
+            assert_eq!(end_of(&state), Ok(None), "{status}");
+        }
+    }
+
+    #[test]
+    fn too_much_memory_is_the_verdict_only_of_what_was_killed() {
+        let engine = Engine::new("unix:///none".to_owned(), std::sync::Arc::new(|_, _| ()));
+        let runtime = DockerRuntime::new(engine, config());
+        let container = Container { id: "0abc".to_owned(), image_pulled: false, engine: String::new() };
+        let verdict = |exit_code, out_of_memory| {
+            let end = Ended { exit_code, out_of_memory, error: String::new() };
+            runtime.verdict(&container, &end, None)
+        };
+        let failed = |exit_code, out_of_memory| verdict(exit_code, out_of_memory).expect_err("a failure");
+        assert_eq!(failed(137, true).code, code::OUT_OF_MEMORY);
+        assert_eq!(failed(137, false).code, code::EXECUTION_FAILED);
+        let other = failed(3, true);
+        assert_eq!(other.code, code::EXECUTION_FAILED);
+        assert!(other.message.contains("exit code 3") && other.message.contains("memory_limit"), "{}", other.message);
+        assert!(!failed(3, false).message.contains("memory_limit"));
+        assert!(verdict(0, true).is_ok(), "whatever was killed in it, the command did its work");
+    }
 
     /// The defaults of `contracts/settings.md`, with the networks that settings allow by default.
     pub(in crate::execute::docker) fn config() -> DockerConfig {

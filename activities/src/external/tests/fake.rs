@@ -20,6 +20,8 @@ pub(super) enum Step {
     Watch,
     Stop,
     Collect,
+    Leftovers,
+    CleanUp,
 }
 
 /// What happens to a call.
@@ -184,14 +186,16 @@ impl<const R: u8> Provider for Fake<R> {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover<String>>, Fault> {
-        Ok(self.state().leftovers.clone())
+        self.call(Step::Leftovers, |state| Ok(state.leftovers.clone())).await
     }
 
     async fn clean_up(&self, handle: &String) -> Result<(), Fault> {
-        let mut state = self.state();
-        state.leftovers.retain(|leftover| leftover.handle != *handle);
-        state.removed.push(handle.clone());
-        Ok(())
+        self.call(Step::CleanUp, |state| {
+            state.leftovers.retain(|leftover| leftover.handle != *handle);
+            state.removed.push(handle.clone());
+            Ok(())
+        })
+        .await
     }
 }
 

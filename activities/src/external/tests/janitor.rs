@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 
-use super::fake::{Fake, LOOKUP, NoParams};
+use super::fake::{Fake, LOOKUP, NoParams, Scripted, Step};
 use super::*;
 
 /// Runs by id: whether they have ended; one that is not there cannot be asked for.
@@ -32,6 +32,18 @@ async fn only_what_is_known_to_have_ended_is_removed() {
     let janitor = fake.driver().janitor(runs(), Duration::from_secs(300));
     assert_eq!(janitor.sweep().await, Ok(1));
     assert_eq!(fake.state().removed, ["work of ended"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_no_answer_keeps_no_sweep_for_ever() {
+    let fake = Fake::<LOOKUP>::default();
+    let for_ever = || Scripted::Slow(Duration::from_secs(1_000_000));
+    fake.state().leftovers = ["ended", "ended"].map(leftover).to_vec();
+    let janitor = fake.driver().janitor(runs(), Duration::from_secs(300));
+    fake.script(Step::CleanUp, [for_ever()]);
+    assert_eq!(janitor.sweep().await, Ok(1), "the second one is removed");
+    fake.script(Step::Leftovers, [for_ever()]);
+    assert!(matches!(janitor.sweep().await, Err(Fault::Lost { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -181,19 +181,22 @@ async fn output_that_cannot_be_read_is_said_to_be_missing_and_changes_no_verdict
     assert!(done.report.logs.iter().any(|line| line.contains("connection reset")), "{:?}", done.report.logs);
 }
 
+/// A first attempt at a ticket with this delivery mode.
+fn delivered(mode: &str) -> Job {
+    let mut job = job("t");
+    let mut ticket = (*job.ticket).clone();
+    let qos = json!({ "delivery_mode": mode, "consistency": "EVENTUAL", "durability": "PERSISTENT" });
+    ticket.qos = serde_json::from_value(qos).expect("qos");
+    job.ticket = Arc::new(ticket);
+    job
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_that_vanished_is_run_again_unless_it_may_run_only_once() {
     for (mode, class) in
         [("AT_LEAST_ONCE", FailureClass::Retry { after_ms: None }), ("AT_MOST_ONCE", FailureClass::Permanent)]
     {
         let fake = Fake::<LOOKUP>::default();
-        let mut job = job("t");
-        let mut ticket = (*job.ticket).clone();
-        ticket.qos = serde_json::from_value(
-            json!({ "delivery_mode": mode, "consistency": "EVENTUAL", "durability": "PERSISTENT" }),
-        )
-        .expect("qos");
-        job.ticket = Arc::new(ticket);
         let vanish = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             fake.state().works.clear();
@@ -201,7 +204,7 @@ async fn work_that_vanished_is_run_again_unless_it_may_run_only_once() {
         };
         let driver = fake.driver();
         let outcome = tokio::select! {
-            outcome = driver.execute(NoParams {}, job) => outcome,
+            outcome = driver.execute(NoParams {}, delivered(mode)) => outcome,
             () = vanish => unreachable!("it never ends"),
         };
         let failed = failed(outcome);
@@ -211,10 +214,36 @@ async fn work_that_vanished_is_run_again_unless_it_may_run_only_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whatever_is_unknown_of_work_that_may_run_only_once_is_final() {
+    for (mode, create, stop) in [
+        ("AT_LEAST_ONCE", FailureClass::Unavailable { after_ms: None }, FailureClass::Retry { after_ms: None }),
+        ("AT_MOST_ONCE", FailureClass::Permanent, FailureClass::Permanent),
+    ] {
+        let fake = Fake::<LOOKUP>::default();
+        fake.script(Step::Create, vec![Scripted::Untaken(lost()); 10]);
+        let uncreated = failed(fake.driver().execute(NoParams {}, delivered(mode)).await);
+        assert_eq!((uncreated.class, uncreated.external_state), (create, Some(ExternalState::Unknown)), "{mode}");
+
+        let fake = Fake::<LOOKUP>::default();
+        fake.script(Step::Stop, vec![Scripted::Untaken(lost()); 1000]);
+        let unstopped = failed(fake.driver().execute(NoParams {}, delivered(mode)).await);
+        assert_eq!((unstopped.class, unstopped.external_state), (stop, Some(ExternalState::Unknown)), "{mode}");
+
+        let fake = Fake::<LOOKUP>::default();
+        let stopped = failed(fake.driver().execute(NoParams {}, delivered(mode)).await);
+        assert_eq!(stopped.class, FailureClass::Retry { after_ms: None }, "{mode}: that it does not run is known");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn work_that_will_never_start_ends_the_attempt() {
-    let fake = Fake::<LOOKUP>::default();
-    let refused = Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause: "no such program".to_owned() };
-    fake.script(Step::Watch, [Scripted::Untaken(refused)]);
-    let failed = failed(run(&fake, job("t")).await);
-    assert_eq!((failed.code.as_str(), failed.class), (code::COMMAND_NOT_FOUND, FailureClass::Permanent));
+    for (unanswered, state) in [(0, ExternalState::ConfirmedStopped), (1000, ExternalState::Unknown)] {
+        let fake = Fake::<LOOKUP>::default();
+        let refused = Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause: "no such program".to_owned() };
+        fake.script(Step::Watch, [Scripted::Untaken(refused)]);
+        fake.script(Step::Stop, vec![Scripted::Untaken(lost()); unanswered]);
+        let failed = failed(fake.driver().execute(NoParams {}, job("t")).await);
+        assert_eq!((failed.code.as_str(), failed.class), (code::COMMAND_NOT_FOUND, FailureClass::Permanent));
+        assert_eq!(failed.external_state, Some(state));
+    }
 }
