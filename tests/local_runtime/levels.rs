@@ -17,7 +17,7 @@ async fn this_kernel_confines_a_command_in_full_unless_it_is_roots() {
     assert_eq!(
         *sandbox,
         json!({ "level": level, "landlock_abi": 6, "seccomp": true, "network": "none", "missing": missing([]),
-                "cgroup": sandbox["cgroup"] }),
+                "cgroup": sandbox["cgroup"], "cgroup_bounds": sandbox["cgroup_bounds"] }),
         "Linux 6.12 with Landlock and seccomp is needed to test the sandbox; `worker-agents doctor sandbox` shows more"
     );
 }
@@ -70,7 +70,7 @@ async fn a_failed_command_says_too_what_confined_it() {
     assert_eq!(failed.report.metadata["sandbox"]["seccomp"], true);
     let unconfined = completed(World::unconfined().sh("true").await);
     let expected = json!({ "level": "none", "landlock_abi": 0, "seccomp": false, "network": "host",
-                           "missing": missing(["files", "signals", "system_calls", "network"]), "cgroup": "none" });
+                           "missing": missing(["files", "signals", "system_calls", "network"]), "cgroup": "none", "cgroup_bounds": [] });
     assert_eq!(unconfined.report.metadata["sandbox"], expected);
 }
 

@@ -210,7 +210,7 @@ attempt('vsock', lambda: socket.socket(40, socket.SOCK_STREAM, 0))
     assert_eq!(
         *sandbox,
         json!({ "level": "partial", "landlock_abi": 6, "seccomp": true, "network": "host",
-                                 "missing": missing(["network"]), "cgroup": sandbox["cgroup"] })
+                                 "missing": missing(["network"]), "cgroup": sandbox["cgroup"], "cgroup_bounds": sandbox["cgroup_bounds"] })
     );
 }
 
