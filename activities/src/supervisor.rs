@@ -36,6 +36,7 @@ use signal_hook::iterator::Signals;
 
 use crate::sandbox::{Answer, Confinement};
 
+pub(crate) use client::beside;
 pub use client::{StartError, Supervised, SupervisorCommand};
 
 /// How the worker asks for the end of the tree.
@@ -217,6 +218,7 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
     let mut stopped = false;
     let mut leftovers = 0;
     let mut kill_at: Option<Instant> = None;
+    let mut next_kill = Instant::now();
     loop {
         let event = match kill_at {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -244,8 +246,10 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
             Ok(Event::Reaped(..)) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Event::NoneLeft) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        if kill_at.is_some_and(|at| Instant::now() >= at) {
-            tree::kill_all(&tree::descendants());
+        // Not at each of thousands of ends: a look at a large tree takes long.
+        if kill_at.is_some_and(|at| Instant::now() >= at.max(next_kill)) {
+            tree::kill_descendants(nix::unistd::getpid());
+            next_kill = Instant::now() + SWEEP_INTERVAL;
         }
     }
     Notice::Ended {

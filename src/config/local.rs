@@ -81,6 +81,9 @@ impl LocalRuntimeConfig {
                     .to_owned(),
             );
         }
+        if config.enabled && sandboxed {
+            sandbox::check_search_path(reader, &config.search_path, &config.working_dir);
+        }
         if !config.working_dir.is_absolute() {
             reader.error("LOCAL_RUNTIME_WORKING_DIR must be an absolute path".to_owned());
         }

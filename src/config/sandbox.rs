@@ -30,7 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>, working_dir: &Path) -> SandboxConfig
         let shown = path.display();
         if !path.is_absolute() {
             reader.error(format!("LOCAL_RUNTIME_READABLE_PATHS: {shown} is not an absolute path"));
-        } else if working_dir.starts_with(path) || path.starts_with(working_dir) {
+        } else if overlap(path, working_dir) {
             reader.error(format!(
                 "LOCAL_RUNTIME_READABLE_PATHS: {shown} would show each command the folders of all others; name what it needs"
             ));
@@ -77,6 +77,30 @@ pub(super) fn read(reader: &mut Reader<'_>, working_dir: &Path) -> SandboxConfig
         "whether each command gets a cgroup, where the worker may make one; added by this product",
     );
     SandboxConfig { network: network.unwrap_or(Network::None), readable, limits, cgroups }
+}
+
+/// Refuses a search path that would show each command the folders of all others: the sandbox lets commands read it.
+pub(super) fn check_search_path(reader: &mut Reader<'_>, search_path: &str, working_dir: &Path) {
+    let absolute = std::env::split_paths(search_path).filter(|folder| folder.is_absolute());
+    for folder in absolute.filter(|folder| overlap(folder, working_dir)) {
+        reader.error(format!(
+            "LOCAL_RUNTIME_PATH: commands may read its folder {}, which would show each of them the folders of all others \
+             (LOCAL_RUNTIME_WORKING_DIR); take it out",
+            folder.display()
+        ));
+    }
+}
+
+/// Whether one lies in the other, as they are written or as links in them lead.
+fn overlap(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        // The rest, which is not there yet, has no links.
+        path.ancestors()
+            .find_map(|there| Some(there.canonicalize().ok()?.join(path.strip_prefix(there).ok()?)))
+            .unwrap_or_else(|| path.to_owned())
+    };
+    let within = |one: &Path, other: &Path| one.starts_with(other) || other.starts_with(one);
+    within(one, other) || within(&real(one), &real(other))
 }
 
 /// A number of mebibytes, in bytes.

@@ -640,6 +640,17 @@ fn a_sandbox_that_cannot_work_or_keeps_nothing_apart_is_refused() {
     for path in ["/", "/tmp", "/tmp/neural-hive-execution", "/tmp/neural-hive-execution/a", "relative"] {
         assert!(errors(&[("LOCAL_RUNTIME_READABLE_PATHS", path)]).contains("LOCAL_RUNTIME_READABLE_PATHS"), "{path}");
     }
+    let folder = tempfile::tempdir().expect("folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    std::fs::create_dir(path("work")).expect("folder");
+    std::os::unix::fs::symlink(path("work"), path("link")).expect("link");
+    for (working_dir, shown) in [("work", "link"), ("link/a", "work"), ("work", "work/tools"), ("tools/work", "tools")]
+    {
+        for name in ["LOCAL_RUNTIME_READABLE_PATHS", "LOCAL_RUNTIME_PATH"] {
+            let text = errors(&[("LOCAL_RUNTIME_WORKING_DIR", &path(working_dir)), (name, &path(shown))]);
+            assert!(text.contains(name), "{name} {working_dir} {shown}: {text}");
+        }
+    }
 }
 
 #[test]

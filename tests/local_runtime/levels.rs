@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 use ticket_activities::code;
 use ticket_activities::sandbox::Network;
 
-use crate::world::{World, completed, failed};
+use crate::world::{World, completed, failed, is_root, missing};
 
 #[tokio::test]
-async fn this_kernel_confines_a_command_in_full() {
+async fn this_kernel_confines_a_command_in_full_unless_it_is_roots() {
     let done = completed(World::new().run(json!({ "command": "true" })).await);
     let sandbox = &done.report.metadata["sandbox"];
+    let level = if is_root() { "partial" } else { "full" };
     assert_eq!(
         *sandbox,
-        json!({ "level": "full", "landlock_abi": 6, "seccomp": true, "network": "none", "missing": [],
-                "cgroup": sandbox["cgroup"] }),
+        json!({ "level": level, "landlock_abi": 6, "seccomp": true, "network": "none", "missing": missing([]),
+                "cgroup": sandbox["cgroup"], "cgroup_bounds": sandbox["cgroup_bounds"] }),
         "Linux 6.12 with Landlock and seccomp is needed to test the sandbox; `worker-agents doctor sandbox` shows more"
     );
 }
@@ -43,10 +44,23 @@ async fn a_ticket_that_demands_more_than_there_is_does_not_run() {
         (with("INTERNAL", World::unconfined()), "none"),
         (with("INTERNAL", host()), "partial"),
         (with("CONFIDENTIAL", host()), "partial"),
-        (with("RESTRICTED", World::new()), "full"),
+        (with("CONFIDENTIAL", World::new()), if is_root() { "partial" } else { "full" }),
     ] {
         let done = completed(world.run(json!({ "command": "true" })).await);
         assert_eq!(done.report.metadata["sandbox"]["level"], level, "{}", world.security_level);
+    }
+}
+
+#[tokio::test]
+async fn a_restricted_ticket_runs_where_nothing_is_missing_and_so_not_for_root() {
+    let world = World { security_level: "RESTRICTED", ..World::new() };
+    let outcome = world.run(json!({ "command": "true" })).await;
+    if is_root() {
+        let failed = failed(outcome);
+        assert_eq!(failed.code, code::ISOLATION_NOT_AVAILABLE, "{failed:?}");
+        assert!(failed.message.contains("user (run the worker as a user of its own"), "{}", failed.message);
+    } else {
+        assert_eq!(completed(outcome).report.metadata["sandbox"]["level"], "full");
     }
 }
 
@@ -56,7 +70,7 @@ async fn a_failed_command_says_too_what_confined_it() {
     assert_eq!(failed.report.metadata["sandbox"]["seccomp"], true);
     let unconfined = completed(World::unconfined().sh("true").await);
     let expected = json!({ "level": "none", "landlock_abi": 0, "seccomp": false, "network": "host",
-                           "missing": ["files", "signals", "system_calls", "network"], "cgroup": "none" });
+                           "missing": missing(["files", "signals", "system_calls", "network"]), "cgroup": "none", "cgroup_bounds": [] });
     assert_eq!(unconfined.report.metadata["sandbox"], expected);
 }
 
@@ -118,13 +132,12 @@ fn doctor(arguments: &[&str], settings: &[(&str, &str)]) -> (Output, tempfile::T
 #[test]
 fn doctor_sandbox_tries_what_this_machine_grants_and_says_how_to_get_the_rest() {
     let (output, _folder) = doctor(&["--json"], &[]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.status.code(), Some(i32::from(is_root())), "{output:?}");
     let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&said["enabled"], &said["sandbox"]["level"]), (&json!(true), &json!("full")));
-    assert_eq!(said["tickets"]["RESTRICTED"], true);
-    assert!(
-        said["parts"].as_array().is_some_and(|parts| parts.len() == 4 && parts.iter().all(|it| it["granted"] == true))
-    );
+    assert_eq!((&said["enabled"], &said["sandbox"]["missing"]), (&json!(true), &json!(missing([]))));
+    assert_eq!((&said["tickets"]["CONFIDENTIAL"], &said["tickets"]["RESTRICTED"]), (&json!(true), &json!(!is_root())));
+    let granted = |part: &Value| part["granted"] == json!(part["part"] != "user" || !is_root());
+    assert!(said["parts"].as_array().is_some_and(|parts| parts.len() == 5 && parts.iter().all(granted)));
 
     let (output, _folder) = doctor(&[], &[("LOCAL_RUNTIME_NETWORK", "host")]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

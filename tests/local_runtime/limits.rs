@@ -22,6 +22,20 @@ for _ in range(11):
 time.sleep(57.735027)
 ";
 
+/// Doubles itself every thirtieth of a second, each in a session of its own; and goes by itself, should nobody end it.
+const SESSIONS: &str = "
+import os, time
+started = time.monotonic()
+while time.monotonic() < started + 5:
+    try:
+        if os.fork() == 0:
+            os.setsid()
+    except OSError:
+        pass
+    time.sleep(0.03)
+marker = 57.735029
+";
+
 /// Which cgroups commands get here; without any, a test that needs one says so.
 async fn cgroup(world: &World) -> Option<String> {
     let done = completed(world.run(json!({ "command": "cat", "args": ["/proc/self/cgroup"] })).await);
@@ -71,6 +85,17 @@ async fn inc_75_a_fork_bomb_is_ended_where_there_is_no_cgroup() {
     assert_eq!(failed.report.metadata["sandbox"]["cgroup"], "none");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert_eq!(processes("57.735027"), Vec::<i32>::new());
+    world.still_works().await;
+}
+
+#[tokio::test]
+async fn inc_75_a_fork_bomb_of_sessions_does_not_outrun_its_killer_where_there_is_no_cgroup() {
+    let world = World::confined(|sandbox| (sandbox.cgroups, sandbox.limits.processes) = (false, 40));
+    let started = Instant::now();
+    let failed = failed(world.run(json!({ "command": "python3", "args": ["-c", SESSIONS] })).await);
+    is_over(&failed, "LOCAL_RUNTIME_MAX_PROCESSES");
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(processes("57.735029"), Vec::<i32>::new());
     world.still_works().await;
 }
 
@@ -194,6 +219,16 @@ print(json.dumps([count < 50, raised]))
     assert_eq!(world.python(script, &[]).await, json!([true, []]));
 }
 
+#[tokio::test]
+async fn a_command_gives_way_to_the_worker_and_leaves_no_core() {
+    let script = "
+import json, os, resource
+print(json.dumps([open('/proc/self/oom_score_adj').read().strip(), os.nice(0), resource.getrlimit(resource.RLIMIT_CORE)]))
+";
+    // A limit of 1 is what keeps the kernel from piping a core to a service.
+    assert_eq!(World::new().python(script, &[]).await, json!(["1000", 10, [1, 1]]));
+}
+
 /// Folders of cgroups in the text of `/proc/self/cgroup` that are a command's own.
 fn groups(cgroup: &str) -> Vec<PathBuf> {
     let own = cgroup.lines().filter(|line| line.contains("/worker-agents-"));
@@ -216,6 +251,8 @@ async fn a_commands_cgroup_is_removed_with_it_and_those_of_lost_workers_are_swep
     let Some(said) = cgroup(&world).await else { return };
     let own = groups(&said);
     assert!(!own.is_empty(), "{said}");
+    let bounds = completed(world.sh("true").await).report.metadata["sandbox"]["cgroup_bounds"].clone();
+    assert!(bounds.as_array().is_some_and(|bounds| !bounds.is_empty() && bounds.len() >= own.len()), "{bounds}");
     for folder in &own {
         assert!(!folder.exists(), "{} is left", folder.display());
     }

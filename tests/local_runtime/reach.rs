@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use ticket_activities::code;
 use ticket_activities::sandbox::Network;
 
-use crate::world::{World, completed, failed};
+use crate::world::{World, completed, failed, missing};
 
 /// Runs the rest of its text on each thing it tries, and prints the error number of each; 0: it worked.
 const TRY: &str = "
@@ -166,6 +166,18 @@ attempt('kernel crypto', lambda: socket.socket(38, socket.SOCK_SEQPACKET, 0))
     let arguments = [&tcp_port, &udp_port, &name, path.to_str().expect("text")];
     all(&tried(&world, attempts, &arguments).await, Errno::EPERM);
     assert!(tcp.accept().is_err() && udp.recv(&mut [0; 1]).is_err(), "something came through");
+    let listener = world.path("log.sock");
+    let log = UnixDatagram::bind(&listener).expect("bound");
+    log.set_nonblocking(true).expect("nonblocking");
+    let sending = "
+def send(flags):
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | flags)
+    a.sendto(b'x', sys.argv[1])
+attempt('datagram of a pair', lambda: send(0))
+attempt('datagram of a pair with flags', lambda: send(socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK))
+";
+    all(&tried(&world, sending, &[listener.to_str().expect("text")]).await, Errno::EPERM);
+    assert!(log.recv(&mut [0; 1]).is_err(), "something came through");
     // A pair of its own leads nowhere: node's pipes are that.
     let own =
         world.python(&format!("{TRY}\na, b = socket.socketpair()\na.send(b'x')\nprint(len(b.recv(1)))"), &[]).await;
@@ -198,7 +210,7 @@ attempt('vsock', lambda: socket.socket(40, socket.SOCK_STREAM, 0))
     assert_eq!(
         *sandbox,
         json!({ "level": "partial", "landlock_abi": 6, "seccomp": true, "network": "host",
-                                 "missing": ["network"], "cgroup": sandbox["cgroup"] })
+                                 "missing": missing(["network"]), "cgroup": sandbox["cgroup"], "cgroup_bounds": sandbox["cgroup_bounds"] })
     );
 }
 
@@ -242,6 +254,15 @@ call('personality', 135, 0x0040000)
 call('memfd_create', 319, b'x', 0)
 call('shmget', 29, 0, 4096, 0o1600)
 call('mq_open', 240, b'x', 0o102, 0o600, 0)
+call('shmat', 30, 0, 0, 0o10000)
+call('shmctl', 31, 0, 2, 0)
+call('semctl', 66, 0, 0, 0)
+call('msgrcv', 70, 0, 0, 0, 0, 0)
+call('mq_unlink', 241, b'x')
+open('set', 'w').close()
+call('setuid', 90, b'set', 0o4755)
+call('setgid', 268, -100, b'set', 0o2755, 0)
+call('setuid when made', 257, -100, b'new', 0o101, 0o4755)
 call('limits of its supervisor', 302, parent, 7, 0, 0)
 call('priority of all of the user', 141, 2, 0, 19)
 call('priority of its supervisor', 141, 0, parent, 19)
@@ -253,7 +274,9 @@ call('processors of its supervisor', 203, parent, 8, b'\\1' + b'\\0' * 7)
         "call('clone3', 435, 0, 0)\ncall('x32', 0x40000000 + 39)\ncall('x32 ptrace', 0x40000000 + 521, 0, 0, 0, 0)";
     all(&tried(&world, unknown, &[]).await, Errno::ENOSYS);
     let own = "
-call('its own priority', 141, 0, 0, 5)
+open('own', 'w').close()
+call('its own priority', 141, 0, 0, 15)
+call('its own file', 90, b'own', 0o755)
 call('which personality', 135, 0xffffffff)
 child = os.fork()
 if child == 0:

@@ -19,6 +19,9 @@ use hierarchy::Hierarchy;
 /// A group of ours: this, the worker's process id, and a number.
 const PREFIX: &str = "worker-agents-";
 
+/// Looks into a group that is killed, until nobody is in it.
+const MOST_LOOKS: usize = 1000;
+
 /// Groups of this process so far.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
@@ -65,6 +68,13 @@ impl Cgroups {
     #[must_use]
     pub fn bound_memory(&self) -> bool {
         self.0.iter().any(|hierarchy| hierarchy.memory)
+    }
+
+    /// What groups bound, as it stands in results: one of version 1 may bound less than all.
+    #[must_use]
+    pub fn bounds(&self) -> Vec<&'static str> {
+        let bounds = [("processes", self.bound_processes()), ("memory", self.bound_memory())];
+        bounds.into_iter().filter_map(|(what, bounded)| bounded.then_some(what)).collect()
     }
 
     /// A group for one attempt; empty where none can be made.
@@ -145,11 +155,29 @@ impl Group {
     }
 
     fn kill(&self) {
-        // A group that is gone has nobody in it.
-        let listed = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
-        for pid in listed.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
-            // One that has ended meanwhile is no error.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // The kernel does it at one stroke: Linux 5.14, version 2.
+        let at_once = self.0.join("cgroup.kill");
+        if at_once.exists() && std::fs::write(at_once, "1").is_ok() {
+            return;
+        }
+        // Whoever is in it starts nobody any more. A group of version 1 that does not bound processes has no such file.
+        let bound = self.0.join("pids.max");
+        if bound.exists()
+            && let Err(error) = std::fs::write(bound, "0")
+        {
+            tracing::warn!(cgroup = %self.0.display(), %error, "a command's cgroup lets processes be made while it is killed");
+        }
+        for _ in 0..MOST_LOOKS {
+            // A group that is gone has nobody in it.
+            let listed = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+            let mut pids = listed.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).peekable();
+            if pids.peek().is_none() {
+                return;
+            }
+            for pid in pids {
+                // One that has ended meanwhile is no error.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
         }
     }
 }

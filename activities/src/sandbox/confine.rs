@@ -15,9 +15,12 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
-use super::confinement::Confinement;
+use super::confinement::{Confinement, unprivileged};
 use super::policy::{Limits, Network, Policy};
 use super::{files, system_calls};
+
+/// How much nicer than the worker a command is: a tenth of its share of the processors.
+const NICE: i32 = 10;
 
 /// What the stage says, one JSON object a line. When the program then cannot be started, a second line says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,7 @@ fn confine(policy: &str) -> Result<Confinement, Answer> {
         std::fs::write(cgroup.join("cgroup.procs"), "0").map_err(failed("its cgroup"))?;
     }
     limit(&policy.limits).map_err(failed("limits"))?;
+    give_way().map_err(failed("priority"))?;
     // Also root's, who could raise limits and pass over the rights of files.
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -85,7 +89,7 @@ fn confine(policy: &str) -> Result<Confinement, Answer> {
     // A kernel without filters gives less, and the answer says so.
     let seccomp = system_calls::confine(policy.network).is_ok();
     let network = if seccomp { policy.network } else { Network::Host };
-    let confinement = Confinement { landlock_abi, seccomp, network };
+    let confinement = Confinement { landlock_abi, seccomp, network, unprivileged: unprivileged() };
     if confinement.level() < policy.demanded { Err(Answer::Refused(confinement)) } else { Ok(confinement) }
 }
 
@@ -93,11 +97,19 @@ fn failed<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Answer {
     move |error| Answer::Failed { error: format!("the command cannot be confined: {what}: {error}") }
 }
 
+/// Where memory or processors are short, the worker and its supervisors go on.
+fn give_way() -> std::io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", "1000")?;
+    rustix::process::nice(NICE)?;
+    Ok(())
+}
+
 /// Nothing that the kernel bounds already is raised.
 fn limit(limits: &Limits) -> nix::Result<()> {
     for (resource, wanted) in [
-        // A core dump is a copy of memory in the folder, or in a service of the machine.
-        (Resource::RLIMIT_CORE, 0),
+        // A core dump is a copy of memory in the folder, or in a service of the machine. The kernel pipes one to such a
+        // service at a limit of 0 too; at 1 it does not, and 1 byte is too little for a file.
+        (Resource::RLIMIT_CORE, 1),
         (Resource::RLIMIT_FSIZE, limits.file),
         (Resource::RLIMIT_NOFILE, limits.open_files),
         // Writable memory. RLIMIT_AS counts what is only reserved too, and node and Go reserve without end.

@@ -41,7 +41,7 @@ impl Level {
 }
 
 /// What confines a command, as the stage that applied it saw it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// The Landlock ABI in force; 0: no Landlock.
     pub landlock_abi: u8,
@@ -49,6 +49,8 @@ pub struct Confinement {
     pub seccomp: bool,
     /// The network that it has.
     pub network: Network,
+    /// Whether its user is another than root. Root's files are the system's, and owners may do more than others.
+    pub unprivileged: bool,
 }
 
 /// The parts of the confinement that a kernel, or a setting, may withhold.
@@ -62,11 +64,13 @@ pub enum Part {
     SystemCalls,
     /// The network.
     Network,
+    /// The user.
+    User,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 4] = [Self::Files, Self::Signals, Self::SystemCalls, Self::Network];
+    pub const ALL: [Self; 5] = [Self::Files, Self::Signals, Self::SystemCalls, Self::Network, Self::User];
 
     /// As it stands in results.
     #[must_use]
@@ -76,6 +80,7 @@ impl Part {
             Self::Signals => "signals",
             Self::SystemCalls => "system_calls",
             Self::Network => "network",
+            Self::User => "user",
         }
     }
 
@@ -94,6 +99,9 @@ impl Part {
                 "a command cannot trace, mount, make namespaces, load code into the kernel or change other processes"
             }
             Self::Network => "a command opens no socket, neither to a network nor to what listens on this machine",
+            Self::User => {
+                "a command's user is not root, so it cannot change modes, times and owners of the system's files"
+            }
         }
     }
 
@@ -108,11 +116,18 @@ impl Part {
             Self::Signals => "run Linux 6.12 or newer, with Landlock ABI 6",
             Self::SystemCalls => "run a kernel with CONFIG_SECCOMP_FILTER, in a container that lets seccomp(2) through",
             Self::Network => "set LOCAL_RUNTIME_NETWORK=none, where system calls can be filtered",
+            Self::User => "run the worker as a user of its own, not as root",
         }
     }
 }
 
 impl Confinement {
+    /// What a command has that nothing confines: the user of this process.
+    #[must_use]
+    pub fn unconfined() -> Self {
+        Self { landlock_abi: 0, seccomp: false, network: Network::Host, unprivileged: unprivileged() }
+    }
+
     /// Whether this part is in force. Before Landlock ABI 3 a file outside can be truncated, before ABI 6 any process of
     /// the user can be killed.
     #[must_use]
@@ -122,6 +137,7 @@ impl Confinement {
             Part::Signals => self.landlock_abi >= 6,
             Part::SystemCalls => self.seccomp,
             Part::Network => self.network == Network::None,
+            Part::User => self.unprivileged,
         }
     }
 
@@ -160,31 +176,38 @@ impl Confinement {
     }
 }
 
+/// Whether this process's user is another than root.
+pub(super) fn unprivileged() -> bool {
+    !nix::unistd::geteuid().is_root()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_level_claims_no_more_than_what_is_in_force() {
-        for (landlock_abi, seccomp, network, level, missing) in [
-            (6, true, Network::None, Level::Full, &[][..]),
-            (7, true, Network::None, Level::Full, &[]),
-            (6, true, Network::Host, Level::Partial, &[Part::Network]),
-            (5, true, Network::None, Level::Partial, &[Part::Signals]),
-            (2, true, Network::None, Level::None, &[Part::Files, Part::Signals]),
-            (6, false, Network::Host, Level::None, &[Part::SystemCalls, Part::Network]),
-            (0, false, Network::Host, Level::None, &Part::ALL),
+        for (landlock_abi, seccomp, network, unprivileged, level, missing) in [
+            (6, true, Network::None, true, Level::Full, &[][..]),
+            (7, true, Network::None, true, Level::Full, &[]),
+            (7, true, Network::None, false, Level::Partial, &[Part::User]),
+            (6, true, Network::Host, true, Level::Partial, &[Part::Network]),
+            (5, true, Network::None, true, Level::Partial, &[Part::Signals]),
+            (2, true, Network::None, true, Level::None, &[Part::Files, Part::Signals]),
+            (6, false, Network::Host, true, Level::None, &[Part::SystemCalls, Part::Network]),
+            (0, false, Network::Host, false, Level::None, &Part::ALL),
         ] {
-            let confinement = Confinement { landlock_abi, seccomp, network };
+            let confinement = Confinement { landlock_abi, seccomp, network, unprivileged };
             assert_eq!(confinement.level(), level, "{confinement:?}");
             assert_eq!(confinement.missing().collect::<Vec<_>>(), missing, "{confinement:?}");
         }
-        assert_eq!(Confinement::default().level(), Level::None);
+        assert_eq!(Confinement::unconfined().level(), Level::None);
     }
 
     #[test]
     fn what_is_missing_is_named_with_its_remedy() {
-        let shortfall = Confinement { landlock_abi: 5, seccomp: true, network: Network::Host }.shortfall();
+        let shortfall =
+            Confinement { landlock_abi: 5, seccomp: true, network: Network::Host, unprivileged: true }.shortfall();
         assert!(shortfall.starts_with("signals (run Linux 6.12"), "{shortfall}");
         assert!(shortfall.contains("; network (set LOCAL_RUNTIME_NETWORK=none"), "{shortfall}");
     }

@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::confinement::Level;
 
 /// Whether a command reaches a network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// It can open no socket at all, not even one of this machine: agents and engines listen on those.
     None,
     /// It has the worker's network.
-    #[default]
     Host,
 }
 

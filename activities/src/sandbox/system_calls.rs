@@ -59,6 +59,16 @@ const REFUSED: &[c_long] = &[
     libc::SYS_semget,
     libc::SYS_msgget,
     libc::SYS_mq_open,
+    // What others have made there: System V knows it by small numbers, which can be tried.
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_unlink,
     // The machine.
     libc::SYS_kexec_load,
     libc::SYS_init_module,
@@ -100,6 +110,39 @@ const NAMESPACES: [i32; 7] = [
 
 /// Families of sockets with a network. Others (packets, virtual machines, kernel crypto) are for those who set up machines.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// Types of pairs of sockets that stay with each other. A datagram socket of a pair sends to any socket in a file too.
+const PAIRS: [i32; 2] = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+/// The bits of a socket's type that are not flags.
+const TYPE: u64 = 0xf;
+
+/// Calls that give a file its mode, and which argument that is.
+const MODES: &[(c_long, u8)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    (libc::SYS_fchmodat2, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    (libc::SYS_mknodat, 2),
+];
+
+/// Calls that may make a file, and which argument their flags are. The next one is its mode, and means nothing without one
+/// of [`MAKES`].
+const OPENS: &[(c_long, u8)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
+    (libc::SYS_openat, 2),
+];
+
+/// Flags that make a file. That of one without a name stands with that of folders in one constant.
+const MAKES: [i32; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
+
+/// Modes that give whoever runs a file the rights of its owner or group: a way out of the sandbox, on behalf of another user.
+const SET_ID: [u64; 2] = [0o4000, 0o2000];
 
 /// Calls that change a process by its number, and which argument that is: 0 is the caller itself.
 const BY_NUMBER: &[(c_long, u8)] = &[
@@ -153,6 +196,21 @@ fn programs(network: Network) -> Result<Vec<BpfProgram>, BackendError> {
             }
         },
     );
+    if network == Network::None {
+        refused.insert(libc::SYS_socketpair, pairs()?);
+    }
+    let has = |argument, bits| (argument, SeccompCmpOp::MaskedEq(bits), bits);
+    for bits in SET_ID {
+        for (call, mode) in MODES {
+            refused.entry(*call).or_default().push(rule(&[has(*mode, bits)])?);
+        }
+        for (call, flags) in OPENS {
+            for flag in MAKES {
+                let made = has(*flags, u64::from(flag.unsigned_abs()));
+                refused.entry(*call).or_default().push(rule(&[made, has(flags + 1, bits)])?);
+            }
+        }
+    }
     for (call, argument) in BY_NUMBER {
         refused.entry(*call).or_default().push(rule(&[(*argument, SeccompCmpOp::Ne, 0)])?);
     }
@@ -162,13 +220,20 @@ fn programs(network: Network) -> Result<Vec<BpfProgram>, BackendError> {
     // Neither the ordinary one nor the question which it is.
     let odd = [(0, SeccompCmpOp::Ne, 0), (0, SeccompCmpOp::Ne, u64::from(u32::MAX))];
     refused.insert(libc::SYS_personality, vec![rule(&odd)?]);
-    // Its flags lie in memory, which no filter reads: C libraries then make their threads with `clone`.
-    let unknown = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
+    // Their flags lie in memory, which no filter reads: programs then use `clone` and `openat`.
+    let unknown = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into_iter().collect();
     let mut programs = vec![filter(refused, libc::EPERM)?, filter(unknown, libc::ENOSYS)?];
     if cfg!(target_arch = "x86_64") {
         programs.push(no_x32());
     }
     Ok(programs)
+}
+
+/// What is refused of pairs of sockets: all other families and types.
+fn pairs() -> Result<Vec<SeccompRule>, BackendError> {
+    let types = (0..=TYPE).filter(|kind| PAIRS.iter().all(|pair| u64::from(pair.unsigned_abs()) != *kind));
+    let families = rule(&[(0, SeccompCmpOp::Ne, u64::from(libc::AF_UNIX.unsigned_abs()))]);
+    types.map(|kind| rule(&[(1, SeccompCmpOp::MaskedEq(TYPE), kind)])).chain([families]).collect()
 }
 
 /// All conditions hold: argument, comparison, value. Arguments of these calls have 32 bits.
@@ -202,5 +267,104 @@ mod tests {
             // What the kernel takes at most.
             assert!(programs.iter().all(|program| !program.is_empty() && program.len() <= 4096), "{network:?}");
         }
+    }
+
+    const ALLOWED: u32 = libc::SECCOMP_RET_ALLOW;
+    const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+
+    /// What the filters answer to a call of this machine's own kind: the strictest of what each does.
+    fn answer(network: Network, call: c_long, arguments: &[u64]) -> u32 {
+        let arch = if cfg!(target_arch = "x86_64") { 0xc000_003e_u32 } else { 0xc000_00b7 };
+        // `struct seccomp_data`: number, architecture, instruction pointer, arguments.
+        let mut data = [call as u32, arch, 0, 0].map(u32::to_le_bytes).concat();
+        for at in 0..6 {
+            data.extend(arguments.get(at).copied().unwrap_or_default().to_le_bytes());
+        }
+        let programs = programs(network).expect("filters");
+        programs.iter().map(|program| run(program, &data)).min().expect("a filter")
+    }
+
+    /// The part of BPF that the filters are made of.
+    fn run(program: &[sock_filter], data: &[u8]) -> u32 {
+        let (mut at, mut value) = (0, 0_u32);
+        loop {
+            let step = &program[at];
+            let jump = |holds: bool| usize::from(if holds { step.jt } else { step.jf });
+            at += 1;
+            let (code, k) = (u32::from(step.code), step.k);
+            match code {
+                0x20 => value = u32::from_le_bytes(data[k as usize..][..4].try_into().expect("four bytes")),
+                0x54 => value &= k,
+                0x05 => at += k as usize,
+                0x15 => at += jump(value == k),
+                0x25 => at += jump(value > k),
+                0x35 => at += jump(value >= k),
+                0x06 => return k,
+                _ => panic!("an instruction {code:#x} that this test does not know"),
+            }
+        }
+    }
+
+    /// What a process without rights is refused by the kernel anyway too.
+    #[test]
+    fn what_needs_rights_is_refused_by_the_filter_itself() {
+        for network in [Network::None, Network::Host] {
+            for call in REFUSED {
+                assert_eq!(answer(network, *call, &[]), EPERM, "{call}");
+            }
+            for call in [libc::SYS_mount, libc::SYS_chroot, libc::SYS_pivot_root, libc::SYS_bpf, libc::SYS_settimeofday]
+            {
+                assert_eq!(answer(network, call, &[]), EPERM, "{call}");
+            }
+            for flag in NAMESPACES {
+                let flags = u64::from(flag.unsigned_abs() | libc::SIGCHLD.unsigned_abs());
+                assert_eq!(answer(network, libc::SYS_clone, &[flags]), EPERM, "{flags:#x}");
+            }
+            assert_eq!(answer(network, libc::SYS_clone, &[libc::SIGCHLD as u64]), ALLOWED);
+            for call in [libc::SYS_clone3, libc::SYS_openat2, 0x4000_0000 + libc::SYS_getpid] {
+                assert_eq!(answer(network, call, &[]), ENOSYS, "{call}");
+            }
+            for call in [libc::SYS_read, libc::SYS_execve, libc::SYS_getpid, libc::SYS_exit_group] {
+                assert_eq!(answer(network, call, &[]), ALLOWED, "{call}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_of_sockets_are_those_that_stay_with_each_other() {
+        let pair = |family: i32, kind: i32| answer(Network::None, libc::SYS_socketpair, &[family as u64, kind as u64]);
+        for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET] {
+            for flags in [0, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK] {
+                assert_eq!(pair(libc::AF_UNIX, kind | flags), ALLOWED, "{kind}");
+                assert_eq!(pair(libc::AF_TIPC, kind | flags), EPERM, "{kind}");
+            }
+        }
+        for kind in [libc::SOCK_DGRAM, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::SOCK_RAW, 0, 15] {
+            assert_eq!(pair(libc::AF_UNIX, kind), EPERM, "{kind}");
+        }
+        assert_eq!(answer(Network::None, libc::SYS_socket, &[libc::AF_UNIX as u64, libc::SOCK_STREAM as u64]), EPERM);
+        assert_eq!(answer(Network::Host, libc::SYS_socket, &[libc::AF_INET as u64]), ALLOWED);
+        assert_eq!(answer(Network::Host, libc::SYS_socket, &[libc::AF_PACKET as u64]), EPERM);
+    }
+
+    #[test]
+    fn no_file_gets_a_mode_that_gives_the_rights_of_its_owner_or_group() {
+        let made = libc::O_CREAT | libc::O_WRONLY;
+        for (mode, expected) in [(0o4755, EPERM), (0o2755, EPERM), (0o6711, EPERM), (0o1777, ALLOWED), (0o755, ALLOWED)]
+        {
+            for (call, at) in MODES {
+                let mut arguments = [0; 6];
+                arguments[usize::from(*at)] = mode;
+                assert_eq!(answer(Network::None, *call, &arguments), expected, "{call} {mode:o}");
+            }
+            for flags in [made, libc::O_TMPFILE | libc::O_RDWR] {
+                let arguments = [0, 0, flags as u64, mode];
+                assert_eq!(answer(Network::None, libc::SYS_openat, &arguments), expected, "{flags:o} {mode:o}");
+            }
+        }
+        // Without a file that is made the mode is whatever was there.
+        let arguments = [0, 0, (libc::O_RDONLY | libc::O_DIRECTORY) as u64, 0o4755];
+        assert_eq!(answer(Network::None, libc::SYS_openat, &arguments), ALLOWED);
     }
 }

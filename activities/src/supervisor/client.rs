@@ -102,12 +102,12 @@ impl Supervised {
         let session = supervisor.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw);
         let session = session.ok_or_else(|| io::Error::other("a supervisor without a process id"))?;
         let notices = BufReader::new(notices).lines();
-        let (pid, confinement) = (Pid::from_raw(0), Confinement::default());
+        let (pid, confinement) = (Pid::from_raw(0), Confinement::unconfined());
         let mut supervised = Self { supervisor, notices, control, grace, session, pid, confinement };
         match supervised.ended().await {
             Some(Notice::Started { pid, confinement }) => {
                 supervised.pid = Pid::from_raw(pid);
-                supervised.confinement = confinement.unwrap_or_default();
+                supervised.confinement = confinement.unwrap_or_else(Confinement::unconfined);
                 Ok(supervised)
             }
             Some(Notice::Refused { confinement }) => {
@@ -164,7 +164,8 @@ impl Supervised {
     pub(crate) async fn kill(&mut self) -> Option<Notice> {
         let patience = tokio::time::Instant::now() + ANSWER_MARGIN;
         while tokio::time::Instant::now() < patience {
-            tree::kill_all(&tree::descendants_of(self.session, Duration::ZERO));
+            let session = self.session;
+            beside(move || tree::kill_descendants(session)).await;
             if let Ok(notice) = tokio::time::timeout(SWEEP_INTERVAL, self.ended()).await {
                 return notice;
             }
@@ -175,28 +176,41 @@ impl Supervised {
     /// Collects the supervisor. Without a notice of the end it was lost (a program of the same user can kill it): then
     /// this ends what it would have ended.
     pub async fn collect(mut self, notice: Option<&Notice>) {
-        if !matches!(notice, Some(Notice::Ended { .. })) {
-            self.end_session().await;
+        let ended = matches!(notice, Some(Notice::Ended { .. })) || self.end_session().await;
+        if ended {
+            self.wait().await;
         }
-        self.wait().await;
     }
 
-    /// Kills the supervisor and everything of its session. The supervisor is not collected before that: its process id,
-    /// and so the session's, would be free for somebody else.
-    async fn end_session(&mut self) {
-        // One that is gone already is no error.
-        let _ = self.supervisor.start_kill();
+    /// Kills the descendants of the supervisor, then the supervisor, and what is left of its session; says whether it is
+    /// all gone. A supervisor that lives is killed last: orphans are its children, and without it nobody would find those
+    /// that left the session. Nor is it collected before that: its process id, and so the session's, would be free for
+    /// somebody else.
+    async fn end_session(&mut self) -> bool {
+        let session = self.session;
         let patience = tokio::time::Instant::now() + ANSWER_MARGIN;
         loop {
-            let left = tree::session(self.session);
-            if left.is_empty() {
-                return;
+            let left = beside(move || {
+                tree::kill_descendants(session);
+                tree::descendants_of(session, Duration::ZERO).len()
+            });
+            let left = left.await;
+            if left == 0 {
+                // One that is gone already is no error.
+                let _ = self.supervisor.start_kill();
+                let of_session = beside(move || {
+                    tree::kill_session(session);
+                    tree::session(session).len()
+                });
+                if of_session.await == 0 {
+                    return true;
+                }
             }
             if tokio::time::Instant::now() > patience {
-                tracing::error!(left = left.len(), "processes of a lost supervisor cannot be killed");
-                return;
+                // A supervisor that lives goes on killing them: it sees the socket close.
+                tracing::error!(left, "processes under a supervisor cannot be killed yet");
+                return false;
             }
-            tree::kill_all(&left);
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
@@ -206,4 +220,9 @@ impl Supervised {
             tracing::warn!(%error, "a supervisor could not be collected");
         }
     }
+}
+
+/// Off the threads of the runtime: a large tree takes its time. A look that broke has seen nothing.
+pub(crate) async fn beside<T: Default + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }

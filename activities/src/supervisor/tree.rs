@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgrp, getpid};
 
+/// Looks for new processes of a tree, before those found so far are killed.
+const MOST_LOOKS: usize = 1000;
+
 /// One line of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -62,21 +65,54 @@ pub(super) fn signal_all(processes: &[Process], signal: Signal) {
     }
 }
 
-/// Kills whole process groups, each at one stroke that nobody escapes by a fork, and then every process.
-pub(super) fn kill_all(processes: &[Process]) {
+/// Kills every descendant of `parent`.
+pub(super) fn kill_descendants(parent: Pid) {
+    kill_all(|process| process.parent == parent.as_raw());
+}
+
+/// Kills every process of the session, and every descendant of one.
+pub(super) fn kill_session(leader: Pid) {
+    kill_all(|process| process.session == leader.as_raw());
+}
+
+/// Holds a tree first, until nobody new is found, for whoever is held forks no more; then kills it. Processes that fork
+/// faster than they can be listed would else outrun their killer. What is known already is not read again: the quicker a
+/// look, the fewer are made during it.
+fn kill_all(root: impl Fn(&Process) -> bool) {
+    let (mut held, mut known) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..MOST_LOOKS {
+        let looked_at = processes_but(&known);
+        let new = reached(&looked_at, |process| root(process) || held.contains(&process.parent));
+        if new.is_empty() {
+            break;
+        }
+        strike(&new, Signal::SIGSTOP);
+        known.extend(looked_at.iter().map(|process| process.pid));
+        held.extend(new.iter().map(|process| process.pid));
+    }
+    strike(&reached(&processes(), root), Signal::SIGKILL);
+}
+
+/// Signals whole process groups, each at one stroke that nobody escapes by a fork, and then every process.
+fn strike(processes: &[Process], signal: Signal) {
     let own = getpgrp().as_raw();
     let groups: BTreeSet<i32> = processes.iter().map(|process| process.group).collect();
     // To signal group 1 is to signal everybody.
     for group in groups.into_iter().filter(|group| *group > 1 && *group != own) {
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        let _ = killpg(Pid::from_raw(group), signal);
     }
-    signal_all(processes, Signal::SIGKILL);
+    signal_all(processes, signal);
 }
 
 fn processes() -> Vec<Process> {
+    processes_but(&BTreeSet::new())
+}
+
+/// Every process that is not among the `known`.
+fn processes_but(known: &BTreeSet<i32>) -> Vec<Process> {
     let Ok(folders) = std::fs::read_dir("/proc") else { return Vec::new() };
     let read = |folder: std::fs::DirEntry| {
-        let pid = folder.file_name().to_str()?.parse().ok()?;
+        let pid = folder.file_name().to_str()?.parse().ok().filter(|pid| !known.contains(pid))?;
         parse(pid, &std::fs::read_to_string(folder.path().join("stat")).ok()?)
     };
     folders.flatten().filter_map(read).collect()

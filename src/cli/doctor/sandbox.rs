@@ -29,7 +29,7 @@ pub(super) async fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
     let sandbox = config.sandbox.clone().map(Sandbox::new);
     let confinement = match &sandbox {
         Some(sandbox) => tried(sandbox, &config).await.context("no process can be confined here")?,
-        None => Confinement::default(),
+        None => Confinement::unconfined(),
     };
     let cgroups = sandbox.as_ref().map(Sandbox::cgroups);
     if args.json {

@@ -116,6 +116,7 @@ impl Process {
 
     /// Kills the tree and waits for its end.
     pub(super) async fn kill(&mut self) -> Option<Notice> {
+        self.cgroup.kill();
         self.supervised.kill().await
     }
 
@@ -127,10 +128,11 @@ impl Process {
     /// Collects the supervisor and the output.
     pub(super) async fn finish(self, notice: Option<Notice>) -> Ended {
         let confinement = self.supervised.confinement();
-        self.supervised.collect(notice.as_ref()).await;
+        // Before the group is killed, which may refuse processes too.
+        let (killed_for_memory, refused_processes) = (self.cgroup.killed_for_memory(), self.cgroup.refused_processes());
         // Of a tree that nobody can vouch for: whoever left the session is still in the group.
         self.cgroup.kill();
-        let (killed_for_memory, refused_processes) = (self.cgroup.killed_for_memory(), self.cgroup.refused_processes());
+        self.supervised.collect(notice.as_ref()).await;
         for stream in self.streams {
             // Nobody is left to write, unless the tree was lost.
             let _ = tokio::time::timeout(STREAM_MARGIN, stream).await;

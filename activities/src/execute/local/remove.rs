@@ -1,44 +1,94 @@
-//! Removes what a command left in its folder, whatever that is.
+//! Removes what a command left in its folder, whatever that is, and whatever a process that outlived it does there
+//! meanwhile: every step goes through an open folder, and none follows a link.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 /// Removes `top` and all that is in it. Folders are moved up into `top` before they are looked into: a nest of a hundred
 /// thousand of them needs neither a long path nor a deep stack, which the library's own removal does.
 ///
-/// Nobody else may be at work in it.
+/// Nothing outside is touched, even when somebody is at work in it; but then it may fail. Only the path *to* `top` must
+/// be nobody else's to change.
 pub(super) fn remove_folder(top: &Path) -> io::Result<()> {
-    // No name that a command could have taken.
-    let moved = Uuid::new_v4();
-    let mut pending = vec![top.to_owned()];
-    let mut number = 0_u64;
-    while let Some(folder) = pending.pop() {
-        for entry in std::fs::read_dir(&folder)? {
+    let (Some(parent), Some(name)) = (top.parent(), top.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a folder without a name"));
+    };
+    let parent = openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut removal =
+        Removal { top: open(&parent, name)?, moved: Uuid::new_v4().to_string(), pending: Vec::new(), number: 0 };
+    removal.empty(None)?;
+    while let Some(folder) = removal.pending.pop() {
+        removal.empty(Some(&folder))?;
+        unlinkat(&removal.top, &folder, AtFlags::REMOVEDIR)?;
+    }
+    Ok(unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+}
+
+struct Removal {
+    top: OwnedFd,
+    /// How names of folders begin that were moved up: no name that a command could have taken.
+    moved: String,
+    /// Names in `top` of folders that are not empty yet.
+    pending: Vec<String>,
+    number: u64,
+}
+
+impl Removal {
+    /// Removes what is in `folder` of `top`, or in `top` itself, and moves its folders up.
+    fn empty(&mut self, folder: Option<&str>) -> io::Result<()> {
+        let folder = match folder {
+            Some(name) => open(&self.top, OsStr::new(name))?,
+            None => self.top.try_clone()?,
+        };
+        for entry in Dir::read_from(&folder)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                // One that its maker has shut can be neither moved nor read.
-                std::fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
-                let up = top.join(format!("{moved}-{number}"));
-                std::fs::rename(entry.path(), &up)?;
-                pending.push(up);
-                number += 1;
-            } else {
-                std::fs::remove_file(entry.path())?;
+            let name = entry.file_name();
+            // Moved up a moment ago, when this is `top`.
+            if matches!(name.to_bytes(), b"." | b"..") || name.to_bytes().starts_with(self.moved.as_bytes()) {
+                continue;
+            }
+            match unlinkat(&folder, name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => {
+                    // One that its maker has shut can be neither moved nor read.
+                    open(&folder, OsStr::from_bytes(name.to_bytes()))?;
+                    let up = format!("{}-{}", self.moved, self.number);
+                    renameat(&folder, name, &self.top, &up)?;
+                    self.pending.push(up);
+                    self.number += 1;
+                }
+                removed => removed?,
             }
         }
-        if folder != top {
-            std::fs::remove_dir(&folder)?;
-        }
+        Ok(())
     }
-    std::fs::remove_dir(top)
+}
+
+/// Opens a folder, never through a link, and makes it its owner's to change.
+fn open(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = openat(parent, name, flags | OFlags::PATH, Mode::empty())?;
+    // What is held is a folder and stays this one, whatever its name comes to mean: the kernel's name of the descriptor
+    // leads nowhere else. A folder that is shut cannot be opened for `fchmod`.
+    std::fs::set_permissions(format!("/proc/self/fd/{}", held.as_raw_fd()), Permissions::from_mode(0o700))?;
+    Ok(openat(&held, ".", flags, Mode::empty())?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use rustix::fs::{RenameFlags, renameat_with};
+
     use super::*;
 
     #[test]
@@ -56,5 +106,49 @@ mod tests {
         assert!(!top.exists());
         assert!(kept.join("file").exists());
         assert_eq!(remove_folder(&top).expect_err("gone").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_folder_is_not_followed() {
+        let base = tempfile::tempdir().expect("folder");
+        let (top, kept) = (base.path().join("top"), base.path().join("kept"));
+        std::fs::create_dir(&kept).expect("folder");
+        std::fs::write(kept.join("file"), "x").expect("written");
+        std::os::unix::fs::symlink(&kept, &top).expect("link");
+        assert!(remove_folder(&top).is_err());
+        assert!(kept.join("file").exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_swapped_for_a_link_meanwhile_leads_nowhere() {
+        let base = tempfile::tempdir().expect("folder");
+        let kept = base.path().join("kept");
+        std::fs::create_dir(&kept).expect("folder");
+        std::fs::write(kept.join("file"), "x").expect("written");
+        let mode = || kept.metadata().expect("there").permissions().mode() & 0o777;
+        std::fs::set_permissions(&kept, Permissions::from_mode(0o750)).expect("set");
+        let top = base.path().join("top");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let (folder, link) = (top.join("folder"), top.join("link"));
+                    // Gone, now and then.
+                    let _ = renameat_with(CWD, &folder, CWD, &link, RenameFlags::EXCHANGE);
+                }
+            });
+            let until = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < until && mode() == 0o750 && kept.join("file").exists() {
+                std::fs::create_dir_all(top.join("folder/inner")).expect("folders");
+                std::os::unix::fs::symlink(&kept, top.join("link")).expect("link");
+                // It may fail, and then there is less to remove.
+                while top.exists() {
+                    let _ = remove_folder(&top);
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(mode(), 0o750);
+        assert!(kept.join("file").exists());
     }
 }

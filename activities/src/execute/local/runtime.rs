@@ -16,11 +16,14 @@ use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
 use crate::execute::output::last_line;
 use crate::executor::{Executor, Job, Recognition};
-use crate::sandbox::{Confinement, Level, Limits, Over, Policy, Sandbox, SandboxConfig};
+use crate::sandbox::{Cgroups, Confinement, Level, Limits, Network, Over, Policy, Sandbox, SandboxConfig};
 use crate::supervisor::{Notice, StartError, SupervisorCommand};
 
 /// How often the heartbeat's progress is renewed.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Commands of the default allow-list that do nothing without a network.
+const ONLINE: [&str; 3] = ["terraform", "kubectl", "helm"];
 
 /// Settings of the local runtime.
 #[derive(Debug, Clone)]
@@ -74,6 +77,16 @@ impl LocalRuntime {
     #[must_use]
     pub fn new(config: LocalConfig) -> Self {
         let allowed = AllowList::resolve(config.allow_list, &config.allowed_commands, &config.search_path);
+        if config.sandbox.as_ref().is_some_and(|sandbox| sandbox.network == Network::None) {
+            let installed = config.allowed_commands.iter().filter(|name| allowed.binary(name).is_ok());
+            for name in installed.filter(|name| ONLINE.contains(&name.as_str())) {
+                tracing::warn!(
+                    command = name,
+                    "a command that needs a network is allowed, and commands have none: set LOCAL_RUNTIME_NETWORK=host, or take it \
+                     out of LOCAL_RUNTIME_ALLOWED_COMMANDS"
+                );
+            }
+        }
         let sandbox = config.sandbox.clone().map(Sandbox::new);
         Self { config, allowed, sandbox }
     }
@@ -122,7 +135,7 @@ impl LocalRuntime {
         }
         let demanded = Level::demanded_by(job.ticket.security_level);
         if self.sandbox.is_none() && demanded > Level::None {
-            return Err(confined_too_little(job, Confinement::default()));
+            return Err(confined_too_little(job, Confinement::unconfined()));
         }
         let argv = argv(params.command.as_ref(), params.args)?;
         let binary = self.allowed.binary(&argv[0])?;
@@ -372,10 +385,12 @@ impl Run<'_> {
         report
     }
 
-    /// What confined it, and the version of the cgroup that bounded it.
+    /// What confined it, the version of the cgroup that bounded it, and what that bounds.
     fn confined(&self, ended: &Ended) -> Value {
         let mut confined = ended.confinement.describe();
-        confined["cgroup"] = json!(self.sandbox.and_then(|sandbox| sandbox.cgroups().version()).unwrap_or("none"));
+        let cgroups = self.sandbox.map(Sandbox::cgroups);
+        confined["cgroup"] = json!(cgroups.and_then(Cgroups::version).unwrap_or("none"));
+        confined["cgroup_bounds"] = json!(cgroups.map(Cgroups::bounds).unwrap_or_default());
         confined
     }
 }

@@ -8,6 +8,9 @@ use ticket_workflows::{Failed, FailureClass, code};
 use super::command::shown;
 use super::remove::remove_folder;
 
+/// How names of folders begin that belong to one attempt of one ticket. No ticket can name one.
+const PRIVATE: &str = "ticket-";
+
 /// A folder for one attempt.
 #[derive(Debug)]
 pub(super) struct WorkingDir {
@@ -31,7 +34,7 @@ impl WorkingDir {
         std::fs::create_dir_all(root).map_err(broken)?;
         let root = root.canonicalize().map_err(broken)?;
         let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else {
-            let path = root.join(format!("ticket-{ticket_id}-{attempt}"));
+            let path = root.join(format!("{PRIVATE}{ticket_id}-{attempt}"));
             // What a lost worker left of this attempt is not this attempt's.
             match remove_folder(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
@@ -44,7 +47,8 @@ impl WorkingDir {
             Failed::permanent(
                 code::INVALID_PARAMETERS,
                 format!(
-                    "working_dir {} is no folder inside {}; name one inside it, or none",
+                    "working_dir {} is no folder that tickets may name inside {}; name one inside it that does not begin with \
+                     {PRIVATE:?} (those belong to single tickets), or none",
                     shown(wanted),
                     root.display()
                 ),
@@ -54,8 +58,7 @@ impl WorkingDir {
         std::fs::create_dir_all(&path)
             .map_err(|error| if is_the_names_fault(&error) { refused() } else { broken(error) })?;
         let path = path.canonicalize().map_err(broken)?;
-        // The root itself holds the folders of all tickets.
-        if !path.starts_with(&root) || path == root {
+        if !may_be_named(&root, &path) {
             return Err(refused());
         }
         Ok(Self { path, ours: false })
@@ -100,7 +103,13 @@ fn confined(root: &Path, wanted: &Path) -> Option<PathBuf> {
     let (ancestor, real) = existing?;
     let rest = path.strip_prefix(&ancestor).ok()?;
     let path = real.join(rest);
-    path.starts_with(root).then_some(path)
+    (path == root || may_be_named(root, &path)).then_some(path)
+}
+
+/// Whether a real path lies below `root`, and in no private folder. The root itself holds the folders of all tickets.
+fn may_be_named(root: &Path, path: &Path) -> bool {
+    let first = path.strip_prefix(root).ok().and_then(|below| below.components().next());
+    first.is_some_and(|first| !first.as_os_str().as_encoded_bytes().starts_with(PRIVATE.as_bytes()))
 }
 
 #[cfg(test)]
@@ -131,6 +140,31 @@ mod tests {
         assert!(none.ends_with("root/ticket-t-1"), "{none:?}");
         let absolute = root.join("c");
         assert!(WorkingDir::prepare(&root, absolute.to_str(), "t", 1).is_ok());
+    }
+
+    #[test]
+    fn a_ticket_cannot_name_the_private_folder_of_another() {
+        let base = tempfile::tempdir().expect("temp dir");
+        let victim = WorkingDir::prepare(base.path(), None, "VICTIM", 1).expect("its own");
+        std::fs::create_dir(victim.path().join("inner")).expect("folder");
+        std::os::unix::fs::symlink(victim.path(), base.path().join("link")).expect("link");
+        let absolute = victim.path().to_str().expect("text");
+        for wanted in [
+            "ticket-VICTIM-1",
+            "./ticket-VICTIM-1/inner",
+            "ticket-NEXT-1",
+            "ticket-NEXT-1/a",
+            "link",
+            "link/a",
+            absolute,
+        ] {
+            let refused = WorkingDir::prepare(base.path(), Some(wanted), "t", 1).expect_err(wanted);
+            assert_eq!(refused.code, code::INVALID_PARAMETERS, "{wanted}");
+        }
+        assert!(!base.path().join("ticket-NEXT-1").exists() && !victim.path().join("a").exists());
+        for wanted in ["tickets", "a/ticket-VICTIM-1"] {
+            assert!(WorkingDir::prepare(base.path(), Some(wanted), "t", 1).is_ok(), "{wanted}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ const WORKER: &str = "worker-agents";
 /// One hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchy {
-    /// This process's group.
+    /// This process's group, or the one above where a worker has moved itself below it.
     pub(super) base: PathBuf,
     unified: bool,
     /// Whether it bounds processes.
@@ -40,6 +40,11 @@ pub(super) fn find(cgroup: &str, mountinfo: &str) -> Vec<Hierarchy> {
             let below = Path::new(path).strip_prefix(mount.root).ok()?;
             // A group outside of the namespace of this process.
             let outside = below.components().any(|part| part == Component::ParentDir);
+            let below = match below.file_name() {
+                // A worker before this one, or what has started it, went there: groups stand beside it, not below.
+                Some(name) if unified && name == WORKER => below.parent().unwrap_or(below),
+                _ => below,
+            };
             (!outside && (processes || memory)).then(|| Hierarchy {
                 base: mount.point.join(below),
                 unified,
@@ -169,6 +174,13 @@ mod tests {
         assert_eq!(find("0::/elsewhere\n", mounts), []);
         assert_eq!(find("0::/../other\n", "35 31 0:32 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n"), []);
         assert_eq!(find("nonsense\n0:", "nonsense\n"), []);
+        let mounts = "35 31 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
+        let again = find("0::/service/worker-agents\n", mounts);
+        assert_eq!(
+            again,
+            [hierarchy("/sys/fs/cgroup/service", true, true, true)],
+            "not one level deeper at each start"
+        );
     }
 
     #[test]
