@@ -52,6 +52,7 @@ const LOOKED_UP: &[&str] = &[
     "/etc/timezone",
     "/etc/os-release",
     "/etc/mime.types",
+    "/etc/gitconfig",
     "/etc/terminfo",
     // Of the machine, and of the command's first process alone: `/proc/<pid>` of all others stays shut.
     "/proc/cpuinfo",
