@@ -10,7 +10,7 @@ async fn a_worker_idles_small_and_a_thousand_tickets_leave_nothing_behind() {
     let world = World::new().await;
     let worker = world.worker(&[("MAX_CONCURRENT_TASKS", "20"), ("MAX_CONCURRENT_TICKETS", "200")]).await;
     worker.wait_ready().await;
-    let idle = worker.resident_mib();
+    let (idle, own) = (worker.resident_mib(), worker.own_mib());
     for n in 0..TICKETS {
         let mut ticket = world.ticket(&n.to_string(), "true");
         if n % 5 != 0 {
@@ -26,7 +26,10 @@ async fn a_worker_idles_small_and_a_thousand_tickets_leave_nothing_behind() {
     })
     .await;
     let after = worker.resident_mib();
-    println!("resident: {idle:.1} MiB idle, {after:.1} MiB after {TICKETS} tickets, {highest:.1} MiB at most");
-    assert!(idle < 60.0, "{idle:.1} MiB idle");
+    println!("resident: {idle:.1} MiB idle ({own:.1} its own), {after:.1} MiB after {TICKETS} tickets, {highest:.1} MiB at most");
+    // Of an unoptimised build some 55 MiB are pages of its code.
+    let most = if cfg!(debug_assertions) { 70.0 } else { 60.0 };
+    assert!(idle < most, "{idle:.1} MiB idle");
+    assert!(own < 20.0, "{own:.1} MiB of its own when idle");
     assert!(after - idle < 30.0, "{idle:.1} MiB idle, {after:.1} MiB afterwards");
 }

@@ -513,8 +513,17 @@ impl Worker {
 
     /// Resident memory in MiB.
     pub(crate) fn resident_mib(&self) -> f64 {
+        self.status_mib("VmRSS:")
+    }
+
+    /// What of it is the worker's own, without the pages of its code, which the system takes back when it needs them.
+    pub(crate) fn own_mib(&self) -> f64 {
+        self.status_mib("RssAnon:")
+    }
+
+    fn status_mib(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
         line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("number") / 1024.0
     }
 }
