@@ -118,32 +118,27 @@ impl Activities {
         provider: &mut Option<String>,
     ) -> Result<Outcome, ActivityError> {
         let (begun, time) = (Instant::now(), job.time_left);
-        let mut told = Told::before(ctx);
-        let mut left = match fallback::turn(&choices, &told, job.lost_workers) {
+        let mut told =
+            if job.lost_workers > 0 { Told::before(ctx, &choices.wanted) } else { Told::at(&choices.wanted) };
+        let mut left = match fallback::turn(&choices, &told.provider, job.lost_workers) {
             Ok(candidates) => candidates,
             Err(failed) => return Ok(failed.into()),
         };
-        if job.lost_workers == 0 {
-            told = Told::at(&choices.wanted);
-        }
         job.recorded = told.take_progress();
         let mut reason = NOT_HERE.to_owned();
         let mut given_up = None;
         while let Some((choice, others)) = left.split_first() {
-            if choice.provider != told.provider && job.lost_workers == 0 {
+            // Never after a lost worker: the one candidate is where it was.
+            if choice.provider != told.provider {
                 let from = std::mem::replace(&mut told.provider, choice.provider.to_owned());
-                told.fallbacks.push(Fallback {
-                    from,
-                    to: choice.provider.to_owned(),
-                    reason: std::mem::take(&mut reason),
-                });
+                let change = Fallback { from, to: choice.provider.to_owned(), reason: std::mem::take(&mut reason) };
+                told.fallbacks.push(change.clone());
                 if !told.is_known(ctx).await {
                     told.fallbacks.pop();
                     break;
                 }
-                self.changed(&job.ticket, &told.fallbacks);
+                self.changed(&job.ticket, &change);
             }
-            told.provider = choice.provider.to_owned();
             *provider = Some(choice.provider.to_owned());
             let doubtful = is_doubtful(choice.executor, &job);
             if doubtful && at_most_once(&job.ticket) {
@@ -166,9 +161,7 @@ impl Activities {
         Ok(outcome)
     }
 
-    /// Tells of the last change.
-    fn changed(&self, ticket: &Ticket, fallbacks: &[Fallback]) {
-        let Some(Fallback { from, to, reason }) = fallbacks.last() else { return };
+    fn changed(&self, ticket: &Ticket, Fallback { from, to, reason }: &Fallback) {
         let (ticket_id, task_type) = (ticket.ticket_id.as_str(), ticket.task_type);
         self.0.observer.provider_changed(&ProviderChange { ticket_id, task_type, from, to, reason });
     }

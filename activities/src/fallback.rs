@@ -41,14 +41,15 @@ impl Told {
         Self { provider: provider.to_owned(), ..Self::default() }
     }
 
-    /// What the lost worker told last; nothing where it told nothing, or nothing that can be read.
-    pub(crate) fn before(ctx: &ActivityContext) -> Self {
+    /// What the lost worker told last; that it was at `wanted` where it told nothing, or nothing that can be read.
+    pub(crate) fn before(ctx: &ActivityContext, wanted: &str) -> Self {
         let told = ctx.heartbeat_details().deserialize();
         told.unwrap_or_else(|error| {
             tracing::warn!(%error, "what the lost worker recorded cannot be read");
             None
         })
-        .unwrap_or_default()
+        .filter(|told: &Self| !told.provider.is_empty())
+        .unwrap_or_else(|| Self::at(wanted))
     }
 
     /// What the provider told last, for the one that goes on.
@@ -92,13 +93,12 @@ impl Told {
 /// there, whatever it looks like from here.
 pub(crate) fn turn<'a, 'b>(
     choices: &'b Choices<'a>,
-    told: &Told,
+    provider: &str,
     lost_workers: u32,
 ) -> Result<&'b [Choice<'a>], Failed> {
     if lost_workers == 0 {
         return Ok(&choices.candidates);
     }
-    let provider = if told.provider.is_empty() { &choices.wanted } else { &told.provider };
     let at = choices.candidates.iter().position(|candidate| candidate.provider == provider);
     at.map(|at| &choices.candidates[at..=at]).ok_or_else(|| {
         let mut failed = Failed::permanent(

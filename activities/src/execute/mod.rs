@@ -1,5 +1,6 @@
 //! EXECUTE: runs a command on a runtime.
 
+mod command;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod local;

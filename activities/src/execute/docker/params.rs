@@ -10,13 +10,10 @@ use ticket_workflows::{Failed, code};
 
 use super::DockerConfig;
 use super::image::is_image;
+use crate::execute::command::{MAX_BYTES, MAX_WORDS, has_nul, is_too_long, time_limit};
 use crate::execute::quantity::{LEAST_CORES, MOST_CORES, memory_bytes};
 use crate::external::said;
 
-/// Most words of a command.
-const MAX_WORDS: usize = 4096;
-/// Most bytes of a command, and of all variables: what a Linux program takes in one word.
-const MAX_BYTES: usize = 128 * 1024;
 /// Most bytes of a path: Linux takes no longer one.
 const MAX_PATH: usize = 4096;
 /// The image of tickets that name none (`contracts/executors.md`).
@@ -125,7 +122,7 @@ impl DockerParams {
             network_mode: check_network(self.network_mode, config)?,
             user: self.user.map_or_else(|| Ok(config.user.clone()), check_user)?,
         };
-        Ok((wanted, limit(self.timeout_seconds, config)?))
+        Ok((wanted, time_limit(self.timeout_seconds, config.default_timeout)?))
     }
 }
 
@@ -153,10 +150,10 @@ fn refuse_what_opens(ticket: &Ticket) -> Result<(), Failed> {
 }
 
 fn check_command(command: &[String]) -> Result<(), Failed> {
-    if command.len() > MAX_WORDS || command.iter().map(|word| word.len() + 1).sum::<usize>() > MAX_BYTES {
+    if is_too_long(command) {
         return Err(invalid(format!("the command is longer than {MAX_WORDS} words or {MAX_BYTES} bytes")));
     }
-    if command.iter().any(|word| word.contains('\0')) {
+    if has_nul(command) {
         return Err(invalid("the command holds a NUL byte, which no program can be given"));
     }
     if command.first().is_some_and(|word| word.trim().is_empty()) {
@@ -229,14 +226,6 @@ fn check_user(user: String) -> Result<String, Failed> {
         "parameter \"user\" is {:?}; expected numbers above zero, as in 1000:1000: containers do not run as root",
         said(&user)
     )))
-}
-
-fn limit(asked: Option<f64>, config: &DockerConfig) -> Result<Duration, Failed> {
-    match asked {
-        None => Ok(config.default_timeout),
-        Some(seconds) if seconds > 0.0 => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
-        Some(_) => Err(invalid("parameter \"timeout_seconds\" must be above zero; remove it for the default")),
-    }
 }
 
 #[cfg(test)]

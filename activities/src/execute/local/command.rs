@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use ticket_workflows::{Failed, code};
 
-/// Most words a command may have.
-const MAX_WORDS: usize = 4096;
-/// Most bytes of all words together, and so of one: Linux takes no longer one (`MAX_ARG_STRLEN`), with its NUL.
-const MAX_BYTES: usize = 128 * 1024;
+use crate::execute::command::{MAX_BYTES, MAX_WORDS, has_nul, is_too_long};
 
 /// The commands that may run: their names, resolved once at start-up to exact binaries (INC-75).
 #[derive(Debug, Clone)]
@@ -132,12 +129,12 @@ pub(super) fn argv(command: Option<&Value>, args: Vec<String>) -> Result<Vec<Str
     if argv.first().is_none_or(|word| word.trim().is_empty()) {
         return Err(refuse("parameter \"command\" is empty; name the program to run".to_owned()));
     }
-    if argv.len() > MAX_WORDS || argv.iter().map(|word| word.len() + 1).sum::<usize>() > MAX_BYTES {
+    if is_too_long(&argv) {
         return Err(refuse(format!(
             "the command is longer than {MAX_WORDS} words or {MAX_BYTES} bytes; pass data in a file"
         )));
     }
-    if argv.iter().any(|word| word.contains('\0')) {
+    if has_nul(&argv) {
         return Err(refuse("the command holds a NUL byte, which no program can be given".to_owned()));
     }
     Ok(argv)

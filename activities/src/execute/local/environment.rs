@@ -8,9 +8,7 @@ use std::path::Path;
 use ticket_workflows::{Failed, code};
 
 use super::command::shown;
-
-/// Most bytes of all variables together, and so of one: Linux takes no longer one (`MAX_ARG_STRLEN`), with `=` and NUL.
-const MAX_BYTES: usize = 128 * 1024;
+use crate::execute::command::MAX_BYTES;
 
 /// Names that decide which code runs. A ticket that sets one is refused, not run without it.
 const REFUSED: &[&str] = &[

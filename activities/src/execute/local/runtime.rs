@@ -14,6 +14,7 @@ use super::command::{AllowList, argv};
 use super::environment::environment;
 use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
+use crate::execute::command::time_limit;
 use crate::execute::output::last_line;
 use crate::executor::{Executor, Job, Recognition};
 use crate::sandbox::{Cgroups, Confinement, Level, Limits, Network, Over, Policy, Sandbox, SandboxConfig};
@@ -139,16 +140,7 @@ impl LocalRuntime {
         }
         let argv = argv(params.command.as_ref(), params.args)?;
         let binary = self.allowed.binary(&argv[0])?;
-        let wanted = match params.timeout_seconds {
-            None => self.config.default_timeout,
-            Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
-            Some(_) => {
-                return Err(Failed::permanent(
-                    code::INVALID_PARAMETERS,
-                    "parameter \"timeout_seconds\" must be above zero; remove it for the default",
-                ));
-            }
-        };
+        let wanted = time_limit(params.timeout_seconds, self.config.default_timeout)?;
         let folder = WorkingDir::prepare(
             &self.config.working_dir,
             params.working_dir.as_deref(),

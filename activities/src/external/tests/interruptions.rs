@@ -16,6 +16,13 @@ enum Interruption {
     Drain,
 }
 
+/// Runs an attempt, and `interrupt` beside it, which does not end it by its own end.
+async fn beside(fake: &Fake<LOOKUP>, job: &Job, interrupt: impl Future<Output = ()>) -> Outcome {
+    let driver = fake.driver();
+    let (outcome, ()) = tokio::join!(driver.execute(NoParams {}, job.clone()), interrupt);
+    outcome
+}
+
 /// Runs an attempt that hangs at `step`, and interrupts it there.
 async fn interrupted(fake: &Fake<LOOKUP>, step: Step, interruption: Interruption) -> (Job, Outcome) {
     let mut job = job("t");
@@ -35,13 +42,8 @@ async fn interrupted(fake: &Fake<LOOKUP>, step: Step, interruption: Interruption
             job.detach.cancel();
         }
         job.stop.cancel();
-        std::future::pending::<()>().await;
     };
-    let driver = fake.driver();
-    let outcome = tokio::select! {
-        outcome = driver.execute(NoParams {}, job.clone()) => outcome,
-        () = interrupt => unreachable!("it never ends"),
-    };
+    let outcome = beside(fake, &job, interrupt).await;
     (job, outcome)
 }
 
@@ -131,13 +133,8 @@ async fn a_stop_of_what_is_gone_is_confirmed() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         fake.state().works.clear();
         job.stop.cancel();
-        std::future::pending::<()>().await;
     };
-    let driver = fake.driver();
-    let outcome = tokio::select! {
-        outcome = driver.execute(NoParams {}, job.clone()) => outcome,
-        () = interrupt => unreachable!("it never ends"),
-    };
+    let outcome = beside(&fake, &job, interrupt).await;
     assert_eq!(failed(outcome).external_state, Some(ExternalState::ConfirmedStopped));
 }
 
