@@ -151,8 +151,6 @@ pub struct Metrics {
     pub report_stuck: IntCounterVec,
     /// Tickets reported COMPLETED that nobody ran, by task type.
     pub tickets_simulated: IntCounterVec,
-    /// Changes of EXECUTE tickets to another runtime, by the one before and the one after.
-    pub runtime_fallbacks: IntCounterVec,
     /// Those of the Vault client.
     pub vault: VaultMetrics,
     /// Rejections of guard-agents, by what became of them.
@@ -452,12 +450,6 @@ impl Metrics {
                 "worker_agent_tickets_simulated_total",
                 "tickets reported COMPLETED that nobody ran",
                 &["task_type"],
-            )?,
-            runtime_fallbacks: counters(
-                &r,
-                "worker_agent_execute_runtime_fallbacks_total",
-                "changes of EXECUTE tickets to another runtime",
-                &["from_runtime", "to_runtime"],
             )?,
             rejections: counters(
                 &r,

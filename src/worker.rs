@@ -44,8 +44,8 @@ use crate::vault::Vault;
 const BRIDGE_LOOP: &str = "bridge";
 /// The readiness check that a shutdown takes away.
 const DRAIN_CHECK: &str = "not_draining";
-/// Bytes kept of each output stream of a local command.
-const OUTPUT_LIMIT: usize = 64 * 1024;
+/// Bytes kept of each output stream of a command.
+pub(crate) const OUTPUT_LIMIT: usize = 64 * 1024;
 /// How long unsent results get at shutdown; the tickets they belong to stay open otherwise.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 

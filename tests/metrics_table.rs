@@ -137,7 +137,7 @@ fn touched() -> Vec<MetricFamily> {
         one.with_label_values(&["x"]).inc();
     }
     metrics.tickets_failed.with_label_values(&["x", "y"]).inc();
-    metrics.runtime_fallbacks.with_label_values(&["x", "y"]).inc();
+    metrics.execute.fallbacks.with_label_values(&["x", "y"]).inc();
     metrics.spiffe.svid_fetch.with_label_values(&["x", "y"]).inc();
     metrics.spiffe.svid_fetch_duration.with_label_values(&["x"]).observe(1.0);
     metrics.spiffe.svid_ttl.with_label_values(&["x"]).set(1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ticket_activities::execute::PullPolicy;
 use ticket_activities::execute::quantity::{LEAST_CORES, MOST_CORES, memory_bytes};
 
 use super::reader::Reader;
@@ -35,7 +36,7 @@ pub struct DockerRuntimeConfig {
     /// `DOCKER_SCRATCH_SIZE`: bytes of `/tmp` in a container.
     pub scratch_bytes: i64,
     /// `DOCKER_PULL_POLICY`: `if_not_present`, `always` or `never`.
-    pub pull: Pull,
+    pub pull: PullPolicy,
     /// `DOCKER_REGISTRY_SERVER`, `DOCKER_REGISTRY_USERNAME`, `DOCKER_REGISTRY_PASSWORD`.
     pub registry: Option<RegistryAccount>,
     /// `DOCKER_STOP_GRACE_SECONDS`: between TERM and KILL, in whole seconds.
@@ -44,17 +45,6 @@ pub struct DockerRuntimeConfig {
     pub clean_up: bool,
     /// `DOCKER_SWEEP_INTERVAL_SECONDS`: how often containers of ended tickets are looked for.
     pub sweep_interval: Duration,
-}
-
-/// When images are pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pull {
-    /// When the engine does not have them.
-    IfNotPresent,
-    /// Before every container.
-    Always,
-    /// Never.
-    Never,
 }
 
 /// An account at one registry.
@@ -82,7 +72,11 @@ impl DockerRuntimeConfig {
         }
         let pull = reader.one_of(
             "DOCKER_PULL_POLICY",
-            &[("if_not_present", Pull::IfNotPresent), ("always", Pull::Always), ("never", Pull::Never)],
+            &[
+                ("if_not_present", PullPolicy::IfNotPresent),
+                ("always", PullPolicy::Always),
+                ("never", PullPolicy::Never),
+            ],
             "if_not_present",
             "when images are pulled; added by this product",
         );
@@ -114,7 +108,7 @@ impl DockerRuntimeConfig {
                 "64m",
                 "size of /tmp in a container; added by this product",
             ),
-            pull: pull.unwrap_or(Pull::IfNotPresent),
+            pull: pull.unwrap_or(PullPolicy::IfNotPresent),
             registry: account(reader),
             grace: reader.seconds("DOCKER_STOP_GRACE_SECONDS", 10.0, "between TERM and KILL; added by this product"),
             clean_up: reader.boolean(

@@ -30,7 +30,7 @@ mod vault;
 
 pub use bridge::BridgeConfig;
 pub use dead_letters::DeadLetterConfig;
-pub use docker::{DockerRuntimeConfig, Pull, RegistryAccount};
+pub use docker::{DockerRuntimeConfig, RegistryAccount};
 pub use http::{HttpConfig, LogFormat};
 pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;

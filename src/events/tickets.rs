@@ -69,7 +69,7 @@ impl Observer for Metrics {
         let ProviderChange { ticket_id, task_type, from, to, reason } = *change;
         warn!(ticket_id, task_type = task_type.as_str(), from, to, reason, "provider_changed");
         if task_type == TaskType::Execute {
-            self.runtime_fallbacks.with_label_values(&[runtime(from), runtime(to)]).inc();
+            self.execute.fell_back(from, to);
         }
     }
 
@@ -77,12 +77,6 @@ impl Observer for Metrics {
         warn!(ticket_id, peer = owed.as_str(), error, "report_stuck");
         self.report_stuck.with_label_values(&[owed.as_str()]).inc();
     }
-}
-
-/// The runtime as a label: the platform's names, `other` for what a ticket has made up (INC-92).
-fn runtime(name: &str) -> &'static str {
-    const KNOWN: [&str; 6] = ["k8s", "docker", "lambda", "local", "simulation", "code_forge"];
-    KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
 /// The reason that the platform's scheduler gives for a preemption (`contracts/engine.md §6`).

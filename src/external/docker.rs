@@ -4,19 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ticket_activities::ExecutorRegistry;
-use ticket_activities::execute::docker::{
-    DockerConfig, DockerRuntime, Engine, EngineFacts, OnCall, PullPolicy, RegistryLogin,
-};
+use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine, EngineFacts, OnCall, RegistryLogin};
 use ticket_activities::external::{External, Runs};
 use ticket_schemas::TaskType;
 
 use super::ExternalRuntimes;
-use crate::config::{DockerRuntimeConfig, Pull, RegistryAccount};
+use crate::config::{DockerRuntimeConfig, RegistryAccount};
 use crate::metrics::Metrics;
 use crate::startup::{Check, Finding};
+use crate::worker::OUTPUT_LIMIT;
 
-/// Bytes kept of each output stream, as of a local command.
-const OUTPUT_LIMIT: usize = 64 * 1024;
 /// How long a check waits for the engine.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,11 +43,7 @@ fn runtime_config(settings: &DockerRuntimeConfig) -> DockerConfig {
         user: settings.user.clone(),
         pids_limit: i64::try_from(settings.pids_limit).unwrap_or(i64::MAX),
         scratch_bytes: settings.scratch_bytes,
-        pull: match settings.pull {
-            Pull::IfNotPresent => PullPolicy::IfNotPresent,
-            Pull::Always => PullPolicy::Always,
-            Pull::Never => PullPolicy::Never,
-        },
+        pull: settings.pull,
         login: settings.registry.as_ref().map(login),
         grace: settings.grace,
         clean_up: settings.clean_up,

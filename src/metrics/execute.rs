@@ -17,6 +17,8 @@ pub struct ExecuteMetrics {
     pub tasks: IntCounterVec,
     /// Their duration, by runtime.
     pub duration: HistogramVec,
+    /// Changes to another runtime, by the one before and the one after.
+    pub fallbacks: IntCounterVec,
     /// Attempts in containers, by how they ended: success, failed, timeout.
     pub docker_executions: IntCounterVec,
     /// Their duration.
@@ -40,6 +42,12 @@ impl ExecuteMetrics {
                 "duration of attempts at EXECUTE tickets",
                 EXECUTE_BUCKETS,
                 &["runtime"],
+            )?,
+            fallbacks: counters(
+                registry,
+                "worker_agent_execute_runtime_fallbacks_total",
+                "changes of EXECUTE tickets to another runtime",
+                &["from_runtime", "to_runtime"],
             )?,
             docker_executions: counters(
                 registry,
@@ -84,10 +92,21 @@ impl ExecuteMetrics {
         }
     }
 
+    /// Another runtime does the work of a ticket, whose text `from` may be.
+    pub(crate) fn fell_back(&self, from: &str, to: &str) {
+        self.fallbacks.with_label_values(&[label(from), label(to)]).inc();
+    }
+
     /// The Docker engine was called, and answered or not.
     pub(crate) fn docker_called(&self, method: &'static str, answered: bool) {
         self.docker_calls.with_label_values(&[method, if answered { "success" } else { "error" }]).inc();
     }
+}
+
+/// The runtime as a label: the platform's names, `other` for what a ticket has made up (INC-92).
+fn label(name: &str) -> &'static str {
+    const KNOWN: [&str; 6] = ["k8s", DOCKER, "lambda", "local", "simulation", "code_forge"];
+    KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
 #[cfg(test)]

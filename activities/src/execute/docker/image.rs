@@ -1,23 +1,11 @@
 //! Images: which references are some, when they are pulled, and who is told whose password.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// Longest reference.
 const MAX_REFERENCE: usize = 512;
 /// The registry of images that name none.
 const DOCKER_HUB: &str = "docker.io";
-
-/// When an image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// When the engine does not have it.
-    IfNotPresent,
-    /// Before every container.
-    Always,
-    /// Never: the engine has it, or the ticket fails.
-    Never,
-}
 
 /// A registry's credentials.
 #[derive(Clone)]
@@ -31,19 +19,6 @@ pub struct RegistryLogin {
 impl std::fmt::Debug for RegistryLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RegistryLogin").field("server", &self.server).finish_non_exhaustive()
-    }
-}
-
-impl FromStr for PullPolicy {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "if_not_present" => Ok(Self::IfNotPresent),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(()),
-        }
     }
 }
 

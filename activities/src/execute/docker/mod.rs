@@ -16,6 +16,6 @@ mod starts;
 pub use check::EngineFacts;
 pub use client::{Engine, OnCall};
 pub use container::{Container, Spec};
-pub use image::{PullPolicy, RegistryLogin, is_image, registry_of};
+pub use image::{RegistryLogin, is_image, registry_of};
 pub use params::DockerParams;
 pub use runtime::{DockerConfig, DockerRuntime};

@@ -13,9 +13,10 @@ use ticket_workflows::{Evidence, ExecutionReport, Failed, code};
 
 use super::client::{Created, Engine};
 use super::container::{self, Container, Spec, is_id};
-use super::image::{PullPolicy, RegistryLogin, registry_of};
+use super::image::{RegistryLogin, registry_of};
 use super::params::DockerParams;
 use super::starts::Starts;
+use crate::execute::PullPolicy;
 use crate::execute::output::{Captured, Tail, last_line};
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
