@@ -429,3 +429,17 @@ fn inc_13_kafka_clients_are_configured_in_one_place() {
         );
     }
 }
+
+#[test]
+fn everybody_is_signalled_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = [sources(&root.join("src")), sources(&root.join("activities/src"))].concat();
+    let own = |path: &str| path.ends_with("activities/src/supervisor/domain.rs");
+    assert!(sources.iter().any(|(path, text)| own(path) && text.contains("Pid::from_raw(-1)")));
+    for (path, text) in sources {
+        assert!(
+            own(&path) || !text.contains("from_raw(-1)"),
+            "{path} signals every process of the user; kill a tree by supervisor::tree"
+        );
+    }
+}

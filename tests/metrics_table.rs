@@ -19,6 +19,7 @@ const AGENTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 const DISCOVERY: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const PYTHON: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const FETCH: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LOCAL: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const EXECUTE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
@@ -67,6 +68,8 @@ const TABLE: &[Row] = &[
     ("worker_agent_executors_registered_total", MetricType::COUNTER, &["task_type"], &[]),
     ("worker_agent_execute_tasks_executed_total", MetricType::COUNTER, &["status"], &[]),
     ("worker_agent_execute_duration_seconds", MetricType::HISTOGRAM, &["runtime"], EXECUTE),
+    ("worker_agent_local_executions_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_local_execution_duration_seconds", MetricType::HISTOGRAM, &[], LOCAL),
     ("worker_agent_docker_executions_total", MetricType::COUNTER, &["status"], &[]),
     ("worker_agent_docker_execution_duration_seconds", MetricType::HISTOGRAM, &["stage"], TASK),
     ("worker_agent_docker_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
@@ -132,6 +135,7 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.vault.looks,
         &metrics.spiffe.trust_bundle_updates,
         &metrics.execute.tasks,
+        &metrics.execute.local_executions,
         &metrics.execute.docker_executions,
     ] {
         one.with_label_values(&["x"]).inc();

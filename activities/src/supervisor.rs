@@ -8,7 +8,8 @@
 //! left something behind, or when the socket closes because the worker died. It answers on the socket with two lines of
 //! JSON: [`Notice::Started`] and [`Notice::Ended`].
 //!
-//! With a policy it runs not the program but the stage that confines itself and then becomes it ([`crate::sandbox`]).
+//! With a policy it runs not the program but the stage that confines itself and then becomes it ([`crate::sandbox`]), and
+//! where the kernel lets it, kills the tree at one stroke (`domain.rs`).
 //!
 //! A command that is not confined can kill its supervisor, as any program of the same user can. Then the worker ends the
 //! session.
@@ -16,6 +17,7 @@
 //! It runs before any async runtime exists and uses plain threads.
 
 mod client;
+mod domain;
 pub(crate) mod tree;
 
 use std::ffi::OsString;
@@ -38,9 +40,12 @@ use crate::sandbox::{Answer, Confinement};
 
 pub(crate) use client::beside;
 pub use client::{StartError, Supervised, SupervisorCommand};
+use domain::Domain;
 
 /// How the worker asks for the end of the tree.
 pub const STOP: &[u8] = b"stop\n";
+/// The same without any grace.
+pub const KILL: &[u8] = b"kill\n";
 
 /// Between two looks at a tree that is being ended.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
@@ -85,10 +90,8 @@ pub enum Notice {
 }
 
 enum Event {
-    /// The worker asks for the end, or somebody else does by a signal.
-    Stop,
-    /// The worker is gone.
-    Orphaned,
+    /// The tree is to end, within this grace: the worker asks for it, or is gone, or somebody else asks by a signal.
+    End(Duration),
     Reaped(Pid, ExitStatus),
     NoneLeft,
 }
@@ -141,6 +144,13 @@ fn supervise(
     nix::sys::prctl::set_child_subreaper(true).map_err(std::io::Error::from)?;
     // Before there is a command: whoever tells the supervisor to end from then on is heard.
     let mut ends = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // Before anything is started, so that all of it is within. A command that nothing confines keeps what a domain takes.
+    let domain = match &policy {
+        Some(_) => {
+            Domain::enter().map_err(|error| std::io::Error::other(format!("the supervisor's domain: {error}")))?
+        }
+        None => None,
+    };
     let (child, confinement) = match policy {
         None => (Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn()?, None),
         Some(policy) => {
@@ -155,20 +165,14 @@ fn supervise(
     let told = events.clone();
     std::thread::spawn(move || {
         // Until the other end is gone, with the process.
-        let _ = ends.forever().try_for_each(|_| told.send(Event::Stop));
+        let _ = ends.forever().try_for_each(|_| told.send(Event::End(grace)));
     });
     let listener = control.try_clone()?;
-    let stop = events.clone();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        // The end of the file and a broken socket say the same: nobody is there any more.
-        let asked = BufReader::new(listener).read_line(&mut line).is_ok_and(|read| read > 0);
-        // `watch` may have ended with the tree.
-        let _ = stop.send(if asked { Event::Stop } else { Event::Orphaned });
-    });
+    let asked = events.clone();
+    std::thread::spawn(move || listen(listener, grace, &asked));
     std::thread::spawn(move || reap(&events));
 
-    let notice = watch(&inbox, command, grace);
+    let notice = watch(&inbox, command, grace, domain.as_ref());
     say(control, &notice);
     Ok(())
 }
@@ -196,6 +200,16 @@ fn start_confined(policy: String, program: OsString, arguments: Vec<OsString>) -
     Err(notice)
 }
 
+/// Hears what the worker asks for, until it is gone. The tree, and with it who is told, may be gone before.
+fn listen(control: UnixStream, grace: Duration, asked: &mpsc::Sender<Event>) {
+    // The end of the file and a broken socket say the same: nobody is there any more.
+    for order in BufReader::new(control).lines().map_while(Result::ok) {
+        let now = order.as_bytes() == KILL.trim_ascii_end();
+        let _ = asked.send(Event::End(if now { Duration::ZERO } else { grace }));
+    }
+    let _ = asked.send(Event::End(grace.min(ORPHAN_GRACE)));
+}
+
 /// Collects every descendant that ends, until none is left.
 fn reap(events: &mpsc::Sender<Event>) {
     loop {
@@ -213,7 +227,7 @@ fn reap(events: &mpsc::Sender<Event>) {
 }
 
 /// The life of the tree: running, ending politely until `kill_at`, then ending hard.
-fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice {
+fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration, domain: Option<&Domain>) -> Notice {
     let mut status: Option<ExitStatus> = None;
     let mut stopped = false;
     let mut leftovers = 0;
@@ -225,20 +239,20 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
             Some(_) => inbox.recv_timeout(SWEEP_INTERVAL),
         };
         match event {
-            Ok(event @ (Event::Stop | Event::Orphaned)) => {
+            Ok(Event::End(grace)) => {
                 stopped |= status.is_none();
-                if kill_at.is_none() {
+                if kill_at.is_none() && !grace.is_zero() {
                     tree::signal_all(&tree::descendants(), Signal::SIGTERM);
                 }
-                let grace = if matches!(event, Event::Orphaned) { grace.min(ORPHAN_GRACE) } else { grace };
                 let until = Instant::now() + grace;
                 kill_at = Some(kill_at.map_or(until, |at| at.min(until)));
             }
             Ok(Event::Reaped(pid, ended)) if pid == command => {
                 status = Some(ended);
-                leftovers = tree::descendants().len();
+                let left = tree::descendants();
+                leftovers = left.len();
                 if leftovers > 0 {
-                    tree::signal_all(&tree::descendants(), Signal::SIGTERM);
+                    tree::signal_all(&left, Signal::SIGTERM);
                     let until = Instant::now() + LEFTOVER_GRACE.min(grace);
                     kill_at = Some(kill_at.map_or(until, |at| at.min(until)));
                 }
@@ -248,7 +262,9 @@ fn watch(inbox: &mpsc::Receiver<Event>, command: Pid, grace: Duration) -> Notice
         }
         // Not at each of thousands of ends: a look at a large tree takes long.
         if kill_at.is_some_and(|at| Instant::now() >= at.max(next_kill)) {
-            tree::kill_descendants(nix::unistd::getpid());
+            if !domain.is_some_and(Domain::kill_all) {
+                tree::kill_descendants(nix::unistd::getpid());
+            }
             next_kill = Instant::now() + SWEEP_INTERVAL;
         }
     }

@@ -16,6 +16,7 @@ mod history;
 mod instance;
 mod latency;
 mod load;
+mod local;
 mod meter;
 mod ours;
 mod report;
@@ -54,13 +55,14 @@ const STARTS: usize = 600;
 /// Those that go before: the window finds its size with them.
 const FIRST_STARTS: usize = 100;
 /// Every figure.
-const FIGURES: [&str; 7] = [
+const FIGURES: [&str; 8] = [
     "history_events_simple_ticket",
     "ticket_end_to_end",
     "bridge_starts",
     "start_latency_ms",
     "append_to_start_ms",
     "dependency_release_ms",
+    "local_executor_overhead_ms",
     "decode_rate",
 ];
 
@@ -152,6 +154,7 @@ async fn measure(stack: &Stack, wanted: &[String]) -> anyhow::Result<()> {
             "start_latency_ms" => latency::start_latency(stack, &client, starter, &reporter).await?,
             "append_to_start_ms" => latency::append_to_start(&config, &client, &load, starter, &reporter).await?,
             "dependency_release_ms" => dependencies::measure(&config, &client, &load, &reporter).await?,
+            "local_executor_overhead_ms" => local::executor_overhead(&config, &reporter).await?,
             _ => decode_rate(&reporter).await?,
         }
     }

@@ -207,15 +207,20 @@ impl Stack {
     }
 }
 
+/// The worker's: this program is none.
+pub(crate) fn supervisor() -> SupervisorCommand {
+    SupervisorCommand {
+        program: env!("CARGO_BIN_EXE_worker-agents").into(),
+        arguments: vec!["supervise-process".into()],
+    }
+}
+
 fn server_options() -> anyhow::Result<TemporalDevOptions> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
     Ok(TemporalDevOptions {
         // What is on PATH is not looked at: figures of different servers do not compare.
         cli: find_cli(OsStr::new(""), &tools)?,
-        supervisor: SupervisorCommand {
-            program: env!("CARGO_BIN_EXE_worker-agents").into(),
-            arguments: vec!["supervise-process".into()],
-        },
+        supervisor: supervisor(),
         port: 0,
         ui_port: 0,
         namespace: NAMESPACE.into(),

@@ -1,13 +1,15 @@
 //! Metrics of EXECUTE and its runtimes (`contracts/observability.md §2`).
 
-use prometheus::{HistogramVec, IntCounterVec, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, Registry};
 use ticket_activities::{AttemptEnd, code};
 use ticket_schemas::TaskType;
 
-use super::{TASK_BUCKETS, counters, histograms};
+use super::{TASK_BUCKETS, counters, histogram, histograms};
 
 const EXECUTE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
-/// The provider's name, as it is registered.
+const LOCAL_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+/// Names of providers, as they are registered.
+const LOCAL: &str = "local";
 const DOCKER: &str = "docker";
 
 /// Metrics of EXECUTE.
@@ -19,6 +21,10 @@ pub struct ExecuteMetrics {
     pub duration: HistogramVec,
     /// Changes to another runtime, by the one before and the one after.
     pub fallbacks: IntCounterVec,
+    /// Attempts as local processes, by how they ended: success, failed, timeout, `not_allowed` by the allow-list.
+    pub local_executions: IntCounterVec,
+    /// Their duration, without those that were not allowed.
+    pub local_duration: Histogram,
     /// Attempts in containers, by how they ended: success, failed, timeout.
     pub docker_executions: IntCounterVec,
     /// Their duration.
@@ -48,6 +54,18 @@ impl ExecuteMetrics {
                 "worker_agent_execute_runtime_fallbacks_total",
                 "changes of EXECUTE tickets to another runtime",
                 &["from_runtime", "to_runtime"],
+            )?,
+            local_executions: counters(
+                registry,
+                "worker_agent_local_executions_total",
+                "attempts as local processes",
+                &["status"],
+            )?,
+            local_duration: histogram(
+                registry,
+                "worker_agent_local_execution_duration_seconds",
+                "duration of attempts as local processes",
+                LOCAL_BUCKETS,
             )?,
             docker_executions: counters(
                 registry,
@@ -86,6 +104,14 @@ impl ExecuteMetrics {
         let seconds = end.duration.as_secs_f64();
         self.tasks.with_label_values(&[status]).inc();
         self.duration.with_label_values(&[runtime]).observe(seconds);
+        if runtime == LOCAL {
+            if end.end == code::COMMAND_NOT_ALLOWED {
+                self.local_executions.with_label_values(&["not_allowed"]).inc();
+            } else {
+                self.local_executions.with_label_values(&[outcome]).inc();
+                self.local_duration.observe(seconds);
+            }
+        }
         if runtime == DOCKER {
             self.docker_executions.with_label_values(&[outcome]).inc();
             self.docker_duration.with_label_values(&["total"]).observe(seconds);
@@ -105,7 +131,7 @@ impl ExecuteMetrics {
 
 /// The runtime as a label: the platform's names, `other` for what a ticket has made up (INC-92).
 fn label(name: &str) -> &'static str {
-    const KNOWN: [&str; 6] = ["k8s", DOCKER, "lambda", "local", "simulation", "code_forge"];
+    const KNOWN: [&str; 6] = ["k8s", DOCKER, "lambda", LOCAL, "simulation", "code_forge"];
     KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
@@ -127,14 +153,22 @@ mod tests {
         note("EXECUTE", Some("docker"), "out_of_memory");
         note("EXECUTE", Some("docker"), "handed_back");
         note("EXECUTE", Some("local"), "completed");
+        note("EXECUTE", Some("local"), "timeout");
+        note("EXECUTE", Some("local"), "limit_exceeded");
+        note("EXECUTE", Some("local"), "command_not_allowed");
+        note("EXECUTE", Some("local"), "handed_back");
+        note("COMPENSATE", Some("local"), "completed");
         note("EXECUTE", None, "provider_not_available");
         note("COMPENSATE", Some("docker"), "completed");
         let tasks = |status| metrics.tasks.with_label_values(&[status]).get();
+        let local = |status| metrics.local_executions.with_label_values(&[status]).get();
         let docker = |status| metrics.docker_executions.with_label_values(&[status]).get();
-        assert_eq!((tasks("success"), tasks("failed")), (2, 2));
+        assert_eq!((tasks("success"), tasks("failed")), (2, 5));
+        assert_eq!((local("success"), local("failed"), local("timeout"), local("not_allowed")), (1, 1, 1, 1));
+        assert_eq!(metrics.local_duration.get_sample_count(), 3);
         assert_eq!((docker("success"), docker("failed"), docker("timeout")), (1, 1, 1));
         assert_eq!(metrics.duration.with_label_values(&["docker"]).get_sample_count(), 3);
-        assert_eq!(metrics.duration.with_label_values(&["local"]).get_sample_count(), 1);
+        assert_eq!(metrics.duration.with_label_values(&["local"]).get_sample_count(), 4);
         assert_eq!(metrics.docker_duration.with_label_values(&["total"]).get_sample_count(), 3);
         metrics.docker_called("create", true);
         metrics.docker_called("create", false);

@@ -9,9 +9,9 @@ use super::cluster::{self, Role};
 use super::engine::{self, Engine};
 use super::finding::{Check, Finding, demand};
 use super::topics::ConsumerTimes;
-use super::{clock, identity, retention, schemas, service_registry, topics};
+use super::{clock, identity, local, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
-use crate::config::{Config, LocalRuntimeConfig, VaultConfig};
+use crate::config::{Config, VaultConfig};
 #[cfg(feature = "docker")]
 use crate::external;
 use crate::kafka::Clients;
@@ -109,7 +109,7 @@ impl Checks {
         findings.push(identity::judge(self.config.registry_connection(), self.identity.as_deref()));
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
-        findings.push(local_runtime(&self.config.local));
+        findings.push(local::judge(&self.config.local));
         findings.push(docker);
         findings
     }
@@ -150,21 +150,6 @@ fn vault(config: Option<&VaultConfig>) -> Finding {
         Standing::Failing(error) => {
             Finding::failed(Check::Vault, format!("Vault at {address}: {error}"), "look at Vault and at VAULT_*")
         }
-    }
-}
-
-fn local_runtime(config: &LocalRuntimeConfig) -> Finding {
-    if !config.enabled {
-        return Finding::ok(Check::LocalRuntime, "the local runtime is off");
-    }
-    let root = config.working_dir.display();
-    match std::fs::create_dir_all(&config.working_dir) {
-        Ok(()) => Finding::ok(Check::LocalRuntime, format!("local commands can work in {root}")),
-        Err(error) => Finding::failed(
-            Check::LocalRuntime,
-            format!("local commands cannot work in {root}: {error}"),
-            "set LOCAL_RUNTIME_WORKING_DIR to a folder this worker may write",
-        ),
     }
 }
 

@@ -10,6 +10,7 @@ mod cluster;
 mod engine;
 mod finding;
 mod identity;
+mod local;
 mod retention;
 mod schemas;
 mod service_registry;

@@ -13,6 +13,7 @@ mod dlq;
 mod explain;
 mod http_api;
 mod kills;
+mod local_load;
 mod memory;
 mod outages;
 mod peers;

@@ -89,6 +89,36 @@ async fn inc_54_a_commands_own_failure_is_its_answer_whatever_may_take_over() {
     assert_eq!(worker.metric(metric).await, 0.0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_of_execute_move_with_what_the_local_runtime_does() {
+    let world = World::new().await;
+    let worker = world.worker(&[("RUNTIME_FALLBACK_CHAIN", "local")]).await;
+    let mut slow = world.ticket("slow", "sleep 60");
+    slow["parameters"]["timeout_seconds"] = json!(0.5);
+    let mut refused = world.ticket("refused", "true");
+    refused["parameters"] = json!({ "command": "no-such-program" });
+    let (ok, fails) = (world.ticket("ok", "sleep 0.2"), world.ticket("fails", "exit 3"));
+    world.publish_all(&[ok, fails, slow, refused, asking(&world, "elsewhere", "k8s", "true")]).await;
+    for name in ["ok", "fails", "slow", "refused", "elsewhere"] {
+        world.result(name).await;
+    }
+    for (series, count) in [
+        (r#"worker_agent_execute_tasks_executed_total{status="success"}"#, 2.0),
+        (r#"worker_agent_execute_tasks_executed_total{status="failed"}"#, 3.0),
+        (r#"worker_agent_execute_duration_seconds_count{runtime="local"}"#, 5.0),
+        (r#"worker_agent_execute_runtime_fallbacks_total{from_runtime="k8s",to_runtime="local"}"#, 1.0),
+        (r#"worker_agent_local_executions_total{status="success"}"#, 2.0),
+        (r#"worker_agent_local_executions_total{status="failed"}"#, 1.0),
+        (r#"worker_agent_local_executions_total{status="timeout"}"#, 1.0),
+        (r#"worker_agent_local_executions_total{status="not_allowed"}"#, 1.0),
+        ("worker_agent_local_execution_duration_seconds_count", 4.0),
+    ] {
+        assert_eq!(worker.metric(series).await, count, "{series}");
+    }
+    let seconds = worker.metric("worker_agent_local_execution_duration_seconds_sum").await;
+    assert!((0.7..60.0).contains(&seconds), "{seconds} s for one of 0.2 s and one stopped after 0.5 s");
+}
+
 /// Kills the worker once its log has this.
 async fn killed_after(worker: Worker, said: &str) {
     eventually(said, || worker.log().contains(said).then_some(())).await;

@@ -36,6 +36,44 @@ while time.monotonic() < started + 5:
 marker = 57.735029
 ";
 
+/// Doubles itself seven times, each in a session of its own, deaf to TERM.
+const BOUNDED_SESSIONS: &str = "
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _ in range(7):
+    if os.fork() == 0:
+        os.setsid()
+time.sleep(57.735031)
+";
+
+/// Doubles itself as quickly as it can, each in a session of its own, and at a thousand goes on as others instead: whoever is
+/// listed is gone before it is killed, and nobody else gets much of the processors. Goes by itself after eight seconds,
+/// should nobody end it.
+const RUNNERS: &str = "
+import mmap, os, time
+until = time.monotonic() + 8
+# Of each process the half second in which it was last seen.
+seen = mmap.mmap(-1, 1 << 16)
+if os.fork() == 0:
+    while time.monotonic() < until:
+        now = int(time.monotonic() * 2) % 200 + 2
+        seen[os.getpid() % len(seen)] = now
+        recently = seen[:]
+        running = recently.count(now) + recently.count(now - 1)
+        try:
+            for _ in range(1 if running > 1000 else 2):
+                if os.fork() == 0:
+                    os.setsid()
+                    break
+            else:
+                os._exit(0)
+        except OSError:
+            pass
+    os._exit(0)
+time.sleep(8)
+marker = 57.735030
+";
+
 /// Which cgroups commands get here; without any, a test that needs one says so.
 async fn cgroup(world: &World) -> Option<String> {
     let done = completed(world.run(json!({ "command": "cat", "args": ["/proc/self/cgroup"] })).await);
@@ -97,6 +135,32 @@ async fn inc_75_a_fork_bomb_of_sessions_does_not_outrun_its_killer_where_there_i
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(processes("57.735029"), Vec::<i32>::new());
     world.still_works().await;
+}
+
+#[tokio::test]
+async fn inc_75_a_fork_bomb_that_outruns_every_list_of_processes_is_killed_at_one_stroke_and_nobody_beside_it() {
+    let world = World::confined(|sandbox| (sandbox.cgroups, sandbox.limits.processes) = (false, 40));
+    if !world.is_full().await {
+        return;
+    }
+    let mut beside = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().expect("started");
+    let started = Instant::now();
+    let failed = failed(world.run(json!({ "command": "python3", "args": ["-c", RUNNERS] })).await);
+    is_over(&failed, "LOCAL_RUNTIME_MAX_PROCESSES");
+    assert!(started.elapsed() < Duration::from_secs(7), "it ended by itself: {:?}", started.elapsed());
+    assert_eq!(processes("57.735030"), Vec::<i32>::new());
+    assert_eq!(beside.try_wait().expect("looked at"), None, "it was killed too");
+    beside.kill().expect("killed");
+    beside.wait().expect("collected");
+    world.still_works().await;
+}
+
+#[tokio::test]
+async fn a_tree_of_sessions_is_ended_where_nothing_scopes_signals() {
+    let world = World { time_left: Duration::from_secs(1), ..World::unconfined() };
+    let failed = failed(world.run(json!({ "command": "python3", "args": ["-c", BOUNDED_SESSIONS] })).await);
+    assert_eq!((failed.code.as_str(), failed.external_state), (code::TIMEOUT, Some(ExternalState::ConfirmedStopped)));
+    assert_eq!(processes("57.735031"), Vec::<i32>::new());
 }
 
 #[tokio::test]

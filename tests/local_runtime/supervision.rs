@@ -124,7 +124,8 @@ async fn a_command_that_kills_its_supervisor_does_not_get_away() {
             let found = (failed.code.as_str(), failed.class, failed.external_state);
             let expected = (code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, Some(ExternalState::Unknown));
             assert_eq!(found, expected, "{script}");
-            assert_eq!(processes(marker), Vec::<i32>::new(), "{script}");
+            // Killed, and on a busy machine not gone yet: the outcome promises no more.
+            eventually(&format!("the end of {script:?}"), || processes(marker).is_empty()).await;
         }
     }
 }

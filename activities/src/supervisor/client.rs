@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::{Notice, STOP, SWEEP_INTERVAL, tree};
+use super::{KILL, Notice, STOP, SWEEP_INTERVAL, tree};
 use crate::border::{border, border_call};
 use crate::sandbox::{Confinement, Policy};
 
@@ -155,22 +155,18 @@ impl Supervised {
 
     /// Asks for the end of the tree and waits for it: TERM, grace, KILL.
     pub async fn stop(&mut self) -> Option<Notice> {
-        // A supervisor that is gone cannot be asked; `collect` then ends the group itself.
-        let _ = border("supervisor.stop", self.control.write_all(STOP)).await;
-        tokio::time::timeout(self.grace + ANSWER_MARGIN, self.ended()).await.ok().flatten()
+        self.end(STOP, self.grace).await
     }
 
-    /// Kills the tree, without asking anybody, and waits for its end.
+    /// The same without TERM and grace.
     pub(crate) async fn kill(&mut self) -> Option<Notice> {
-        let patience = tokio::time::Instant::now() + ANSWER_MARGIN;
-        while tokio::time::Instant::now() < patience {
-            let session = self.session;
-            beside(move || tree::kill_descendants(session)).await;
-            if let Ok(notice) = tokio::time::timeout(SWEEP_INTERVAL, self.ended()).await {
-                return notice;
-            }
-        }
-        None
+        self.end(KILL, Duration::ZERO).await
+    }
+
+    async fn end(&mut self, order: &[u8], grace: Duration) -> Option<Notice> {
+        // A supervisor that is gone cannot be asked; `collect` then ends the group itself.
+        let _ = border("supervisor.stop", self.control.write_all(order)).await;
+        tokio::time::timeout(grace + ANSWER_MARGIN, self.ended()).await.ok().flatten()
     }
 
     /// Collects the supervisor. Without a notice of the end it was lost (a program of the same user can kill it): then

@@ -1,6 +1,6 @@
 //! Process trees, read from `/proc`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,20 +77,23 @@ pub(super) fn kill_session(leader: Pid) {
 
 /// Holds a tree first, until nobody new is found, for whoever is held forks no more; then kills it. Processes that fork
 /// faster than they can be listed would else outrun their killer. What is known already is not read again: the quicker a
-/// look, the fewer are made during it.
+/// look, the fewer are made during it. Whoever is held is killed, also when its parent has ended meanwhile (as the kernel
+/// hangs up on a stopped group that becomes an orphan) and nobody leads to it any more.
 fn kill_all(root: impl Fn(&Process) -> bool) {
-    let (mut held, mut known) = (BTreeSet::new(), BTreeSet::new());
+    // Their sessions by their ids: an id alone may be another's by then.
+    let (mut held, mut known) = (BTreeMap::new(), BTreeSet::new());
     for _ in 0..MOST_LOOKS {
         let looked_at = processes_but(&known);
-        let new = reached(&looked_at, |process| root(process) || held.contains(&process.parent));
+        let new = reached(&looked_at, |process| root(process) || held.contains_key(&process.parent));
         if new.is_empty() {
             break;
         }
         strike(&new, Signal::SIGSTOP);
         known.extend(looked_at.iter().map(|process| process.pid));
-        held.extend(new.iter().map(|process| process.pid));
+        held.extend(new.iter().map(|process| (process.pid, process.session)));
     }
-    strike(&reached(&processes(), root), Signal::SIGKILL);
+    let ours = |process: &Process| root(process) || held.get(&process.pid) == Some(&process.session);
+    strike(&reached(&processes(), ours), Signal::SIGKILL);
 }
 
 /// Signals whole process groups, each at one stroke that nobody escapes by a fork, and then every process.
@@ -147,6 +150,9 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::process::Command;
+
     use super::*;
 
     fn process(pid: i32, live: bool, parent: i32, session: i32) -> Process {
@@ -175,6 +181,20 @@ mod tests {
         let own = processes().into_iter().find(|process| process.pid == own).expect("listed");
         assert!(own.live && own.threads >= 1 && own.group == getpgrp().as_raw(), "{own:?}");
         assert!(memory(own.pid) > 100_000, "some memory");
+    }
+
+    #[test]
+    fn whoever_was_held_is_killed_though_nobody_leads_to_it_any_more() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("started");
+        let pid = child.id().cast_signed();
+        // As a child of somebody who has ended before the second look.
+        let looked = Cell::new(false);
+        kill_all(|process| process.pid == pid && !looked.replace(true));
+        let until = Instant::now() + Duration::from_secs(10);
+        while child.try_wait().expect("looked at").is_none() {
+            assert!(Instant::now() < until, "it was held and not killed");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

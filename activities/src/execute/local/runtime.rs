@@ -12,6 +12,7 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Fail
 
 use super::command::{AllowList, argv};
 use super::environment::environment;
+use super::private::Sweeper;
 use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
 use crate::execute::command::time_limit;
@@ -70,6 +71,7 @@ pub struct LocalRuntime {
     config: LocalConfig,
     allowed: AllowList,
     sandbox: Option<Sandbox>,
+    sweeper: Sweeper,
 }
 
 impl LocalRuntime {
@@ -89,7 +91,8 @@ impl LocalRuntime {
             }
         }
         let sandbox = config.sandbox.clone().map(Sandbox::new);
-        Self { config, allowed, sandbox }
+        let sweeper = Sweeper::new(config.working_dir.clone());
+        Self { config, allowed, sandbox, sweeper }
     }
 }
 
@@ -119,6 +122,7 @@ impl Executor for LocalRuntime {
     const RECOGNITION: Recognition = Recognition::None;
 
     async fn execute(&self, params: LocalParams, job: Job) -> Outcome {
+        self.sweeper.now_and_then();
         match self.prepare(params, &job) {
             Ok(prepared) => self.run(prepared, job).await,
             Err(failed) => failed.into(),
