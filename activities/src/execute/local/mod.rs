@@ -6,11 +6,9 @@
 mod command;
 mod environment;
 mod output;
-mod private;
 mod process;
 mod remove;
 mod runtime;
 mod working_dir;
 
-pub use command::not_installed;
 pub use runtime::{LocalConfig, LocalParams, LocalRuntime};

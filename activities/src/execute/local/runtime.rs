@@ -12,7 +12,6 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Fail
 
 use super::command::{AllowList, argv};
 use super::environment::environment;
-use super::private::Sweeper;
 use super::process::{Ended, Launch, Process};
 use super::working_dir::WorkingDir;
 use crate::execute::command::time_limit;
@@ -71,7 +70,6 @@ pub struct LocalRuntime {
     config: LocalConfig,
     allowed: AllowList,
     sandbox: Option<Sandbox>,
-    sweeper: Sweeper,
 }
 
 impl LocalRuntime {
@@ -91,8 +89,7 @@ impl LocalRuntime {
             }
         }
         let sandbox = config.sandbox.clone().map(Sandbox::new);
-        let sweeper = Sweeper::new(config.working_dir.clone());
-        Self { config, allowed, sandbox, sweeper }
+        Self { config, allowed, sandbox }
     }
 }
 
@@ -122,7 +119,6 @@ impl Executor for LocalRuntime {
     const RECOGNITION: Recognition = Recognition::None;
 
     async fn execute(&self, params: LocalParams, job: Job) -> Outcome {
-        self.sweeper.now_and_then();
         match self.prepare(params, &job) {
             Ok(prepared) => self.run(prepared, job).await,
             Err(failed) => failed.into(),

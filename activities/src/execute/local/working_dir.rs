@@ -1,21 +1,21 @@
 //! The folder a command runs in: inside the configured root, whatever the ticket says.
 
-use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use ticket_workflows::{Failed, FailureClass, code};
 
 use super::command::shown;
-use super::private::{self, PRIVATE};
 use super::remove::remove_folder;
+
+/// How names of folders begin that belong to one attempt of one ticket. No ticket can name one.
+const PRIVATE: &str = "ticket-";
 
 /// A folder for one attempt.
 #[derive(Debug)]
 pub(super) struct WorkingDir {
     path: PathBuf,
-    /// Holds it, when it is its own.
-    own: Option<File>,
+    ours: bool,
 }
 
 impl WorkingDir {
@@ -35,8 +35,13 @@ impl WorkingDir {
         let root = root.canonicalize().map_err(broken)?;
         let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else {
             let path = root.join(format!("{PRIVATE}{ticket_id}-{attempt}"));
-            let own = Some(private::make(&root, &path).map_err(broken)?);
-            return Ok(Self { path, own });
+            // What a lost worker left of this attempt is not this attempt's.
+            match remove_folder(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
+                _ => {}
+            }
+            std::fs::create_dir(&path).map_err(broken)?;
+            return Ok(Self { path, ours: true });
         };
         let refused = || {
             Failed::permanent(
@@ -56,7 +61,7 @@ impl WorkingDir {
         if !may_be_named(&root, &path) {
             return Err(refused());
         }
-        Ok(Self { path, own: None })
+        Ok(Self { path, ours: false })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -66,7 +71,7 @@ impl WorkingDir {
 
 impl Drop for WorkingDir {
     fn drop(&mut self) {
-        if self.own.is_some()
+        if self.ours
             && let Err(error) = remove_folder(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "the ticket's folder was not removed");
