@@ -17,6 +17,8 @@ use super::{KILL, Notice, STOP, SWEEP_INTERVAL, tree};
 use crate::border::{border, border_call};
 use crate::sandbox::{Confinement, Policy};
 
+/// In which a supervisor that lives has killed its tree.
+const SOON: Duration = Duration::from_millis(200);
 /// What the supervisor may take beyond the grace, to kill and to answer.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
@@ -155,18 +157,30 @@ impl Supervised {
 
     /// Asks for the end of the tree and waits for it: TERM, grace, KILL.
     pub async fn stop(&mut self) -> Option<Notice> {
-        self.end(STOP, self.grace).await
+        self.ask(STOP).await;
+        tokio::time::timeout(self.grace + ANSWER_MARGIN, self.ended()).await.ok().flatten()
     }
 
-    /// The same without TERM and grace.
+    /// The same without TERM and grace. A supervisor that has not done so soon may be one that its own tree holds, where
+    /// nothing keeps a command from signalling it: then the tree is killed from here.
     pub(crate) async fn kill(&mut self) -> Option<Notice> {
-        self.end(KILL, Duration::ZERO).await
+        self.ask(KILL).await;
+        let patience = tokio::time::Instant::now() + ANSWER_MARGIN;
+        let mut wait = SOON;
+        while tokio::time::Instant::now() < patience {
+            if let Ok(notice) = tokio::time::timeout(wait, self.ended()).await {
+                return notice;
+            }
+            let session = self.session;
+            beside(move || tree::kill_descendants(session)).await;
+            wait = SWEEP_INTERVAL;
+        }
+        None
     }
 
-    async fn end(&mut self, order: &[u8], grace: Duration) -> Option<Notice> {
+    async fn ask(&mut self, order: &[u8]) {
         // A supervisor that is gone cannot be asked; `collect` then ends the group itself.
         let _ = border("supervisor.stop", self.control.write_all(order)).await;
-        tokio::time::timeout(grace + ANSWER_MARGIN, self.ended()).await.ok().flatten()
     }
 
     /// Collects the supervisor. Without a notice of the end it was lost (a program of the same user can kill it): then
