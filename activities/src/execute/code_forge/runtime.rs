@@ -153,29 +153,25 @@ impl Provider for CodeForgeRuntime {
         end: Option<&Generation>,
         _: Option<()>,
     ) -> ExecutionReport {
-        let mut report = ExecutionReport::default();
-        report.metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("executor".to_owned(), json!("ExecuteExecutor")),
             ("runtime".to_owned(), json!(Self::NAME)),
         ]);
         let made = end.and_then(|end| end.artifacts.as_deref());
-        let artifacts = made.map(|made| {
-            let kept = within(made, MAX_ARTIFACTS);
-            if kept.len() < made.len() {
-                report.metadata.insert("artifacts_total".to_owned(), json!(made.len()));
-                report.metadata.insert("artifacts_truncated".to_owned(), json!(true));
-            }
-            kept
-        });
-        report.output = BTreeMap::from([
+        let artifacts = made.map(|made| within(made, MAX_ARTIFACTS));
+        if let (Some(made), Some(kept)) = (made, artifacts)
+            && kept.len() < made.len()
+        {
+            metadata.insert("artifacts_total".to_owned(), json!(made.len()));
+            metadata.insert("artifacts_truncated".to_owned(), json!(true));
+        }
+        let output = BTreeMap::from([
             ("request_id".to_owned(), json!(requested.request_id)),
             ("artifacts".to_owned(), json!(artifacts)),
             ("pipeline_id".to_owned(), json!(end.and_then(|end| end.pipeline_id.as_deref()))),
         ]);
-        if let Some(end) = end {
-            report.logs.push(format!("generation {}", end.status.as_str()));
-        }
-        report
+        let logs = end.map(|end| format!("generation {}", end.status.as_str())).into_iter().collect();
+        ExecutionReport { output, metadata, logs }
     }
 }
 
