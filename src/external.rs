@@ -1,5 +1,6 @@
 //! Runtimes whose work runs outside of the worker: made of settings, with what removes the work that they leave behind.
 
+mod code_forge;
 #[cfg(feature = "docker")]
 mod docker;
 mod runs;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::spans::Spans;
 #[cfg(feature = "docker")]
 pub(crate) use docker::look;
 pub use runs::TemporalRuns;
@@ -28,26 +30,32 @@ pub struct ExternalRuntimes {
 
 impl ExternalRuntimes {
     /// Adds to `registry` those that settings switch on.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the client of one cannot be made.
     pub fn add_to(
-        registry: ExecutorRegistry,
+        mut registry: ExecutorRegistry,
         config: &Config,
         metrics: &Arc<Metrics>,
+        spans: &Spans,
         runs: &Arc<dyn Runs>,
-    ) -> (ExecutorRegistry, Self) {
+    ) -> anyhow::Result<(ExecutorRegistry, Self)> {
         let runtimes = Self::default();
+        if let Some(settings) = &config.code_forge {
+            registry = code_forge::add_to(registry, settings, metrics, spans)?;
+        }
         #[cfg(feature = "docker")]
         if let Some(settings) = &config.docker {
-            return docker::add_to(registry, runtimes, settings, metrics, runs);
+            return Ok(docker::add_to(registry, runtimes, settings, metrics, runs));
         }
         #[cfg(not(feature = "docker"))]
         {
-            let _ = (metrics, runs);
+            let _ = runs;
             if config.docker.is_some() {
                 tracing::warn!("DOCKER_ENABLED is true, and this build has no Docker runtime: its tickets fail");
             }
         }
-        (registry, runtimes)
+        Ok((registry, runtimes))
     }
 
     /// Removes what ended tickets left, until `stop`.

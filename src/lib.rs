@@ -6,6 +6,7 @@
 
 pub mod bridge;
 pub mod cli;
+pub mod code_forge;
 pub mod compensation;
 pub mod config;
 pub mod dead_letters;

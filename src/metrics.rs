@@ -141,6 +141,8 @@ pub struct Metrics {
     pub trace_headers_ignored: IntCounterVec,
     /// Spans that are over, by what became of them: exported, failed, dropped.
     pub trace_spans: IntCounterVec,
+    /// Calls to Code Forge, by method and success.
+    pub code_forge_calls: IntCounterVec,
     /// Calls to the Execution Ticket Service, by method and success.
     pub ticket_api_calls: IntCounterVec,
     /// Statuses that the Execution Ticket Service has taken.
@@ -420,6 +422,12 @@ impl Metrics {
                 "worker_agent_trace_spans_total",
                 "spans that are over, by what became of them",
                 &["outcome"],
+            )?,
+            code_forge_calls: counters(
+                &r,
+                "worker_agent_code_forge_api_calls_total",
+                "calls to Code Forge",
+                &["method", "status"],
             )?,
             ticket_api_calls: counters(
                 &r,

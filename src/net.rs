@@ -1,10 +1,10 @@
 //! Outgoing HTTP: one place that builds clients.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, RequestBuilder, Response, Url};
 use ticket_workflows::TraceContext;
 use zeroize::Zeroizing;
@@ -136,6 +136,19 @@ pub enum BodyError {
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
 }
+
+/// What an answer's `Retry-After` asks for, in seconds or as a date. `None`: nothing that can be understood.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()?,
+    };
+    Some(after.min(MOST_RETRY_AFTER))
+}
+
+/// Longer than anything is waited for, and short enough to be added to now.
+const MOST_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The request with a trace context (INC-04). What no header can hold is left out.
 pub fn traced(request: RequestBuilder, trace: &TraceContext) -> RequestBuilder {

@@ -155,7 +155,8 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let spans = Spans::of(&config, &metrics)?;
     let runs: Arc<dyn Runs> = Arc::new(TemporalRuns::new(client.clone()));
-    let (executors, external) = ExternalRuntimes::add_to(executors(&config, &options), &config, &metrics, &runs);
+    let (executors, external) =
+        ExternalRuntimes::add_to(executors(&config, &options), &config, &metrics, &spans, &runs)?;
     for (task_type, count) in executors.counts() {
         metrics.executors_registered.with_label_values(&[task_type.as_str()]).inc_by(count);
     }

@@ -4,6 +4,7 @@
 
 mod authorities;
 mod bridge;
+mod code_forge;
 mod dead_letters;
 mod docker;
 mod http;
@@ -29,6 +30,7 @@ mod tracing;
 mod vault;
 
 pub use bridge::BridgeConfig;
+pub use code_forge::CodeForgeConfig;
 pub use dead_letters::DeadLetterConfig;
 pub use docker::{DockerRuntimeConfig, RegistryAccount};
 pub use http::{HttpConfig, LogFormat};
@@ -79,6 +81,8 @@ pub struct Config {
     pub local: LocalRuntimeConfig,
     /// The Docker runtime of EXECUTE; `None`: there is none.
     pub docker: Option<DockerRuntimeConfig>,
+    /// Code Forge; `None`: it is not used.
+    pub code_forge: Option<CodeForgeConfig>,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -117,6 +121,7 @@ impl Config {
         let runtimes = RuntimesConfig::read(&mut reader, &identity.environment);
         let local = LocalRuntimeConfig::read(&mut reader);
         let docker = DockerRuntimeConfig::read(&mut reader);
+        let code_forge = CodeForgeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
@@ -133,6 +138,7 @@ impl Config {
             runtimes,
             local,
             docker,
+            code_forge,
             http,
             http_api,
             outgoing,

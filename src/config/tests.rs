@@ -714,3 +714,25 @@ fn docker_settings_that_cannot_be_right_are_refused_all_at_once() {
         assert!(errors.contains(name), "{name}: {errors}");
     }
 }
+
+#[test]
+fn inc_103_code_forge_is_used_where_it_is_named_and_not_switched_off() {
+    const URL: (&str, &str) = ("CODE_FORGE_URL", "http://code-forge.neural-hive-execution:8000");
+    assert!(read([]).expect("defaults").code_forge.is_none(), "the platform's sources disagree about the address");
+    assert!(of(&[URL, ("CODE_FORGE_ENABLED", "false")]).code_forge.is_none());
+    let config = of(&[URL]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let forge = config.code_forge.expect("on");
+    assert_eq!(forge.url, URL.1);
+    assert_eq!((forge.generation_timeout.as_secs(), forge.poll_interval.as_secs()), (1800, 5));
+    for (name, value) in [
+        ("CODE_FORGE_URL", "code-forge:8000"),
+        ("CODE_FORGE_URL", "http://user:hunter2@code-forge"),
+        ("CODE_FORGE_ENABLED", "perhaps"),
+        ("CODE_FORGE_GENERATION_TIMEOUT_SECONDS", "0"),
+        ("CODE_FORGE_POLL_INTERVAL_SECONDS", "often"),
+    ] {
+        let text = errors(&[(name, value)]);
+        assert!(text.contains(name) && !text.contains("hunter2"), "{value}: {text}");
+    }
+}

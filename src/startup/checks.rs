@@ -9,7 +9,7 @@ use super::cluster::{self, Role};
 use super::engine::{self, Engine};
 use super::finding::{Check, Finding, demand};
 use super::topics::ConsumerTimes;
-use super::{clock, identity, local, retention, schemas, service_registry, topics};
+use super::{clock, code_forge, identity, local, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, VaultConfig};
 #[cfg(feature = "docker")]
@@ -68,12 +68,13 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock), agents, docker) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents, docker, code_forge) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
             schemas::look(kafka, self.registry.as_deref()),
             service_registry::look(&self.config.service_registry, self.agents.as_deref()),
-            docker(&self.config)
+            docker(&self.config),
+            code_forge::look(self.config.code_forge.as_ref())
         );
         let mut findings = Vec::new();
         let mut sights = engine.sights;
@@ -111,6 +112,7 @@ impl Checks {
         findings.push(clock::judge(&sights));
         findings.push(local::judge(&self.config.local));
         findings.push(docker);
+        findings.push(code_forge);
         findings
     }
 

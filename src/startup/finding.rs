@@ -45,6 +45,8 @@ pub enum Check {
     LocalRuntime,
     /// The Docker engine answers, and keeps containers to their limits.
     Docker,
+    /// Code Forge answers.
+    CodeForge,
 }
 
 impl Check {
@@ -71,15 +73,17 @@ impl Check {
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
             Self::Docker => "docker",
+            Self::CodeForge => "code_forge",
         }
     }
 
     /// Whether strict start-up checks wait for it. A version is made current when its workers are ready: they cannot wait
     /// for that. Nothing waits for the Service Registry, or for the identity that it asks for: a worker that is not in it takes
-    /// tickets all the same.
+    /// tickets all the same. So does one that finds no Code Forge, which is a service that comes and goes; its tickets are tried
+    /// again.
     #[must_use]
     pub fn holds_back(self) -> bool {
-        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity)
+        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::CodeForge)
     }
 
     /// Why it matters.
@@ -129,6 +133,7 @@ impl Check {
             }
             Self::LocalRuntime => "a command that has no folder to work in fails",
             Self::Docker => "tickets that ask for a container fail without an engine, and are not run elsewhere",
+            Self::CodeForge => "tickets that ask for code of a template fail without it: nothing else makes any",
         }
     }
 }

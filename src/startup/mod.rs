@@ -1,12 +1,14 @@
 //! Start-up checks: what the worker needs of Kafka, Temporal, the two registries and this machine. `run` makes them at
 //! the start and every few minutes, `worker-agents doctor` when an operator asks; both print the same findings.
 //!
-//! Facts are gathered in `cluster`, `engine`, `schemas` and `service_registry`; what they mean is decided by values without I/O
-//! (`topics`, `retention`, `version`, `clock`). What cannot be found out is a state of its own: neither a pass nor a failure.
+//! Facts are gathered in `cluster`, `engine`, `schemas`, `service_registry` and `code_forge`; what they mean is decided by values
+//! without I/O (`topics`, `retention`, `version`, `clock`). What cannot be found out is a state of its own: neither a pass nor a
+//! failure.
 
 mod checks;
 mod clock;
 mod cluster;
+mod code_forge;
 mod engine;
 mod finding;
 mod identity;

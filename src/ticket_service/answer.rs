@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::RETRY_AFTER;
 use serde_json::Value;
 use ticket_activities::border;
 
@@ -64,7 +63,7 @@ pub(super) async fn read(response: reqwest::Result<reqwest::Response>) -> Result
     let lost = |error: &reqwest::Error| NoAnswer::of_any(net::describe(error));
     let response = response.map_err(|error| lost(&error))?;
     let status = response.status();
-    let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+    let after = net::retry_after(response.headers());
     let body = border("ticket_service.body", net::body(response, MAX_ANSWER_BYTES)).await;
     let body = body.map_err(|error| match error {
         BodyError::Lost(error) => lost(&error),
@@ -102,12 +101,4 @@ pub(super) async fn read(response: reqwest::Result<reqwest::Response>) -> Result
         ))),
         _ => Err(NoAnswer { reason: said(), after, silent: true }),
     }
-}
-
-/// `Retry-After` in seconds or as a date.
-fn retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    httpdate::parse_http_date(text).ok()?.duration_since(std::time::SystemTime::now()).ok()
 }

@@ -35,6 +35,14 @@ pub(crate) trait Candidate: Send + Sync {
     fn recognition(&self) -> Recognition;
     /// Whether it hears a `Retry-After`.
     fn hears_retry_after(&self) -> bool;
+    /// Whether its API can end work.
+    fn ends_work(&self) -> bool {
+        true
+    }
+    /// Whether the next worker knows the work again whose worker was lost at `step`. `told`: it reads what the last heartbeat said.
+    fn knows_again(&self, step: Step, told: bool) -> bool {
+        self.recognition() != Recognition::None || (told && step > Step::Create)
+    }
     /// The steps at which it makes requests, each once at least, when all goes well.
     fn steps(&self) -> &'static [Step];
     /// Parameters of a ticket.

@@ -46,7 +46,7 @@ async fn work_without_a_fault_is_done_once_and_has_the_contracts_metadata() {
 
 #[tokio::test]
 async fn a_fault_at_any_step_costs_no_second_piece_of_work() {
-    for candidate in candidates().iter().filter(|candidate| candidate.recognition() != Recognition::None) {
+    for candidate in &candidates() {
         for step in candidate.steps() {
             for damage in DAMAGES {
                 for heard in [Heard::No, Heard::Yes] {
@@ -80,6 +80,15 @@ async fn a_fault_at_any_step_costs_no_second_piece_of_work() {
                             "{what}: {failed:?}"
                         );
                         assert_eq!((failed.external_state, world.peer.creates().len()), (None, 0), "{what}");
+                        continue;
+                    }
+                    let unrecognised = candidate.recognition() == Recognition::None && *step == Step::Create;
+                    if unrecognised {
+                        let failed = failed(outcome, &what);
+                        let (code, state) = (failed.code.as_str(), failed.external_state);
+                        assert_eq!((code, state), (code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)), "{what}");
+                        let creates = world.peer.creates().values().sum::<usize>();
+                        assert_eq!(creates, usize::from(heard == Heard::Yes), "{what}");
                         continue;
                     }
                     if in_doubt {
@@ -127,7 +136,7 @@ async fn retry_after_reaches_the_workflow() {
 async fn a_peers_page_is_quoted_harmlessly() {
     for candidate in candidates() {
         let world = World::new(&candidate).await;
-        world.server.script(Step::Prepare, Heard::No, Damage::Html(502));
+        world.server.script(candidate.steps()[0], Heard::No, Damage::Html(502));
         let failed = failed(world.begin(world.job()).outcome("the attempt").await, candidate.provider());
         assert!(failed.message.contains("502") && failed.message.len() < 1000, "{}", failed.message);
         assert!(!failed.message.chars().any(char::is_control), "{}", failed.message);

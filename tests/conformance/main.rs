@@ -6,6 +6,10 @@
 #![cfg(all(feature = "dev-stack", feature = "docker"))]
 
 mod candidate;
+mod code_forge;
+#[expect(dead_code, reason = "what other tests use")]
+#[path = "../support/code_forge.rs"]
+mod code_forge_stand_in;
 mod docker;
 mod faults;
 mod interruptions;
@@ -19,15 +23,16 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use ticket_activities::ExecutorRegistry;
 use ticket_activities::external::Runs;
-use worker_agents::config::{Config, MapSource};
+use worker_agents::config::{Config, MapSource, Origin};
 use worker_agents::external::ExternalRuntimes;
 use worker_agents::metrics::Metrics;
+use worker_agents::spans::Spans;
 
 use crate::candidate::Candidate;
 
 /// Every provider of the suite.
 fn candidates() -> Vec<Arc<dyn Candidate>> {
-    vec![Arc::new(docker::DockerCandidate)]
+    vec![Arc::new(docker::DockerCandidate), Arc::new(code_forge::CodeForgeCandidate)]
 }
 
 /// The settings that switch providers on.
@@ -48,6 +53,9 @@ const SWITCHES: [&str; 14] = [
     "TRIVY_ENABLED",
 ];
 
+/// What else they want to be told. Nobody is called.
+const ADDRESSES: [(&str, &str); 1] = [("CODE_FORGE_URL", "http://127.0.0.1:1")];
+
 struct Nobody;
 
 impl Runs for Nobody {
@@ -58,11 +66,13 @@ impl Runs for Nobody {
 
 #[test]
 fn every_registered_provider_of_external_work_is_in_the_suite() {
-    let settings = MapSource::from(SWITCHES.map(|name| (name, "true")));
+    let mut settings = MapSource::from(SWITCHES.map(|name| (name, "true")));
+    ADDRESSES.iter().for_each(|(name, address)| settings.set(name, *address, Origin::Environment));
     let config = Config::read(&settings).expect("settings");
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let runs: Arc<dyn Runs> = Arc::new(Nobody);
-    let (registry, _) = ExternalRuntimes::add_to(ExecutorRegistry::new(), &config, &metrics, &runs);
+    let none = ExecutorRegistry::new();
+    let (registry, _) = ExternalRuntimes::add_to(none, &config, &metrics, &Spans::default(), &runs).expect("runtimes");
     let registered: BTreeSet<_> =
         registry.external().map(|(task_type, name)| (task_type.as_str(), name.to_owned())).collect();
     let known: BTreeSet<_> = candidates()

@@ -6,6 +6,10 @@
 
 mod backpressure;
 mod bad_input;
+mod code_forge;
+#[expect(dead_code, reason = "what other tests use")]
+#[path = "../support/code_forge.rs"]
+mod code_forge_stand_in;
 mod compensation;
 mod cost;
 mod dependencies;

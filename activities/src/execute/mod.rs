@@ -1,5 +1,6 @@
 //! EXECUTE: runs a command on a runtime.
 
+pub mod code_forge;
 mod command;
 #[cfg(feature = "docker")]
 pub mod docker;

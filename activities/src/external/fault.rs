@@ -51,12 +51,18 @@ pub enum Fault {
         /// What was seen.
         cause: String,
     },
+    /// The provider has no call for what is asked.
+    #[error("{cause}")]
+    Unsupported {
+        /// What it has no call for, and what is known all the same.
+        cause: String,
+    },
 }
 
 impl Fault {
     /// Whether the same call may be answered later.
     pub(super) fn passes(&self) -> bool {
-        !matches!(self, Self::TicketRefused { .. } | Self::Vanished { .. })
+        !matches!(self, Self::TicketRefused { .. } | Self::Vanished { .. } | Self::Unsupported { .. })
     }
 
     /// Whether the call may have been taken all the same.
@@ -86,6 +92,8 @@ impl Fault {
                 FailureClass::Retry { after_ms: None },
                 "find out who removed it; how far it came is not known",
             ),
+            // A provider answers so to a stop, which is no attempt's failure.
+            Self::Unsupported { .. } => (code::INTERNAL, FailureClass::Permanent, "this is a defect, report it"),
             Self::Unavailable { .. } | Self::Lost { .. } | Self::Malformed { .. } => (
                 code::PROVIDER_UNAVAILABLE,
                 FailureClass::Unavailable {
@@ -152,6 +160,7 @@ mod tests {
                 FailureClass::Unavailable { after_ms: None },
             ),
             (Fault::Vanished { cause: cause() }, code::WORK_VANISHED, FailureClass::Retry { after_ms: None }),
+            (Fault::Unsupported { cause: cause() }, code::INTERNAL, FailureClass::Permanent),
         ] {
             let failed = fault.into_failed("docker", Some(ExternalState::Unknown));
             assert_eq!((failed.code.as_str(), failed.class), (code, class), "{failed:?}");

@@ -93,7 +93,7 @@ pub trait Provider: Send + Sync + 'static {
     /// error.
     ///
     /// # Errors
-    /// When that could not be confirmed.
+    /// When that could not be confirmed. [`Fault::Unsupported`] when the provider has no call for it: it is not asked again.
     fn stop(&self, handle: &Self::Handle) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Reads what the work left.

@@ -144,7 +144,7 @@ impl<'a, P: Provider> Run<'a, P> {
             tracing::warn!(provider = P::NAME, key = %self.key, %fault, "it is not known whether the work was created");
             doubt = Some(ExternalState::Unknown);
             match P::RECOGNITION {
-                Recognition::None => return Err(fault.into_failed(P::NAME, doubt).into()),
+                Recognition::None => return Err(self.doubtful(doubt, fault)),
                 Recognition::ClientToken => {}
                 Recognition::Lookup => {
                     if let Some(handle) = self.find(spec, doubt).await? {
@@ -220,21 +220,22 @@ impl<'a, P: Provider> Run<'a, P> {
 
     /// Ends the work, has that confirmed, and keeps what it had said until then.
     async fn end(&self, spec: &P::Spec, handle: &P::Handle, cause: Cause, fault: Option<Fault>) -> Outcome {
-        let state = self.end_work(handle).await;
+        let stopped = self.end_work(handle).await;
         let collect = || self.within(self.patience.call, self.provider.collect(handle));
         let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
         let report = self.report(self.provider.report(spec, handle, None, output), missing);
+        let (state, fault) = (state_after(&stopped), stopped.err().or(fault));
         Failed { report, ..self.interruption(cause, Some(state), fault.as_ref()) }.into()
     }
 
-    /// Stops the work; whether that was confirmed.
-    async fn end_work(&self, handle: &P::Handle) -> ExternalState {
+    /// Stops the work. An error: nobody confirmed that.
+    async fn end_work(&self, handle: &P::Handle) -> Result<(), Fault> {
         self.record(Phase::Stopping, handle);
         match self.persist(self.patience.stop, || self.provider.stop(handle)).await {
-            Ok(()) | Err(Fault::Vanished { .. }) => ExternalState::ConfirmedStopped,
+            Ok(()) | Err(Fault::Vanished { .. }) => Ok(()),
             Err(fault) => {
                 tracing::warn!(provider = P::NAME, key = %self.key, %fault, "nobody confirmed that the work has stopped");
-                ExternalState::Unknown
+                Err(fault)
             }
         }
     }
@@ -243,9 +244,18 @@ impl<'a, P: Provider> Run<'a, P> {
     async fn lost(&self, handle: &P::Handle, fault: Fault) -> Failed {
         let state = match fault {
             Fault::Vanished { .. } => ExternalState::Unknown,
-            _ => self.end_work(handle).await,
+            _ => state_after(&self.end_work(handle).await),
         };
         fault.into_failed(P::NAME, Some(state))
+    }
+
+    /// A create without answer, of work that nothing recognises.
+    fn doubtful(&self, doubt: Option<ExternalState>, fault: Fault) -> Outcome {
+        match self.is_interrupted() {
+            None => fault.into_failed(P::NAME, doubt).into(),
+            Some(Cause::Detach) => self.detached(),
+            Some(cause) => self.interruption(cause, doubt, Some(&fault)).into(),
+        }
     }
 
     /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
@@ -258,13 +268,17 @@ impl<'a, P: Provider> Run<'a, P> {
 
     fn interruption(&self, cause: Cause, state: Option<ExternalState>, fault: Option<&Fault>) -> Failed {
         let last = fault.map_or_else(String::new, |fault| format!(" (last heard of {}: {fault})", P::NAME));
+        let end = match state {
+            Some(ExternalState::Unknown) => "is not known to have stopped",
+            Some(ExternalState::ConfirmedStopped) | None => "was stopped",
+        };
         let mut failed = match cause {
-            Cause::Stop => Failed::permanent(code::CANCELLED, format!("the work was stopped{last}")),
+            Cause::Stop => Failed::permanent(code::CANCELLED, format!("the work {end}{last}")),
             Cause::TimeOut | Cause::Detach => Failed::new(
                 code::TIMEOUT,
                 FailureClass::Retry { after_ms: None },
                 format!(
-                    "the work outlived its time of {:.1} s and was stopped{last}; raise `timeout_seconds` or `sla.timeout_ms`",
+                    "the work outlived its time of {:.1} s and {end}{last}; raise `timeout_seconds` or `sla.timeout_ms`",
                     self.limit.as_secs_f64()
                 ),
             ),
@@ -352,6 +366,10 @@ impl<'a, P: Provider> Run<'a, P> {
         let handle = serde_json::to_value(handle).unwrap_or(Value::Null);
         self.job.progress.set(record::work(P::NAME, &self.key, at, &handle));
     }
+}
+
+fn state_after(stopped: &Result<(), Fault>) -> ExternalState {
+    if stopped.is_ok() { ExternalState::ConfirmedStopped } else { ExternalState::Unknown }
 }
 
 fn split<T>(collected: Result<T, Fault>) -> (Option<T>, Option<Fault>) {

@@ -1,6 +1,6 @@
 //! A stop, a time-out and a drain, each at every step.
 
-use super::fake::{Fake, LOOKUP, NoParams, Scripted, Step, lost};
+use super::fake::{Fake, LOOKUP, NONE, NoParams, Scripted, Step, lost};
 use super::*;
 use ticket_workflows::{ExternalState, FailureClass, code};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ enum Interruption {
 }
 
 /// Runs an attempt, and `interrupt` beside it, which does not end it by its own end.
-async fn beside(fake: &Fake<LOOKUP>, job: &Job, interrupt: impl Future<Output = ()>) -> Outcome {
+async fn beside<const R: u8>(fake: &Fake<R>, job: &Job, interrupt: impl Future<Output = ()>) -> Outcome {
     let driver = fake.driver();
     let (outcome, ()) = tokio::join!(driver.execute(NoParams {}, job.clone()), interrupt);
     outcome
@@ -122,6 +122,44 @@ async fn a_stop_that_nobody_confirms_is_unknown_and_comes_in_time() {
     assert_eq!(failed.external_state, Some(ExternalState::Unknown));
     // The server gives the attempt up 30 s after its time-out.
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_the_provider_has_no_call_for_is_asked_for_once_and_said_to_be_unknown() {
+    let fake = Fake::<LOOKUP>::default();
+    let cause = "it ends nothing".to_owned();
+    fake.script(Step::Stop, vec![Scripted::Untaken(Fault::Unsupported { cause }); 2]);
+    let began = Instant::now();
+    let failed = failed(fake.driver().execute(NoParams {}, job("t")).await);
+    assert_eq!((failed.code.as_str(), failed.external_state), (code::TIMEOUT, Some(ExternalState::Unknown)));
+    assert!(
+        failed.message.contains("is not known to have stopped") && failed.message.contains("it ends nothing"),
+        "{}",
+        failed.message
+    );
+    assert_eq!(began.elapsed().as_secs(), 30, "nobody waits for what never comes");
+    let _ = fake.driver().execute(NoParams {}, job("u")).await;
+    assert_eq!(fake.state().stopped, [""; 0], "the second answer was left for the second attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_a_create_that_nothing_recognises_says_that_nobody_knows() {
+    for (interruption, code) in [(Interruption::Stop, code::CANCELLED), (Interruption::Drain, code::INFRASTRUCTURE)] {
+        let fake = Fake::<NONE>::default();
+        fake.script(Step::Create, [Scripted::Slow(FOR_EVER)]);
+        let job = job("t");
+        let interrupt = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if interruption == Interruption::Drain {
+                job.detach.cancel();
+            }
+            job.stop.cancel();
+        };
+        let failed = failed(beside(&fake, &job, interrupt).await);
+        // What is handed back is judged by whoever gets it.
+        let state = (interruption == Interruption::Stop).then_some(ExternalState::Unknown);
+        assert_eq!((failed.code.as_str(), failed.external_state), (code, state), "{interruption:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
