@@ -25,8 +25,8 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::spans::{Span, Spans};
 
-/// Longest call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest call: less than the protocol waits for one, which would drop it before it is counted.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The client.
 pub struct CodeForgeClient {
@@ -64,10 +64,12 @@ impl CodeForgeClient {
         Call { context: self.spans.begin(&parent), parent, began: SystemTime::now() }
     }
 
-    /// Counts a call and makes its span. `method`: the metric's name of it.
+    /// Counts a call and makes its span. `method`: the metric's name of it. A service that refuses the ticket, or that knows no
+    /// such request, is there and has answered.
     fn end<T>(&self, call: &Call, method: &str, span: &str, answer: Result<T, Fault>) -> Result<T, Fault> {
         let error = answer.as_ref().err().map(error_type);
-        let status = if error.is_none() { "success" } else { "error" };
+        let answered = matches!(answer, Ok(_) | Err(Fault::TicketRefused { .. } | Fault::Vanished { .. }));
+        let status = if answered { "success" } else { "error" };
         self.metrics.code_forge_calls.with_label_values(&[method, status]).inc();
         let span = Span::new(span, &call.context, &call.parent, call.began);
         self.spans.end(span.kind(SpanKind::Client).failed(error));

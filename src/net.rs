@@ -99,11 +99,15 @@ fn proxy(settings: &ProxyConfig) -> anyhow::Result<Proxy> {
     Ok(proxy)
 }
 
+/// Longest wait for a connection. Less than a call may take: what could not be connected to has heard nothing, and the call's own
+/// time-out would not say so.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 fn builder(timeout: Duration) -> ClientBuilder {
     install_crypto();
     Client::builder()
         .timeout(timeout)
-        .connect_timeout(timeout)
+        .connect_timeout(timeout.min(CONNECT_TIMEOUT))
         .pool_idle_timeout(Duration::from_secs(30))
         // HTTP_PROXY and its siblings are the environment's word to tools that go outside, and the environment is read in one
         // place only. A proxy that the settings name comes on top.

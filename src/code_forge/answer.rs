@@ -42,9 +42,12 @@ pub(super) async fn taken(response: reqwest::Result<reqwest::Response>) -> Resul
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if answer.detail().is_some() => {
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: answer.quoted() }
         }
+        // Whoever says so has passed on no whole request.
         StatusCode::PAYLOAD_TOO_LARGE => {
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: answer.quoted() }
         }
+        // A gateway says so too of a request that it has passed on.
+        StatusCode::SERVICE_UNAVAILABLE if answer.detail().is_none() => Fault::Lost { cause: answer.quoted() },
         _ => answer.fault(),
     })
 }
@@ -86,11 +89,10 @@ impl Answer {
         })
     }
 
-    /// What an error says, as FastAPI words it; null when it is an object without that. `None`: no service that speaks JSON
-    /// has said it.
+    /// What an error says, as FastAPI words it. `None`: somebody else has said it.
     fn detail(&self) -> Option<Value> {
         let value: Value = serde_json::from_slice(&self.body).ok()?;
-        value.is_object().then(|| value.get("detail").cloned().unwrap_or_default())
+        value.get("detail").filter(|detail| !detail.is_null()).cloned()
     }
 
     /// The fault of an answer that is an error, to any call.
@@ -114,11 +116,20 @@ impl Answer {
         let start = &self.body[..self.body.len().min(MAX_QUOTED_BYTES)];
         let text = match self.detail() {
             Some(Value::String(detail)) => detail,
-            Some(detail) if !detail.is_null() => detail.to_string(),
-            _ => String::from_utf8_lossy(start).into_owned(),
+            Some(Value::Array(mistakes)) => mistakes.iter().map(mistake).collect::<Vec<_>>().join("; "),
+            Some(detail) => detail.to_string(),
+            None => String::from_utf8_lossy(start).into_owned(),
         };
         format!("Code Forge answered {}: {}", self.status.as_u16(), said(&text))
     }
+}
+
+/// Where a mistake in a request is, and what it is. FastAPI echoes what was sent beside that, and a ticket's parameters are nobody
+/// else's.
+fn mistake(entry: &Value) -> String {
+    let place = entry["loc"].as_array().into_iter().flatten();
+    let place: Vec<_> = place.map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned)).collect();
+    format!("{}: {}", place.join("."), entry["msg"].as_str().unwrap_or("no reason given"))
 }
 
 /// A call without an answer. What could not be connected to has heard nothing.

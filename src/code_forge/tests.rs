@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use ticket_activities::code;
 use ticket_activities::external::said;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::config::PeerAccess;
@@ -146,7 +146,9 @@ async fn every_status_has_its_fault_for_both_calls() {
         (404, UNKNOWN, "SetupRefused", "Vanished"),
         (404, no_path, "SetupRefused", "SetupRefused"),
         // A gateway's words say nothing about the request.
-        (404, "{\"message\": \"no route\"}", "SetupRefused", "SetupRefused"),
+        (404, "{\"message\": \"no route\"}", "Lost", "Lost"),
+        (422, "{\"message\": \"no\"}", "Lost", "Lost"),
+        (400, "{\"detail\": null}", "Lost", "Lost"),
         (404, PAGE, "Lost", "Lost"),
         (404, "", "Lost", "Lost"),
         (401, PAGE, "SetupRefused", "SetupRefused"),
@@ -156,6 +158,9 @@ async fn every_status_has_its_fault_for_both_calls() {
         (408, "", "Lost", "Lost"),
         (429, "", "Unavailable", "Unavailable"),
         (503, refusal, "Unavailable", "Unavailable"),
+        (503, PAGE, "Lost", "Unavailable"),
+        (503, "{\"message\": \"upstream\"}", "Lost", "Unavailable"),
+        (503, "", "Lost", "Unavailable"),
         (500, refusal, "Lost", "Lost"),
         (502, PAGE, "Lost", "Lost"),
         (504, PAGE, "Lost", "Lost"),
@@ -183,6 +188,51 @@ async fn a_refusal_of_the_ticket_says_what_code_forge_said() {
     let fault = peer.client().generate(&request()).await.expect_err("refused");
     let cause = "Code Forge answered 400: template_id is unknown".to_owned();
     assert_eq!(fault, Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause });
+}
+
+#[tokio::test]
+async fn what_fastapi_echoes_of_a_request_is_not_told() {
+    let entry = json!({
+        "type": "enum", "loc": ["body", "parameters", 3], "msg": "Input should be a text", "input": "hunter2",
+        "ctx": { "expected": "hunter2" },
+    });
+    let body = json!({ "detail": [entry, "hunter2", { "input": "hunter2" }] }).to_string();
+    let peer = Peer::answering(422, "", &body).await;
+    let client = peer.client();
+    let fault = client.generate(&request()).await.expect_err("refused");
+    let cause =
+        "Code Forge answered 422: body.parameters.3: Input should be a text; : no reason given; : no reason given";
+    assert_eq!(fault, Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause.to_owned() });
+    let count = |status| client.metrics.code_forge_calls.with_label_values(&["generate", status]).get();
+    assert_eq!((count("success"), count("error")), (1, 0), "Code Forge is there and has answered");
+}
+
+/// A port whose packets are dropped once as many connections wait as have room.
+async fn full() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("port");
+    let listener = socket.listen(1).expect("a listener");
+    let address = listener.local_addr().expect("address");
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        waiting.push(stream.expect("a connection"));
+        assert!(waiting.len() < 100, "the queue is never full");
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_connection_has_heard_nothing_and_the_call_is_counted() {
+    let (listener, _waiting) = full().await;
+    let client = client(&format!("http://{}", listener.local_addr().expect("address")));
+    let fault = client.generate(&request()).await.expect_err("nobody answers");
+    assert!(matches!(fault, Fault::Unavailable { .. }) && fault.to_string().contains("cannot be reached"), "{fault:?}");
+    assert_eq!(client.metrics.code_forge_calls.with_label_values(&["generate", "error"]).get(), 1);
+}
+
+#[test]
+fn a_call_ends_and_is_counted_before_the_protocol_drops_it() {
+    assert!(CALL_TIMEOUT < ticket_activities::external::Patience::default().call);
 }
 
 #[tokio::test]

@@ -24,16 +24,21 @@ impl CodeForgeConfig {
         let enabled = reader.boolean("CODE_FORGE_ENABLED", true, "whether Code Forge is used, where it is configured");
         let url =
             reader.url("CODE_FORGE_URL", "base URL of Code Forge; unset: tickets that ask for code of a template fail");
+        if enabled && url.is_none() && reader.is_set("CODE_FORGE_ENABLED") {
+            reader.error("CODE_FORGE_ENABLED=true: set CODE_FORGE_URL too, it has no default".to_owned());
+        }
         let generation_timeout = reader.seconds(
             "CODE_FORGE_GENERATION_TIMEOUT_SECONDS",
             1800.0,
             "time of a generation whose ticket names none; added by this product",
         );
-        let poll_interval = reader.seconds(
+        let poll_interval = reader.number_within(
             "CODE_FORGE_POLL_INTERVAL_SECONDS",
-            5.0,
-            "between two looks at a generation; added by this product",
+            5,
+            1..=60,
+            "seconds between two looks at a generation; added by this product",
         );
+        let poll_interval = Duration::from_secs(poll_interval);
         let peer = reader.peer_access(None);
         url.filter(|_| enabled).map(|url| Self { url, peer, generation_timeout, poll_interval })
     }

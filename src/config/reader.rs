@@ -91,6 +91,11 @@ impl<'a> Reader<'a> {
             .filter(|(text, _)| !text.is_empty())
     }
 
+    /// Whether somebody has set it.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
     /// A URL whose empty text is a value of its own. Credentials in it are not remembered.
     pub(super) fn url_or_empty(&mut self, name: &'static str, default: &str, help: &'static str) -> String {
         let (value, origin) = self.source.get(name).unwrap_or_else(|| (default.to_owned(), Origin::Default));

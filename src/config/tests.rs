@@ -720,6 +720,7 @@ fn inc_103_code_forge_is_used_where_it_is_named_and_not_switched_off() {
     const URL: (&str, &str) = ("CODE_FORGE_URL", "http://code-forge.neural-hive-execution:8000");
     assert!(read([]).expect("defaults").code_forge.is_none(), "the platform's sources disagree about the address");
     assert!(of(&[URL, ("CODE_FORGE_ENABLED", "false")]).code_forge.is_none());
+    assert!(errors(&[("CODE_FORGE_ENABLED", "true")]).contains("set CODE_FORGE_URL"), "nothing is off in silence");
     let config = of(&[URL]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let forge = config.code_forge.expect("on");
@@ -731,6 +732,8 @@ fn inc_103_code_forge_is_used_where_it_is_named_and_not_switched_off() {
         ("CODE_FORGE_ENABLED", "perhaps"),
         ("CODE_FORGE_GENERATION_TIMEOUT_SECONDS", "0"),
         ("CODE_FORGE_POLL_INTERVAL_SECONDS", "often"),
+        ("CODE_FORGE_POLL_INTERVAL_SECONDS", "0"),
+        ("CODE_FORGE_POLL_INTERVAL_SECONDS", "61"),
     ] {
         let text = errors(&[(name, value)]);
         assert!(text.contains(name) && !text.contains("hunter2"), "{value}: {text}");

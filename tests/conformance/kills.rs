@@ -35,7 +35,10 @@ async fn inc_44_a_worker_lost_at_any_step_costs_no_second_piece_of_work() {
                     // the protocol.
                     if candidate.knows_again(*step, told) {
                         world.was_done_once(&what);
+                        continue;
                     }
+                    let first = usize::from(*step > Step::Create || heard == Heard::Yes);
+                    assert_eq!(world.peer.creates().values().sum::<usize>(), first + 1, "{what}");
                 }
             }
         }

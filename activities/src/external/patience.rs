@@ -8,7 +8,8 @@ use std::time::Duration;
 pub struct Patience {
     /// Longest single call, [`super::Provider::watch`], `stop` and `prepare` excepted.
     pub call: Duration,
-    /// After this time a watch is dropped and begun anew: a connection that has died says nothing.
+    /// After this time a watch is dropped and begun anew: a connection that has died says nothing. Longest pause between two
+    /// watches too, whatever the provider asks for: work that ended meanwhile is not left waiting.
     pub watch: Duration,
     /// First pause between two tries.
     pub first_pause: Duration,

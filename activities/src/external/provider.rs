@@ -90,11 +90,12 @@ pub trait Provider: Send + Sync + 'static {
     fn watch(&self, handle: &Self::Handle) -> impl Future<Output = Result<Self::End, Fault>> + Send;
 
     /// Ends the work, and answers once the provider has said that nothing of it runs any more. Ending what has ended is no
-    /// error.
+    /// error. `Some`: it was seen to have ended by itself, and so; the attempt is then judged by that end.
     ///
     /// # Errors
-    /// When that could not be confirmed. [`Fault::Unsupported`] when the provider has no call for it: it is not asked again.
-    fn stop(&self, handle: &Self::Handle) -> impl Future<Output = Result<(), Fault>> + Send;
+    /// When that could not be confirmed. [`Fault::Unsupported`] when the provider has no call for it: it is not asked again,
+    /// and no other attempt is made beside work that goes on.
+    fn stop(&self, handle: &Self::Handle) -> impl Future<Output = Result<Option<Self::End>, Fault>> + Send;
 
     /// Reads what the work left.
     ///

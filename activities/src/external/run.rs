@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::patience::Pauses;
 use super::record::{self, Phase};
-use super::{Fault, Key, Patience, Provider};
+use super::{Fault, Key, Patience, Provider, said};
 use crate::executor::{Job, Recognition};
 
 /// Most creates under one key, each after a look that found nothing.
@@ -72,7 +72,7 @@ impl<'a, P: Provider> Run<'a, P> {
         self.record(Phase::Watching, &handle);
         match self.watch(&handle).await {
             Watched::Ended(end) => self.finish(&spec, &handle, &end).await,
-            Watched::Lost(fault) => self.lost(&handle, fault).await.into(),
+            Watched::Lost(fault) => self.lost(&spec, &handle, fault).await.into(),
             Watched::Interrupted(Cause::Detach, _) => self.detached(),
             Watched::Interrupted(cause, fault) => self.end(&spec, &handle, cause, fault).await,
         }
@@ -83,6 +83,9 @@ impl<'a, P: Provider> Run<'a, P> {
         if let Some(handle) = record::handle(&self.job.recorded, P::NAME, &self.key) {
             tracing::info!(provider = P::NAME, key = %self.key, "attached to the work that a lost worker recorded");
             return Ok(handle);
+        }
+        if P::RECOGNITION == Recognition::None && record::is_recorded(&self.job.recorded) {
+            return Err(self.unreadable().into());
         }
         if self.job.lost_workers > 0
             && P::RECOGNITION == Recognition::Lookup
@@ -186,7 +189,7 @@ impl<'a, P: Provider> Run<'a, P> {
             if begun.elapsed() > self.patience.longest_pause {
                 pauses = Pauses::new(self.patience);
             }
-            let pause = pauses.next(fault.after());
+            let pause = pauses.next(fault.after()).min(self.patience.watch);
             tracing::warn!(provider = P::NAME, key = %self.key, %fault, ?pause, "the work is watched again after a pause");
             last = Some(fault);
             tokio::select! {
@@ -218,21 +221,32 @@ impl<'a, P: Provider> Run<'a, P> {
         }
     }
 
-    /// Ends the work, has that confirmed, and keeps what it had said until then.
+    /// Ends the work, has that confirmed, and keeps what it had said until then. Work that is found to have ended by itself is
+    /// finished.
     async fn end(&self, spec: &P::Spec, handle: &P::Handle, cause: Cause, fault: Option<Fault>) -> Outcome {
         let stopped = self.end_work(handle).await;
+        if let Ok(Some(end)) = &stopped {
+            return self.finish(spec, handle, end).await;
+        }
         let collect = || self.within(self.patience.call, self.provider.collect(handle));
         let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
         let report = self.report(self.provider.report(spec, handle, None, output), missing);
+        let goes_on = matches!(stopped, Err(Fault::Unsupported { .. }));
         let (state, fault) = (state_after(&stopped), stopped.err().or(fault));
-        Failed { report, ..self.interruption(cause, Some(state), fault.as_ref()) }.into()
+        let mut failed = Failed { report, ..self.interruption(cause, Some(state), fault.as_ref()) };
+        if goes_on {
+            // Another attempt would begin the same work beside it.
+            failed.class = FailureClass::Permanent;
+        }
+        failed.into()
     }
 
-    /// Stops the work. An error: nobody confirmed that.
-    async fn end_work(&self, handle: &P::Handle) -> Result<(), Fault> {
+    /// Stops the work; its end, if it had ended by itself. An error: nobody confirmed the stop.
+    async fn end_work(&self, handle: &P::Handle) -> Result<Option<P::End>, Fault> {
         self.record(Phase::Stopping, handle);
         match self.persist(self.patience.stop, || self.provider.stop(handle)).await {
-            Ok(()) | Err(Fault::Vanished { .. }) => Ok(()),
+            Ok(end) => Ok(end),
+            Err(Fault::Vanished { .. }) => Ok(None),
             Err(fault) => {
                 tracing::warn!(provider = P::NAME, key = %self.key, %fault, "nobody confirmed that the work has stopped");
                 Err(fault)
@@ -241,12 +255,26 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     /// Work that is not there any more, or whose watch is refused for good: then it is stopped, whatever it does.
-    async fn lost(&self, handle: &P::Handle, fault: Fault) -> Failed {
+    async fn lost(&self, spec: &P::Spec, handle: &P::Handle, fault: Fault) -> Failed {
         let state = match fault {
             Fault::Vanished { .. } => ExternalState::Unknown,
             _ => state_after(&self.end_work(handle).await),
         };
-        fault.into_failed(P::NAME, Some(state))
+        let report = self.report(self.provider.report(spec, handle, None, None), None);
+        Failed { report, ..fault.into_failed(P::NAME, Some(state)) }
+    }
+
+    /// Work that a lost worker wrote down so that this one cannot read it, and that nothing else leads to.
+    fn unreadable(&self) -> Failed {
+        let message = format!(
+            "{}: a lost worker has recorded work that this worker cannot read: {}; find it at the provider before you publish \
+             the ticket again",
+            P::NAME,
+            said(&self.job.recorded.to_string())
+        );
+        let mut failed = Failed::permanent(code::INFRASTRUCTURE, message);
+        failed.external_state = Some(ExternalState::Unknown);
+        failed
     }
 
     /// A create without answer, of work that nothing recognises.
@@ -368,7 +396,7 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 }
 
-fn state_after(stopped: &Result<(), Fault>) -> ExternalState {
+fn state_after<E>(stopped: &Result<Option<E>, Fault>) -> ExternalState {
     if stopped.is_ok() { ExternalState::ConfirmedStopped } else { ExternalState::Unknown }
 }
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::external::Fault;
+use crate::external::{Fault, said};
 
 /// Most characters of a request's id.
 const MAX_ID: usize = 128;
@@ -71,6 +71,18 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// What Code Forge calls the pipeline that made something. It is only told, so any text is one: a line of at most 300
+/// characters is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String")]
+pub struct PipelineId(String);
+
+impl From<String> for PipelineId {
+    fn from(text: String) -> Self {
+        Self(said(&text))
+    }
+}
+
 /// The answer of `GET /api/v1/generate/{request_id}`, as far as it is looked at.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Generation {
@@ -83,7 +95,7 @@ pub struct Generation {
     pub artifacts: Option<Vec<Value>>,
     /// The pipeline that made it.
     #[serde(default)]
-    pub pipeline_id: Option<String>,
+    pub pipeline_id: Option<PipelineId>,
     /// Why it failed: a text, or something that says more.
     #[serde(default)]
     pub error: Option<Value>,
@@ -136,6 +148,17 @@ mod tests {
         for wrong in ["", ".", "..", "../x", "a/b", "a b", "a?b", "a%2Fb", "-a", "é", &"a".repeat(MAX_ID + 1)] {
             assert_eq!(RequestId::try_from(wrong.to_owned()), Err(InvalidRequestId), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_pipelines_id_is_one_bounded_line_whatever_is_sent() {
+        let read = |id: &str| {
+            let body = json!({ "request_id": "r", "status": "completed", "pipeline_id": id });
+            json!(serde_json::from_value::<Generation>(body).expect("a generation").pipeline_id)
+        };
+        assert_eq!(read("f48c9452"), "f48c9452");
+        assert_eq!(read("a\n\u{1b}b"), "a  b");
+        assert!(read(&"x".repeat(1_000_000)).as_str().expect("text").len() < 1000);
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod api;
 mod params;
 mod runtime;
 
-pub use api::{CodeForge, Generation, GenerationRequest, InvalidRequestId, RequestId, Stage};
+pub use api::{CodeForge, Generation, GenerationRequest, InvalidRequestId, PipelineId, RequestId, Stage};
 pub use params::GenerationParams;
 pub use runtime::{CodeForgeRuntime, GenerationTimes, Requested};

@@ -63,6 +63,9 @@ impl CodeForgeRuntime {
             Err(Fault::Vanished { cause }) if self.is_new(requested) => {
                 Err(Fault::Lost { cause: format!("{cause}; it has taken this request a moment ago") })
             }
+            Err(Fault::Vanished { cause }) => {
+                Err(Fault::Vanished { cause: format!("{cause} (request {})", requested.request_id) })
+            }
             Err(fault) => Err(fault),
         }
     }
@@ -109,16 +112,16 @@ impl Provider for CodeForgeRuntime {
     }
 
     /// Only what has ended by itself is known to have stopped.
-    async fn stop(&self, requested: &Requested) -> Result<(), Fault> {
+    async fn stop(&self, requested: &Requested) -> Result<Option<Generation>, Fault> {
         let id = &requested.request_id;
         match self.ended(requested).await {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(generation)) => Ok(Some(generation)),
             Ok(None) => Err(Fault::Unsupported {
                 cause: format!("Code Forge has no call that ends a generation, and request {id} has not ended"),
             }),
             // What it forgets is the request, which says nothing of the generation.
             Err(Fault::Vanished { cause }) => {
-                Err(Fault::Unsupported { cause: format!("{cause}; nobody can say how request {id} stands") })
+                Err(Fault::Unsupported { cause: format!("{cause}; nobody can say how it stands") })
             }
             Err(fault) => Err(fault),
         }
@@ -168,7 +171,7 @@ impl Provider for CodeForgeRuntime {
         let output = BTreeMap::from([
             ("request_id".to_owned(), json!(requested.request_id)),
             ("artifacts".to_owned(), json!(artifacts)),
-            ("pipeline_id".to_owned(), json!(end.and_then(|end| end.pipeline_id.as_deref()))),
+            ("pipeline_id".to_owned(), json!(end.and_then(|end| end.pipeline_id.as_ref()))),
         ]);
         let logs = end.map(|end| format!("generation {}", end.status.as_str())).into_iter().collect();
         ExecutionReport { output, metadata, logs }
@@ -304,6 +307,7 @@ mod tests {
             let fault = runtime.ended(&requested(at_ms)).await.expect_err("not there");
             assert_eq!(matches!(fault, Fault::Lost { .. }), is_new, "{fault:?}");
             assert_eq!(matches!(fault, Fault::Vanished { .. }), !is_new, "{fault:?}");
+            assert!(is_new || fault.to_string().contains(ID), "{fault}");
         }
     }
 
@@ -317,7 +321,7 @@ mod tests {
 
     #[tokio::test]
     async fn inc_44_only_what_has_ended_by_itself_is_known_to_have_stopped() {
-        assert_eq!(runtime(Ok(sample())).stop(&requested(0)).await, Ok(()));
+        assert_eq!(runtime(Ok(sample())).stop(&requested(0)).await, Ok(Some(sample())));
         let mut goes_on = sample();
         goes_on.status = Stage::Processing;
         for said in [Ok(goes_on), Err(Fault::Vanished { cause: "Code Forge answered 404".to_owned() })] {

@@ -224,10 +224,10 @@ impl Provider for DockerRuntime {
         Ok(end)
     }
 
-    async fn stop(&self, container: &Container) -> Result<(), Fault> {
+    async fn stop(&self, container: &Container) -> Result<Option<Ended>, Fault> {
         self.here(container, self.end(container).await).await?;
         self.starts.forget(&container.id);
-        Ok(())
+        Ok(None)
     }
 
     async fn collect(&self, container: &Container) -> Result<Written, Fault> {

@@ -49,6 +49,9 @@ pub(super) struct State {
     script: BTreeMap<Step, VecDeque<Scripted>>,
 }
 
+/// Exit code of work that was stopped.
+const STOPPED: i32 = 143;
+
 pub(super) const NONE: u8 = 0;
 pub(super) const TOKEN: u8 = 1;
 pub(super) const LOOKUP: u8 = 2;
@@ -153,15 +156,12 @@ impl<const R: u8> Provider for Fake<R> {
         }
     }
 
-    async fn stop(&self, handle: &String) -> Result<(), Fault> {
+    async fn stop(&self, handle: &String) -> Result<Option<i32>, Fault> {
         self.call(Step::Stop, |state| {
             state.stopped.push(handle.clone());
             match state.works.get_mut(handle) {
                 None => Err(Fault::Vanished { cause: "no such work".to_owned() }),
-                Some(ended) => {
-                    ended.get_or_insert(143);
-                    Ok(())
-                }
+                Some(ended) => Ok(Some(*ended.get_or_insert(STOPPED)).filter(|end| *end != STOPPED)),
             }
         })
         .await

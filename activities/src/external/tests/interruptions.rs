@@ -137,9 +137,36 @@ async fn a_stop_that_the_provider_has_no_call_for_is_asked_for_once_and_said_to_
         "{}",
         failed.message
     );
+    assert_eq!(failed.class, FailureClass::Permanent, "another attempt would begin the same work beside it");
     assert_eq!(began.elapsed().as_secs(), 30, "nobody waits for what never comes");
     let _ = fake.driver().execute(NoParams {}, job("u")).await;
     assert_eq!(fake.state().stopped, [""; 0], "the second answer was left for the second attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_the_stop_finds_ended_is_judged_by_its_end() {
+    for stopped in [true, false] {
+        for (exit_code, evidence) in [(0, true), (3, false)] {
+            let fake = Fake::<LOOKUP>::default();
+            fake.script(Step::Watch, [Scripted::Slow(FOR_EVER)]);
+            let job = job("t");
+            let interrupt = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                fake.end_all(exit_code);
+                if stopped {
+                    job.stop.cancel();
+                }
+            };
+            let outcome = beside(&fake, &job, interrupt).await;
+            if evidence {
+                let done = completed(outcome);
+                assert_eq!(done.report.output["exit_code"], 0, "stopped: {stopped}");
+                continue;
+            }
+            let failed = failed(outcome);
+            assert_eq!((failed.code.as_str(), failed.external_state), (code::EXECUTION_FAILED, None), "{stopped}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

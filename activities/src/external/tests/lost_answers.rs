@@ -140,6 +140,29 @@ async fn work_that_nothing_recognises_is_attached_to_when_its_handle_was_recorde
 }
 
 #[tokio::test(start_paused = true)]
+async fn inc_44_work_whose_record_cannot_be_read_is_not_created_again_where_nothing_else_finds_it() {
+    async fn after_an_unreadable_record<const R: u8>(fake: &Fake<R>) -> Outcome {
+        let first = job("t");
+        let driver = fake.driver();
+        let killed = tokio::time::timeout(Duration::from_secs(1), driver.execute(NoParams {}, first.clone())).await;
+        assert!(killed.is_err());
+        let mut second = next_worker(&first);
+        second.recorded["handle"] = json!({ "form": "of another version" });
+        run(fake, second).await
+    }
+
+    let fake = Fake::<NONE>::default();
+    let failed = failed(after_an_unreadable_record(&fake).await);
+    assert_eq!((failed.class, failed.external_state), (FailureClass::Permanent, Some(ExternalState::Unknown)));
+    assert!(failed.message.contains("of another version"), "{}", failed.message);
+    assert_eq!(fake.creates(), [1]);
+
+    let fake = Fake::<LOOKUP>::default();
+    completed(after_an_unreadable_record(&fake).await);
+    assert_eq!(fake.creates(), [1], "it is found by its key");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_attempt_and_another_run_are_other_work() {
     let fake = Fake::<LOOKUP>::default();
     completed(run(&fake, job("t")).await);
@@ -170,6 +193,21 @@ async fn a_provider_that_asks_for_time_gets_it() {
     let began = Instant::now();
     completed(run(&fake, job("t")).await);
     assert!(began.elapsed() >= Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_asks_for_an_hour_does_not_get_it_while_work_may_end() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.script(Step::Watch, [Scripted::Untaken(throttled(3600))]);
+    let driver = fake.driver().with_patience(Patience { watch: Duration::from_secs(5), ..Patience::default() });
+    let began = Instant::now();
+    let end = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fake.end_all(0);
+    };
+    let (outcome, ()) = tokio::join!(driver.execute(NoParams {}, job("t")), end);
+    completed(outcome);
+    assert_eq!(began.elapsed().as_secs(), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,6 +248,7 @@ async fn work_that_vanished_is_run_again_unless_it_may_run_only_once() {
         let failed = failed(outcome);
         assert_eq!((failed.code.as_str(), failed.class), (code::WORK_VANISHED, class), "{mode}");
         assert_eq!(failed.external_state, Some(ExternalState::Unknown));
+        assert!(failed.report.output.contains_key("exit_code"), "the provider tells of the work: {:?}", failed.report);
     }
 }
 
