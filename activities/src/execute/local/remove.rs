@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -23,14 +23,44 @@ pub(super) fn remove_folder(top: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a folder without a name"));
     };
     let parent = openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    remove_in(&parent, name)
+}
+
+/// Removes a file, or a folder and all that is in it; whether it was there. `path` is absolute and others may change it
+/// meanwhile: no link in it is followed, one at its end is itself removed.
+pub(super) fn remove_anything(path: &Path) -> io::Result<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path without a name"));
+    };
+    let parent = match walk(parent) {
+        Err(Errno::NOENT) => return Ok(false),
+        walked => walked?,
+    };
+    match unlinkat(&parent, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::ISDIR) => remove_in(&parent, name).map(|()| true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Holds the folder at `path`, each part of which must be a folder and no link.
+fn walk(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty());
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    parts.fold(root, |held, part| openat(held?, part.as_os_str(), flags, Mode::empty()))
+}
+
+fn remove_in(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let mut removal =
-        Removal { top: open(&parent, name)?, moved: Uuid::new_v4().to_string(), pending: Vec::new(), number: 0 };
+        Removal { top: open(parent, name)?, moved: Uuid::new_v4().to_string(), pending: Vec::new(), number: 0 };
     removal.empty(None)?;
     while let Some(folder) = removal.pending.pop() {
         removal.empty(Some(&folder))?;
         unlinkat(&removal.top, &folder, AtFlags::REMOVEDIR)?;
     }
-    Ok(unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
 struct Removal {
@@ -106,6 +136,29 @@ mod tests {
         assert!(!top.exists());
         assert!(kept.join("file").exists());
         assert_eq!(remove_folder(&top).expect_err("gone").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_named_goes_and_nothing_that_a_link_leads_to() {
+        let base = tempfile::tempdir().expect("folder");
+        let real = base.path().canonicalize().expect("real");
+        let (top, kept) = (real.join("top"), real.join("kept"));
+        for folder in [top.join("dist/deep"), kept.clone()] {
+            std::fs::create_dir_all(folder).expect("folders");
+        }
+        for file in [top.join("file"), top.join("dist/deep/file"), top.join("beside"), kept.join("file")] {
+            std::fs::write(file, "x").expect("written");
+        }
+        std::os::unix::fs::symlink(&kept, top.join("link")).expect("link");
+        for name in ["file", "dist"] {
+            assert!(remove_anything(&top.join(name)).expect("removed"), "{name}");
+            assert!(!remove_anything(&top.join(name)).expect("not there"), "{name}, again");
+        }
+        assert!(!remove_anything(&top.join("no/such/thing")).expect("not there"));
+        let through = remove_anything(&top.join("link/file")).expect_err("no link is followed");
+        assert_eq!(through.kind(), io::ErrorKind::NotADirectory);
+        assert!(remove_anything(&top.join("link")).expect("the link itself"));
+        assert!(kept.join("file").exists() && top.join("beside").exists());
     }
 
     #[test]
