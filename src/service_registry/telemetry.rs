@@ -97,6 +97,7 @@ mod tests {
             provider: Some("local"),
             attempt: 1,
             end,
+            reason: None,
             duration,
         });
     }
