@@ -102,7 +102,7 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// At most 80 characters of a word, escaped.
-pub(super) fn shown(word: &str) -> String {
+pub(crate) fn shown(word: &str) -> String {
     let short: String = word.chars().take(80).collect();
     let cut = if short.len() < word.len() { "…" } else { "" };
     format!("{short:?}{cut}")

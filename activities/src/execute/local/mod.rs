@@ -10,5 +10,8 @@ mod process;
 mod remove;
 mod runtime;
 mod working_dir;
+mod workplace;
 
+pub(crate) use command::shown;
 pub use runtime::{LocalConfig, LocalParams, LocalRuntime};
+pub use workplace::Workplace;

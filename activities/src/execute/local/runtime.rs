@@ -64,10 +64,30 @@ pub struct LocalParams {
     shell: bool,
 }
 
+impl LocalParams {
+    /// A command line of ours: `words` are given as they are.
+    pub(crate) fn of(
+        words: Vec<String>,
+        env_vars: BTreeMap<String, String>,
+        working_dir: Option<String>,
+        timeout: Duration,
+    ) -> Self {
+        let mut words = words.into_iter();
+        Self {
+            command: words.next().map(Value::String),
+            args: words.collect(),
+            env_vars,
+            working_dir,
+            timeout_seconds: Some(timeout.as_secs_f64()),
+            shell: false,
+        }
+    }
+}
+
 /// Runs commands as local processes.
 #[derive(Debug)]
 pub struct LocalRuntime {
-    config: LocalConfig,
+    pub(super) config: LocalConfig,
     allowed: AllowList,
     sandbox: Option<Sandbox>,
 }

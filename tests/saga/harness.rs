@@ -10,14 +10,17 @@ use ticket_schemas::{ParameterView, Ticket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// A compensation with a provider of its own.
+/// A compensation with a world of its own.
 pub(crate) trait Saga: Send + Sync {
     /// What undoes.
     type Undo: Executor;
 
+    /// The `action` of its tickets.
+    const ACTION: &'static str;
+
     /// A world in which the action that failed has left something behind.
     fn begin(steps: Steps) -> Self;
-    /// The undo, in this world. A call to its provider is a step: [`Steps::step`].
+    /// The undo, in this world. A call that does something is a step: [`Steps::step`].
     fn undo(&self) -> Self::Undo;
     /// The COMPENSATE ticket.
     fn ticket(&self) -> Ticket;
@@ -60,12 +63,12 @@ pub(crate) struct ProviderFailed;
 
 impl Steps {
     /// One call to the provider, with what it does to the world.
-    pub(crate) async fn step<T>(&self, call: impl FnOnce() -> T) -> Result<T, ProviderFailed> {
+    pub(crate) async fn step<T>(&self, call: impl Future<Output = T>) -> Result<T, ProviderFailed> {
         let number = self.inner.count.fetch_add(1, Ordering::SeqCst) + 1;
         let plan = *self.plan.lock().expect("the plan");
         let fault = |side| plan.filter(|(at, on, _)| (*at, *on) == (number, side)).map(|(_, _, fault)| fault);
         self.suffer(fault(Side::Before)).await?;
-        let answer = call();
+        let answer = call.await;
         self.suffer(fault(Side::After)).await?;
         // Another task may run between any two steps.
         tokio::task::yield_now().await;
@@ -95,7 +98,7 @@ impl Steps {
 }
 
 /// What a rehearsal saw.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rehearsed {
     /// Steps of an undisturbed run.
     pub(crate) steps: u32,
