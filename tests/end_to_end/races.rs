@@ -90,7 +90,7 @@ async fn inc_35_inc_38_workers_killed_at_random_while_tickets_are_undone_leave_o
             let until = Instant::now() + Duration::from_secs(1) + time(&mut draw, Duration::from_secs(8));
             while Instant::now() < until {
                 if let Some(name) = names.get(next) {
-                    world.publish(&world.ticket(name, "exit 3")).await;
+                    world.publish(&undone.ticket(name, "exit 3")).await;
                     next += 1;
                 }
                 tokio::time::sleep(time(&mut draw, Duration::from_millis(400))).await;
