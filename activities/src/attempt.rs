@@ -89,7 +89,7 @@ impl Activities {
             provider: provider.as_deref(),
             attempt: request.attempt,
             end,
-            reason: ParameterView::new(&ticket.parameters).get("reason").and_then(Value::as_str),
+            compensation_reason: ParameterView::new(&ticket.parameters).get("reason").and_then(Value::as_str),
             duration: started.elapsed(),
         };
         self.0.observer.attempt_ended(&end);

@@ -48,7 +48,7 @@ impl CompensateMetrics {
         }
         let status = if end.end == "completed" { "success" } else { "failed" };
         self.tasks.with_label_values(&[action, status]).inc();
-        self.duration.with_label_values(&[label(end.reason), status]).observe(end.duration.as_secs_f64());
+        self.duration.with_label_values(&[label(end.compensation_reason), status]).observe(end.duration.as_secs_f64());
     }
 }
 
@@ -67,9 +67,17 @@ mod tests {
     #[test]
     fn inc_78_undos_are_counted_by_action_and_timed_by_reason() {
         let metrics = CompensateMetrics::new(&Registry::new()).expect("metrics");
-        let note = |task_type, provider, end, reason| {
+        let note = |task_type, provider, end, compensation_reason| {
             let duration = Duration::from_secs(3);
-            metrics.note(&AttemptEnd { ticket_id: "t", task_type, provider, attempt: 1, end, reason, duration });
+            metrics.note(&AttemptEnd {
+                ticket_id: "t",
+                task_type,
+                provider,
+                attempt: 1,
+                end,
+                compensation_reason,
+                duration,
+            });
         };
         let action = Some("rollback_execution");
         note("COMPENSATE", action, "completed", Some("task_failed"));

@@ -97,7 +97,7 @@ mod tests {
             provider: Some("local"),
             attempt: 1,
             end,
-            reason: None,
+            compensation_reason: None,
             duration,
         });
     }
