@@ -10,6 +10,8 @@ use super::remove::remove_folder;
 
 /// How names of folders begin that belong to one attempt of one ticket. No ticket can name one.
 const PRIVATE: &str = "ticket-";
+/// Longest name of a folder, in bytes: Linux takes no longer path.
+const MAX_NAME: usize = 4096;
 
 /// A folder for one attempt.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ fn refused(root: &Path, wanted: &str) -> Failed {
 }
 
 /// Errors that another name would not have: a part of it is a file, or it is too long.
-fn is_the_names_fault(error: &io::Error) -> bool {
+pub(super) fn is_the_names_fault(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -121,7 +123,8 @@ fn is_the_names_fault(error: &io::Error) -> bool {
 /// `wanted` below `root`, without `..`, and without leaving `root` through a link: the deepest part that exists must
 /// lie inside, before anything is created.
 fn confined(root: &Path, wanted: &Path) -> Option<PathBuf> {
-    if wanted.components().any(|part| matches!(part, Component::ParentDir))
+    if wanted.as_os_str().len() > MAX_NAME
+        || wanted.components().any(|part| matches!(part, Component::ParentDir))
         || wanted.as_os_str().as_encoded_bytes().contains(&0)
     {
         return None;
@@ -213,6 +216,20 @@ mod tests {
         for wanted in ["..", "/etc", ".", "link", "ticket-x-1", "file", "file/x"] {
             assert_eq!(find(wanted), Err(code::INVALID_PARAMETERS.to_owned()), "{wanted}");
         }
+    }
+
+    #[test]
+    fn a_name_of_a_megabyte_is_refused_at_once() {
+        let base = tempfile::tempdir().expect("temp dir");
+        let wanted = "a/".repeat(500_000);
+        let begun = std::time::Instant::now();
+        for refused in [
+            WorkingDir::prepare(base.path(), Some(&wanted), "t", 1).map(|_| ()),
+            WorkingDir::find(base.path(), &wanted).map(|_| ()),
+        ] {
+            assert_eq!(refused.expect_err("too long").code, code::INVALID_PARAMETERS);
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 
     #[test]
