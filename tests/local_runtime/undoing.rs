@@ -2,16 +2,17 @@
 //! without a claim about anything that was not done (`docs/adr/0027-undoing-commands.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use ticket_activities::compensate::{GenericCleanup, RollbackExecution, RollbackParams};
-use ticket_activities::{Completed, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
+use ticket_activities::execute::local::{Allowance, LocalParams, LocalRuntime, Workplace};
+use ticket_activities::{Completed, ExecutionReport, ExternalState, Failed, FailureClass, Job, Outcome, code};
 use ticket_schemas::ParameterView;
 
-use crate::world::{World, completed, failed};
+use crate::world::{World, completed, eventually, failed};
 
 /// A world in which a command has left files in the folder `work`.
 fn left(world: &World) -> PathBuf {
@@ -96,6 +97,7 @@ async fn inc_83_a_script_is_a_command_line_that_no_shell_reads_and_the_allow_lis
         (line("work/undo.sh"), code::COMMAND_NOT_ALLOWED),
         (line("sh\u{0} -c true"), code::INVALID_PARAMETERS),
         (line("no-such-program --all"), code::COMMAND_NOT_FOUND),
+        (line("'' --all"), code::INVALID_PARAMETERS),
     ] {
         let Failed { code, evidence, report, .. } = failed(rollback(&world, refused.clone()).await);
         assert_eq!((code.as_str(), evidence), (expected, None), "{refused}");
@@ -155,16 +157,23 @@ async fn a_result_has_the_last_thousand_characters_of_each_stream() {
 
 #[tokio::test]
 async fn named_outputs_are_removed_and_nothing_else_and_a_second_undo_says_what_it_found() {
-    let world = World::new();
+    let mut world = World::new();
     let work = left(&world);
     let named = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "./report.xml", "never/made"] });
     for (undo, expected) in [(1, "2 removed, 1 not there"), (2, "0 removed, 3 not there")] {
+        world.attempt = undo;
         let Completed { evidence, report } = completed(rollback(&world, named.clone()).await);
         assert_eq!((evidence.ran(), evidence.answered()), ("removal of 3 outputs", expected), "undo {undo}");
         assert_eq!(claims(&report), (json!(false), json!(true), Value::Null), "undo {undo}");
     }
     assert!(!work.join("dist").exists() && !work.join("report.xml").exists());
     assert!(work.join("made").exists() && work.join("kept").exists());
+
+    // Nothing tells whether they were ever here.
+    world.attempt = 1;
+    let Failed { code, message, report, .. } = failed(rollback(&world, named).await);
+    assert_eq!((code.as_str(), claims(&report).1), (code::COMPENSATION_NOT_DEFINED, json!(false)));
+    assert!(message.contains("none of the outputs"), "{message}");
 
     // With a script: after it, and both are told.
     let work = left(&world);
@@ -187,7 +196,7 @@ async fn outputs_are_not_looked_for_through_links_and_a_removal_that_fails_is_to
     let mut parameters = script("rm made");
     parameters["cleanup_outputs"] = json!(["link/precious"]);
     let Failed { code, class, message, evidence, report, .. } = failed(rollback(&world, parameters).await);
-    assert_eq!((code.as_str(), class), (code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }));
+    assert_eq!((code.as_str(), class), (code::INVALID_PARAMETERS, FailureClass::Permanent), "the script ran once");
     assert!(message.contains("link/precious"), "{message}");
     assert_eq!(claims(&report), (json!(true), json!(false), json!(0)), "the script has run all the same");
     assert!(evidence.is_some() && elsewhere.join("precious").exists());
@@ -247,12 +256,101 @@ async fn a_removal_ends_with_its_ticket() {
 }
 
 #[tokio::test]
-async fn inc_79_a_generic_cleanup_removes_what_the_original_names_or_fails() {
+async fn a_removal_ends_in_the_middle_of_a_large_folder() {
     let world = World::new();
+    let work = left(&world);
+    let (first, large) = (work.join("dist"), work.join("large"));
+    std::fs::create_dir(&large).expect("a folder");
+    for number in 0..30_000 {
+        std::fs::write(large.join(number.to_string()), "").expect("written");
+    }
+    let named = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "large"] });
+    let stop = async {
+        while first.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world.stop.cancel();
+    };
+    let (outcome, ()) = tokio::join!(rollback(&world, named), stop);
+    let stopped = failed(outcome);
+    assert_eq!(
+        (stopped.code.as_str(), stopped.external_state),
+        (code::CANCELLED, Some(ExternalState::ConfirmedStopped))
+    );
+    let left = || std::fs::read_dir(&large).expect("there").count();
+    let after = left();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(after > 0 && left() == after, "nothing goes on behind the answer: {after}, {}", left());
+}
+
+/// A worker that is lost when it begins to remove.
+struct Lost(Arc<LocalRuntime>);
+
+impl Workplace for Lost {
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed> {
+        self.0.find_folder(folder, job)
+    }
+
+    async fn run_command(&self, command: LocalParams, job: Job) -> Outcome {
+        self.0.run_command(command, job).await
+    }
+
+    async fn remove_left(&self, _: &str, _: &Path, _: &Allowance) -> Result<bool, Failed> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_has_succeeded_is_not_run_again_by_the_worker_that_goes_on_with_the_removal() {
+    let mut world = World::new();
+    let work = left(&world);
+    let mut both = script("echo run >> kept; echo said");
+    both["cleanup_outputs"] = json!(["dist"]);
+    let undo = RollbackExecution::new(Lost(Arc::clone(&world.runtime)));
+    tokio::select! {
+        outcome = world.run_by(&undo, both.clone()) => panic!("{outcome:?}"),
+        () = eventually("the script is told of", || world.progress.get().get("script").is_some()) => {}
+    }
+    world.recorded = world.progress.get();
+    let Completed { evidence, report } = completed(rollback(&world, both.clone()).await);
+    let runs = || std::fs::read_to_string(work.join("kept")).expect("text").matches("run").count();
+    assert_eq!(runs(), 1);
+    assert_eq!(claims(&report), (json!(true), json!(true), json!(0)));
+    assert_eq!(
+        (output(&report, "stdout"), evidence.answered()),
+        (&json!("said\n"), "exit code 0; 1 removed, 0 not there")
+    );
+    assert!(report.logs.iter().any(|line| line.contains("not run again")), "{report:?}");
+
+    // Lost before the script had ended.
+    world.recorded = json!({ "pid": 1 });
+    completed(rollback(&world, both).await);
+    assert_eq!(runs(), 2);
+}
+
+#[tokio::test]
+async fn a_removal_is_refused_where_a_script_of_the_same_ticket_would_be_and_results_repeat_no_long_texts() {
+    let mut world = World::unconfined();
+    let work = left(&world);
+    world.security_level = "CONFIDENTIAL";
+    let id = "i".repeat(1 << 20);
+    let named = json!({ "execution_id": id, "working_dir": "work", "cleanup_outputs": ["dist"] });
+    let Failed { code, report, .. } = failed(rollback(&world, named).await);
+    assert_eq!(code, code::ISOLATION_NOT_AVAILABLE);
+    assert_eq!(output(&report, "execution_id").as_str().map(str::len), Some(256));
+    let refused = failed(clean_up(&world, json!({ "working_dir": "work", "cleanup_outputs": ["dist"] })).await);
+    assert_eq!(refused.code, code::ISOLATION_NOT_AVAILABLE);
+    assert!(work.join("dist").exists());
+}
+
+#[tokio::test]
+async fn inc_79_a_generic_cleanup_removes_what_the_original_names_or_fails() {
+    let mut world = World::new();
     let work = left(&world);
     // As text, as every parameter is in Avro.
     let original = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "gone"], "transform_type": "json" });
-    for expected in ["1 removed, 1 not there", "0 removed, 2 not there"] {
+    for (attempt, expected) in [(1, "1 removed, 1 not there"), (2, "0 removed, 2 not there")] {
+        world.attempt = attempt;
         let Completed { evidence, report } = completed(clean_up(&world, json!(original.to_string())).await);
         assert_eq!(evidence.answered(), expected);
         assert_eq!(
@@ -262,7 +360,9 @@ async fn inc_79_a_generic_cleanup_removes_what_the_original_names_or_fails() {
         assert_eq!(report.metadata["action"], "generic_cleanup");
     }
     assert!(!work.join("dist").exists() && work.join("kept").exists());
+    world.attempt = 1;
     for (original, expected) in [
+        (original, code::COMPENSATION_NOT_DEFINED),
         (json!({ "transform_type": "json" }), code::COMPENSATION_NOT_DEFINED),
         (json!({ "working_dir": "work", "cleanup_outputs": true }), code::COMPENSATION_NOT_DEFINED),
         (json!({ "cleanup_outputs": ["kept"] }), code::INVALID_PARAMETERS),

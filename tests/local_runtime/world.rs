@@ -25,6 +25,11 @@ pub(crate) struct World {
     pub(crate) stop: CancellationToken,
     pub(crate) time_left: Duration,
     pub(crate) security_level: &'static str,
+    pub(crate) attempt: u32,
+    /// What executors tell of attempts.
+    pub(crate) progress: Progress,
+    /// What a lost worker has told; null: none was lost.
+    pub(crate) recorded: Value,
 }
 
 impl World {
@@ -66,7 +71,16 @@ impl World {
             supervisor,
         }));
         let (stop, time_left) = (CancellationToken::new(), Duration::from_secs(60));
-        Self { folder, runtime, stop, time_left, security_level: "INTERNAL" }
+        Self {
+            folder,
+            runtime,
+            stop,
+            time_left,
+            security_level: "INTERNAL",
+            attempt: 1,
+            progress: Progress::default(),
+            recorded: Value::Null,
+        }
     }
 
     pub(crate) async fn run(&self, parameters: Value) -> Outcome {
@@ -80,13 +94,13 @@ impl World {
         let job = Job {
             ticket: Arc::new(ticket),
             run_id: "run".to_owned(),
-            attempt: 1,
-            lost_workers: 0,
+            attempt: self.attempt,
+            lost_workers: u32::from(!self.recorded.is_null()),
             time_left: self.time_left,
-            recorded: Value::Null,
+            recorded: self.recorded.clone(),
             stop: self.stop.clone(),
             detach: CancellationToken::new(),
-            progress: Progress::default(),
+            progress: self.progress.clone(),
         };
         executor.execute(params, job).await
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use ticket_activities::compensate::{GenericCleanup, RollbackExecution};
-use ticket_activities::execute::local::{LocalConfig, LocalParams, LocalRuntime, Workplace};
+use ticket_activities::execute::local::{Allowance, LocalConfig, LocalParams, LocalRuntime, Workplace};
 use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{Failed, FailureClass, Job, Outcome, code};
 use ticket_schemas::{Ticket, compensation_of, decode_json_ticket};
@@ -76,8 +76,8 @@ impl Workshop {
 }
 
 impl Workplace for Workshop {
-    fn find_folder(&self, folder: &str) -> Result<(), Failed> {
-        self.0.local.find_folder(folder)
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed> {
+        self.0.local.find_folder(folder, job)
     }
 
     async fn run_command(&self, command: LocalParams, job: Job) -> Outcome {
@@ -85,8 +85,8 @@ impl Workplace for Workshop {
         self.0.steps.step(run).await.unwrap_or_else(|ProviderFailed| lost().into())
     }
 
-    async fn remove_left(&self, folder: &str, name: &Path) -> Result<bool, Failed> {
-        let removal = self.0.local.remove_left(folder, name);
+    async fn remove_left(&self, folder: &str, name: &Path, allowance: &Allowance) -> Result<bool, Failed> {
+        let removal = self.0.local.remove_left(folder, name, allowance);
         self.0.steps.step(removal).await.unwrap_or_else(|ProviderFailed| Err(lost()))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use ticket_activities::{Executor, Job, Outcome, Progress};
 use ticket_schemas::{ParameterView, Ticket};
 use tokio::sync::Notify;
@@ -111,12 +112,12 @@ pub(crate) async fn rehearse<S: Saga>() -> Result<Rehearsed, String> {
     let steps = Steps::default();
     let saga = S::begin(steps.clone());
     let untouched = saga.world();
-    completes(&saga, &steps, 0).await.map_err(|what| format!("an undisturbed run {what}"))?;
+    completes(&saga, &steps, Try::First).await.map_err(|what| format!("an undisturbed run {what}"))?;
     let (undone, count) = (saga.world(), steps.count());
     if undone == untouched || count == 0 {
         return Err(format!("an undisturbed run changed nothing: {undone}"));
     }
-    completes(&saga, &steps, 0).await.map_err(|what| format!("a repetition {what}"))?;
+    completes(&saga, &steps, Try::Second).await.map_err(|what| format!("a repetition {what}"))?;
     same(&saga, &undone, "a repetition")?;
 
     let mut runs = 2;
@@ -128,20 +129,18 @@ pub(crate) async fn rehearse<S: Saga>() -> Result<Rehearsed, String> {
             let saga = S::begin(steps.clone());
             let what = format!("{fault:?} {side:?} step {number}").to_lowercase();
             steps.begin_run(Some((number, side, fault)));
-            let outcome = run(&saga, &steps, 0).await;
+            let outcome = run(&saga, &steps, Try::First).await;
             match (fault, &outcome) {
-                (Fault::Fail, Some(Outcome::Completed(_))) if saga.world() != undone => {
+                (Fault::Fail, Ok(Outcome::Completed(_))) if saga.world() != undone => {
                     return Err(format!("after {what} it says that it has undone everything: {}", saga.world()));
                 }
-                (Fault::Fail, None) | (Fault::Kill, Some(_)) => {
+                (Fault::Fail, Err(_)) | (Fault::Kill, Ok(_)) => {
                     return Err(format!("{what} did not happen: {outcome:?}"));
                 }
                 _ => {}
             }
-            let lost_workers = u32::from(fault == Fault::Kill);
-            completes(&saga, &steps, lost_workers)
-                .await
-                .map_err(|came| format!("run again after {what}, it {came}"))?;
+            let again = outcome.map_or_else(Try::AfterLoss, |_| Try::Second);
+            completes(&saga, &steps, again).await.map_err(|came| format!("run again after {what}, it {came}"))?;
             same(&saga, &undone, &format!("run again after {what}"))?;
             runs += 1;
         }
@@ -154,33 +153,48 @@ fn same<S: Saga>(saga: &S, undone: &str, what: &str) -> Result<(), String> {
     if world == undone { Ok(()) } else { Err(format!("{what} (repeat) left {world} instead of {undone}")) }
 }
 
-async fn completes<S: Saga>(saga: &S, steps: &Steps, lost_workers: u32) -> Result<(), String> {
+/// Which run of the ticket it is.
+enum Try {
+    First,
+    /// The first attempt has failed, or its answer was lost.
+    Second,
+    /// Of the first attempt, whose worker had told this before it was lost.
+    AfterLoss(Value),
+}
+
+async fn completes<S: Saga>(saga: &S, steps: &Steps, it: Try) -> Result<(), String> {
     steps.begin_run(None);
-    match run(saga, steps, lost_workers).await {
-        Some(Outcome::Completed(_)) => Ok(()),
+    match run(saga, steps, it).await {
+        Ok(Outcome::Completed(_)) => Ok(()),
         other => Err(format!("ends with {other:?}")),
     }
 }
 
-/// One attempt; `None` when it was killed.
-async fn run<S: Saga>(saga: &S, steps: &Steps, lost_workers: u32) -> Option<Outcome> {
+/// One run; what it had told when it was killed.
+async fn run<S: Saga>(saga: &S, steps: &Steps, it: Try) -> Result<Outcome, Value> {
+    let (attempt, lost_workers, recorded) = match it {
+        Try::First => (1, 0, Value::Null),
+        Try::Second => (2, 0, Value::Null),
+        Try::AfterLoss(told) => (1, 1, told),
+    };
+    let progress = Progress::default();
     let ticket = saga.ticket();
     let params = ParameterView::new(&ticket.parameters).deserialize().expect("parameters of the undo");
     let job = Job {
         ticket: Arc::new(ticket),
         run_id: "run".to_owned(),
-        attempt: 1,
+        attempt,
         lost_workers,
         time_left: Duration::from_secs(60),
-        recorded: serde_json::Value::Null,
+        recorded,
         stop: CancellationToken::new(),
         detach: CancellationToken::new(),
-        progress: Progress::default(),
+        progress: progress.clone(),
     };
     let undo = saga.undo();
     tokio::select! {
         biased;
-        outcome = undo.execute(params, job) => Some(outcome),
-        () = steps.inner.killed.notified() => None,
+        outcome = undo.execute(params, job) => Ok(outcome),
+        () = steps.inner.killed.notified() => Err(progress.get()),
     }
 }

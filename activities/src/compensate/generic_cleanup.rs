@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use ticket_workflows::{Completed, ExecutionReport, Failed, Outcome, code};
 
 use super::outputs::Outputs;
-use super::{describe, evidence, not_defined};
+use super::{describe, evidence, not_defined, repeated};
 use crate::attempt::report_of;
-use crate::execute::local::Workplace;
+use crate::execute::local::{Allowance, Workplace};
 use crate::executor::{Executor, Job, Recognition};
 
 /// Its name in tickets.
@@ -46,7 +46,7 @@ impl<W: Workplace> GenericCleanup<W> {
     }
 
     async fn clean_up(&self, original: OriginalParams, job: &Job) -> Result<Completed, Failed> {
-        let began = Instant::now();
+        let allowance = Allowance::of(job);
         let outputs = Outputs::of(original.cleanup_outputs.as_ref())?;
         if !outputs.are_named() {
             return Err(not_defined("the cleanup_outputs of original_params name no outputs"));
@@ -55,8 +55,8 @@ impl<W: Workplace> GenericCleanup<W> {
             let message = "original_params name outputs, and no working_dir that they are in; correct the ticket";
             Failed::permanent(code::INVALID_PARAMETERS, message)
         })?;
-        self.place.find_folder(&folder)?;
-        let removed = outputs.remove(&self.place, &folder, job, began).await?;
+        self.place.find_folder(&folder, job)?;
+        let removed = outputs.remove(&self.place, &folder, &allowance).await?.unless_all_were_absent(job)?;
         Ok(Completed { evidence: evidence(&[removed.told()])?, report: ExecutionReport::default() })
     }
 }
@@ -73,7 +73,7 @@ impl<W: Workplace> Executor for GenericCleanup<W> {
             self.clean_up(params.original_params, &job).await.map_or_else(Outcome::Failed, Outcome::Completed);
         let compensated = matches!(outcome, Outcome::Completed(_));
         let report = report_of(&mut outcome);
-        report.output.insert("original_task_type".to_owned(), json!(params.original_task_type));
+        report.output.insert("original_task_type".to_owned(), repeated(&params.original_task_type));
         report.output.insert("compensated".to_owned(), json!(compensated));
         describe(report, ACTION, began.elapsed());
         outcome

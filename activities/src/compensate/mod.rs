@@ -10,7 +10,7 @@ mod rollback_execution;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use ticket_schemas::TaskType;
 use ticket_workflows::{Evidence, ExecutionReport, Failed, code};
 
@@ -19,6 +19,9 @@ pub use rollback_execution::{RollbackExecution, RollbackParams};
 
 use crate::execute::local::LocalRuntime;
 use crate::registry::ExecutorRegistry;
+
+/// Most characters of a text of a ticket that its result repeats.
+const MAX_REPEATED: usize = 256;
 
 /// Adds the actions that undo what commands did, by the rules and in the sandbox of `local`.
 #[must_use]
@@ -38,6 +41,11 @@ fn describe(report: &mut ExecutionReport, action: &str, took: Duration) {
     ]);
 }
 
+/// A text of the ticket, for its result.
+fn repeated(text: &str) -> Value {
+    text.chars().take(MAX_REPEATED).collect::<String>().into()
+}
+
 /// What was done, each with what it answered.
 fn evidence(done: &[(String, String)]) -> Result<Evidence, Failed> {
     let joined = |part: fn(&(String, String)) -> &str| done.iter().map(part).collect::<Vec<_>>().join("; ");
@@ -45,13 +53,13 @@ fn evidence(done: &[(String, String)]) -> Result<Evidence, Failed> {
         .map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))
 }
 
-/// The ticket names nothing that could be done.
+/// Nothing could be done by what the ticket names.
 fn not_defined(missing: &str) -> Failed {
     Failed::permanent(
         code::COMPENSATION_NOT_DEFINED,
         format!(
-            "{missing}, so nothing was undone. look at what the original ticket did; then order `ticket compensation skip`, or \
-             publish an undo that names what to do"
+            "{missing}, so nothing was undone. look at what the original ticket did; then publish an undo that names what to do, or, \
+             where the original waits for this one, order `ticket compensation skip` for it"
         ),
     )
 }

@@ -1,16 +1,19 @@
 //! The outputs that a ticket wants removed: what `cleanup_outputs` names in its working folder, and nothing else.
 
 use std::path::{Component, Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::Value;
-use ticket_workflows::{ExternalState, Failed, FailureClass, code};
+use ticket_workflows::{Failed, code};
 
-use crate::execute::local::{Workplace, shown};
+use super::not_defined;
+use crate::execute::local::{Allowance, Workplace, shown};
 use crate::executor::Job;
 
 /// Most outputs that one ticket may name.
 const MAX_NAMES: usize = 1000;
+/// Longest name, and longest part of one, in bytes: Linux takes no longer ones.
+const MAX_NAME: usize = 4096;
+const MAX_PART: usize = 255;
 
 /// What is to be removed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub(super) struct Outputs {
 }
 
 /// What became of the named ones: none is there any more.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
     removed: usize,
     absent: usize,
@@ -50,25 +53,17 @@ impl Outputs {
         !self.names.is_empty()
     }
 
-    /// Removes them from `folder`, all within the time of `job`, which began at `began`.
+    /// Removes them from `folder`, for as long as is allowed.
     pub(super) async fn remove(
         &self,
         place: &impl Workplace,
         folder: &str,
-        job: &Job,
-        began: Instant,
+        allowance: &Allowance,
     ) -> Result<Removed, Failed> {
-        let mut found = Removed { removed: 0, absent: 0 };
+        let mut found = Removed::default();
         for name in &self.names {
-            if job.stop.is_cancelled() {
-                return Err(ended(code::CANCELLED, FailureClass::Permanent, "the removal of outputs was stopped"));
-            }
-            if began.elapsed() >= job.time_left {
-                let message =
-                    "the time of the attempt was over before all outputs were removed; raise `sla.timeout_ms`";
-                return Err(ended(code::TIMEOUT, FailureClass::Retry { after_ms: None }, message));
-            }
-            if place.remove_left(folder, name).await? {
+            allowance.check()?;
+            if place.remove_left(folder, name, allowance).await? {
                 found.removed += 1;
             } else {
                 found.absent += 1;
@@ -79,6 +74,15 @@ impl Outputs {
 }
 
 impl Removed {
+    /// Where none was there nothing was undone: they may be in a folder of another worker. A try before this one may have removed
+    /// them, though.
+    pub(super) fn unless_all_were_absent(self, job: &Job) -> Result<Self, Failed> {
+        if self.removed == 0 && job.attempt == 1 && job.lost_workers == 0 {
+            return Err(not_defined("none of the outputs that the ticket names was in its folder on this worker"));
+        }
+        Ok(self)
+    }
+
     /// What was done, and what came of it.
     pub(super) fn told(&self) -> (String, String) {
         let Self { removed, absent } = self;
@@ -93,10 +97,13 @@ fn name(given: &Value) -> Result<PathBuf, Failed> {
         _ => return Err(invalid("a name must be a text".to_owned())),
     };
     let refused = || invalid(format!("{} is no path inside the working folder", shown(&text)));
+    if text.len() > MAX_NAME || text.contains('\0') {
+        return Err(refused());
+    }
     let parts = Path::new(&text).components().filter(|part| *part != Component::CurDir);
     let path = parts
         .map(|part| match part {
-            Component::Normal(part) if !text.contains('\0') => Ok(part),
+            Component::Normal(part) if part.len() <= MAX_PART => Ok(part),
             _ => Err(refused()),
         })
         .collect::<Result<PathBuf, _>>()?;
@@ -105,13 +112,6 @@ fn name(given: &Value) -> Result<PathBuf, Failed> {
 
 fn invalid(why: String) -> Failed {
     Failed::permanent(code::INVALID_PARAMETERS, format!("parameter \"cleanup_outputs\": {why}; correct the ticket"))
-}
-
-/// The removal ended early, and goes on no more.
-fn ended(code: &str, class: FailureClass, message: &str) -> Failed {
-    let mut failed = Failed::new(code, class, message);
-    failed.external_state = Some(ExternalState::ConfirmedStopped);
-    failed
 }
 
 #[cfg(test)]
@@ -144,6 +144,13 @@ mod tests {
         for bad in ["", ".", "./", "/", "/etc/passwd", "..", "a/../../b", "a/..", "a\0b"] {
             assert_eq!(names(json!(["fine", bad])), refused, "{bad:?}");
         }
+        let (part, parts) = ("n".repeat(MAX_PART + 1), "a/".repeat(500_000));
+        let begun = std::time::Instant::now();
+        for bad in [&part, &parts, &format!("{parts}\0")] {
+            assert_eq!(names(json!([bad])), refused, "{} bytes", bad.len());
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(names(json!(["n".repeat(MAX_PART)])).is_ok());
         for bad in [json!("dist"), json!("no"), json!(3), json!({ "a": 1 }), json!([["a"]]), json!([null])] {
             assert_eq!(names(bad.clone()), refused, "{bad}");
         }

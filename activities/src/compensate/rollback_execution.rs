@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, Outcome, code};
 
 use super::outputs::Outputs;
-use super::{describe, evidence, not_defined};
+use super::{describe, evidence, not_defined, repeated};
 use crate::attempt::report_of;
 use crate::execute::command::named_time_limit;
-use crate::execute::local::{LocalParams, Workplace};
+use crate::execute::local::{Allowance, LocalParams, Workplace};
 use crate::executor::{Executor, Job, Recognition};
 
 /// Its name in tickets.
@@ -21,6 +21,8 @@ pub(super) const ACTION: &str = "rollback_execution";
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Characters of each stream in the result (`contracts/executors.md`).
 const STREAM_CHARS: usize = 1000;
+/// What heartbeats tell of a script that has succeeded.
+const SCRIPT: &str = "script";
 
 /// Parameters of the action (`contracts/executors.md`, COMPENSATE).
 #[derive(Debug, Deserialize)]
@@ -51,8 +53,9 @@ struct Plan {
     outputs: Outputs,
 }
 
-/// What has been done so far.
-#[derive(Default)]
+/// What has been done so far. Once the script has succeeded heartbeats tell it, so that a worker that goes on does not run it
+/// again.
+#[derive(Default, Serialize, Deserialize)]
 struct Done {
     script: Option<Evidence>,
     report: ExecutionReport,
@@ -71,8 +74,12 @@ impl<W: Workplace> RollbackExecution<W> {
         if params.rollback_script.is_empty() && !outputs.are_named() {
             return Err(not_defined("the ticket has no rollback_script, and cleanup_outputs names no outputs"));
         }
+        if params.rollback_script.first().is_some_and(|program| program.trim().is_empty()) {
+            let message = "parameter \"rollback_script\": its first word is empty; name the program to run";
+            return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
+        }
         match &folder {
-            Some(folder) => self.place.find_folder(folder)?,
+            Some(folder) => self.place.find_folder(folder, job)?,
             None if outputs.are_named() => {
                 let message = "cleanup_outputs names outputs, and the ticket no working_dir that they are in; name it";
                 return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
@@ -92,15 +99,17 @@ impl<W: Workplace> RollbackExecution<W> {
     }
 
     async fn undo(&self, params: RollbackParams, job: &Job) -> Result<Completed, Failed> {
-        let began = Instant::now();
+        let allowance = Allowance::of(job);
         let plan = self.plan(params, job)?;
-        let mut done = Done::default();
-        if let Some(script) = plan.script {
+        let mut done = Done::before(job);
+        if let Some(script) = plan.script.filter(|_| done.script.is_none()) {
             done.run(self.place.run_command(script, job.clone()).await)?;
+            job.progress.set(json!({ SCRIPT: done }));
         }
         let mut told: Vec<_> = done.script.iter().map(ran).collect();
         if let Some(folder) = plan.folder.filter(|_| plan.outputs.are_named()) {
-            let removed = plan.outputs.remove(&self.place, &folder, job, began).await;
+            let removed = plan.outputs.remove(&self.place, &folder, &allowance).await;
+            let removed = if told.is_empty() { removed.and_then(|it| it.unless_all_were_absent(job)) } else { removed };
             told.push(removed.map_err(|failed| done.failed(failed))?.told());
             done.report.output.insert("cleanup_completed".to_owned(), json!(true));
         } else if plan.outputs.unnamed {
@@ -123,7 +132,7 @@ impl<W: Workplace> Executor for RollbackExecution<W> {
         let (began, execution_id) = (Instant::now(), params.execution_id.clone());
         let mut outcome = self.undo(params, &job).await.map_or_else(Outcome::Failed, Outcome::Completed);
         let report = report_of(&mut outcome);
-        report.output.insert("execution_id".to_owned(), json!(execution_id));
+        report.output.insert("execution_id".to_owned(), repeated(&execution_id));
         for (key, unless_done) in [
             ("rollback_executed", json!(false)),
             ("cleanup_completed", json!(false)),
@@ -139,6 +148,15 @@ impl<W: Workplace> Executor for RollbackExecution<W> {
 }
 
 impl Done {
+    /// What a worker that was lost during this attempt has told. One that told nothing readable may not have come so far.
+    fn before(job: &Job) -> Self {
+        let told = job.recorded.get(SCRIPT).and_then(|told| Self::deserialize(told).ok());
+        told.map_or_else(Self::default, |mut done| {
+            done.report.logs.push("the script had ended before a worker was lost; it was not run again".to_owned());
+            done
+        })
+    }
+
     /// The script has ended.
     fn run(&mut self, outcome: Outcome) -> Result<(), Failed> {
         match outcome {

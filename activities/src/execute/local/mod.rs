@@ -14,4 +14,4 @@ mod workplace;
 
 pub(crate) use command::shown;
 pub use runtime::{LocalConfig, LocalParams, LocalRuntime};
-pub use workplace::Workplace;
+pub use workplace::{Allowance, Workplace};
