@@ -2,6 +2,7 @@
 //! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
 //! (INC-92).
 
+mod compensate;
 mod execute;
 mod spiffe;
 mod vault;
@@ -14,6 +15,7 @@ use prometheus::{
 };
 
 use crate::service_registry::Executions;
+pub use compensate::CompensateMetrics;
 pub use execute::ExecuteMetrics;
 pub use spiffe::SpiffeMetrics;
 pub use vault::VaultMetrics;
@@ -129,6 +131,8 @@ pub struct Metrics {
     pub executors_registered: IntCounterVec,
     /// Those of EXECUTE and its runtimes.
     pub execute: ExecuteMetrics,
+    /// Those of COMPENSATE.
+    pub compensate: CompensateMetrics,
     /// Every record read, by what became of it.
     pub records: IntCounterVec,
     /// Time from asking for a workflow start to the answer.
@@ -388,6 +392,7 @@ impl Metrics {
                 &["task_type"],
             )?,
             execute: ExecuteMetrics::new(&r)?,
+            compensate: CompensateMetrics::new(&r)?,
             records: counters(
                 &r,
                 "worker_agent_records_total",

@@ -14,6 +14,7 @@ use ticket_activities::external::Runs;
 use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{
     Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, TicketService, border_call,
+    compensate,
 };
 use ticket_schemas::TaskType;
 use ticket_workflows::Report;
@@ -54,9 +55,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct WorkerOptions {
     /// Registers the no-op runtime: development stack and benches only.
     pub noop_runtime: bool,
-    /// Registers the rehearsed undo, which works in this folder: tests only.
-    #[cfg(feature = "dev-stack")]
-    pub rehearsed_undo: Option<PathBuf>,
 }
 
 /// A worker that runs.
@@ -305,10 +303,12 @@ pub fn supervisor() -> SupervisorCommand {
     SupervisorCommand { program: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from("supervise-process")] }
 }
 
-fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
+/// The executors whose work runs on this machine.
+#[must_use]
+pub fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
     let mut registry = ExecutorRegistry::new();
     if config.local.enabled {
-        let local = LocalRuntime::new(LocalConfig {
+        let local = Arc::new(LocalRuntime::new(LocalConfig {
             allow_list: config.local.allow_list,
             sandbox: config.local.sandbox.clone(),
             allowed_commands: config.local.allowed_commands.clone(),
@@ -318,16 +318,12 @@ fn executors(config: &Config, options: &WorkerOptions) -> ExecutorRegistry {
             output_limit: OUTPUT_LIMIT,
             search_path: OsString::from(&config.local.search_path),
             supervisor: supervisor(),
-        });
-        registry = registry.register(TaskType::Execute, "local", local);
+        }));
+        registry = registry.register(TaskType::Execute, "local", Arc::clone(&local));
+        registry = compensate::add_to(registry, &local);
     }
     if options.noop_runtime {
         registry = registry.register(TaskType::Execute, "noop", Noop);
-    }
-    #[cfg(feature = "dev-stack")]
-    if let Some(folder) = &options.rehearsed_undo {
-        let undo = ticket_activities::execute::RehearsedUndo::new(folder.clone());
-        registry = registry.register(TaskType::Compensate, "rollback_execution", undo);
     }
     let any = registry.has(TaskType::Execute);
     if config.runtimes.simulates(any) {

@@ -74,6 +74,8 @@ const TABLE: &[Row] = &[
     ("worker_agent_docker_execution_duration_seconds", MetricType::HISTOGRAM, &["stage"], TASK),
     ("worker_agent_docker_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_code_forge_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
+    ("worker_agent_compensation_tasks_executed_total", MetricType::COUNTER, &["action", "status"], &[]),
+    ("worker_agent_compensation_duration_seconds", MetricType::HISTOGRAM, &["reason", "status"], TASK),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
@@ -159,6 +161,8 @@ fn touched() -> Vec<MetricFamily> {
     metrics.execute.docker_duration.with_label_values(&["x"]).observe(1.0);
     metrics.execute.docker_calls.with_label_values(&["x", "y"]).inc();
     metrics.code_forge_calls.with_label_values(&["x", "y"]).inc();
+    metrics.compensate.tasks.with_label_values(&["x", "y"]).inc();
+    metrics.compensate.duration.with_label_values(&["x", "y"]).observe(1.0);
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
     metrics.task_retries.with_label_values(&["x", "y"]).inc();
     metrics.ticket_stage_duration.with_label_values(&["x"]).observe(1.0);

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
-use ticket_schemas::{DeliveryMode, Ticket};
+use ticket_schemas::{DeliveryMode, ParameterView, Ticket};
 use ticket_workflows::{
     ExecuteRequest, ExecuteResponse, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code,
 };
@@ -89,6 +89,7 @@ impl Activities {
             provider: provider.as_deref(),
             attempt: request.attempt,
             end,
+            compensation_reason: ParameterView::new(&ticket.parameters).get("reason").and_then(Value::as_str),
             duration: started.elapsed(),
         };
         self.0.observer.attempt_ended(&end);
@@ -275,7 +276,7 @@ fn too_many_lost(lost_workers: u32) -> Failed {
     failed
 }
 
-fn report_of(outcome: &mut Outcome) -> &mut ExecutionReport {
+pub(crate) fn report_of(outcome: &mut Outcome) -> &mut ExecutionReport {
     match outcome {
         Outcome::Completed(completed) => &mut completed.report,
         Outcome::Failed(failed) => &mut failed.report,

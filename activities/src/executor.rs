@@ -44,6 +44,18 @@ pub trait Executor: Send + Sync + 'static {
     fn execute(&self, params: Self::Params, job: Job) -> impl Future<Output = Outcome> + Send;
 }
 
+/// One executor that stands in several places.
+impl<E: Executor> Executor for Arc<E> {
+    type Params = E::Params;
+
+    const EXTERNAL: bool = E::EXTERNAL;
+    const RECOGNITION: Recognition = E::RECOGNITION;
+
+    async fn execute(&self, params: E::Params, job: Job) -> Outcome {
+        E::execute(self, params, job).await
+    }
+}
+
 /// One attempt, as an executor sees it.
 #[derive(Debug, Clone)]
 pub struct Job {

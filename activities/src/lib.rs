@@ -7,6 +7,7 @@
 mod attempt;
 mod border;
 mod clock;
+pub mod compensate;
 mod compensation;
 mod dependencies;
 mod drain;

@@ -59,6 +59,8 @@ pub struct AttemptEnd<'a> {
     pub attempt: u32,
     /// `completed`, an error code, or `handed_back` when the worker is shutting down.
     pub end: &'a str,
+    /// Why a COMPENSATE ticket undoes: its `reason`, as it has it.
+    pub compensation_reason: Option<&'a str>,
     /// How long it ran here.
     pub duration: Duration,
 }

@@ -17,7 +17,7 @@ pub struct ExecutorRegistry {
 
 #[derive(Default)]
 struct Providers {
-    default: String,
+    default: Option<String>,
     by_name: BTreeMap<String, Box<dyn ErasedExecutor>>,
     fallbacks: Vec<String>,
 }
@@ -76,12 +76,13 @@ impl ExecutorRegistry {
     }
 
     /// Registers `executor` for tickets of `task_type` that ask for `provider`. The first provider of a type is its
-    /// default until [`ExecutorRegistry::default_provider`] names another.
+    /// default until [`ExecutorRegistry::default_provider`] names another. COMPENSATE has none: its provider is the action, and
+    /// none stands for another.
     #[must_use]
     pub fn register(mut self, task_type: TaskType, provider: &str, executor: impl Executor) -> Self {
         let providers = self.types.entry(task_type).or_default();
-        if providers.default.is_empty() {
-            provider.clone_into(&mut providers.default);
+        if providers.default.is_none() && task_type != TaskType::Compensate {
+            providers.default = Some(provider.to_owned());
         }
         providers.by_name.insert(provider.to_owned(), Box::new(Typed(executor)));
         self
@@ -90,7 +91,7 @@ impl ExecutorRegistry {
     /// Names the provider of tickets of `task_type` that ask for none.
     #[must_use]
     pub fn default_provider(mut self, task_type: TaskType, provider: &str) -> Self {
-        provider.clone_into(&mut self.types.entry(task_type).or_default().default);
+        self.types.entry(task_type).or_default().default = Some(provider.to_owned());
         self
     }
 
@@ -113,6 +114,11 @@ impl ExecutorRegistry {
         self.types.iter().map(|(task_type, providers)| (*task_type, providers.by_name.len() as u64))
     }
 
+    /// Names of the providers of `task_type`, in alphabetical order.
+    pub fn providers(&self, task_type: TaskType) -> impl Iterator<Item = &str> + '_ {
+        self.types.get(&task_type).into_iter().flat_map(|providers| providers.by_name.keys().map(String::as_str))
+    }
+
     /// Providers whose work runs outside of the worker, each with its task type.
     pub fn external(&self) -> impl Iterator<Item = (TaskType, &str)> + '_ {
         self.types.iter().flat_map(|(task_type, providers)| {
@@ -133,17 +139,23 @@ impl ExecutorRegistry {
                 ),
             ));
         };
+        let known = || providers.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let wanted = requested_provider(ticket)
             .map_err(|error| Failed::permanent(code::INVALID_PARAMETERS, format!("{error}; correct the ticket")))?
-            .unwrap_or_else(|| providers.default.clone());
+            .or_else(|| providers.default.clone())
+            .ok_or_else(|| {
+                let message =
+                    format!("parameter \"action\" is missing, and none is done unasked; name one of: {}", known());
+                Failed::permanent(code::INVALID_PARAMETERS, message)
+            })?;
         let candidates = providers.candidates(&wanted);
         if candidates.is_empty() {
-            let known = providers.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(Failed::permanent(
                 code::PROVIDER_NOT_AVAILABLE,
                 format!(
-                    "{task_type} provider {wanted:?} is not available on this worker (available: {known}); \
-                     the ticket was not run elsewhere. configure the provider or name another"
+                    "{task_type} provider {wanted:?} is not available on this worker (available: {}); \
+                     the ticket was not run elsewhere. configure the provider or name another",
+                    known()
                 ),
             ));
         }
@@ -196,6 +208,32 @@ mod tests {
         assert_eq!(candidates(&[], json!({})), Ok(vec!["local".to_owned()]));
         assert_eq!(candidates(&[], json!({ "runtime": "docker" })), Ok(vec!["docker".to_owned()]));
         assert_eq!(candidates(&[], json!({ "runtime": "k8s" })), Err(code::PROVIDER_NOT_AVAILABLE.to_owned()));
+    }
+
+    #[test]
+    fn an_action_is_named_or_nothing_is_undone() {
+        let registry = ["generic_cleanup", "rollback_execution"]
+            .into_iter()
+            .fold(ExecutorRegistry::new(), |registry, action| registry.register(TaskType::Compensate, action, Noop));
+        let find = |parameters: serde_json::Value| {
+            let ticket = json!({
+                "ticket_id": "t", "task_id": "a", "task_type": "COMPENSATE", "status": "PENDING", "dependencies": [],
+                "parameters": parameters,
+            });
+            let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
+            registry.find(&ticket).map(|found| found.wanted).map_err(|failed| (failed.code, failed.message))
+        };
+        assert_eq!(find(json!({ "action": "rollback_execution" })), Ok("rollback_execution".to_owned()));
+        for (parameters, expected) in [
+            (json!({}), code::INVALID_PARAMETERS),
+            (json!({ "action": " " }), code::INVALID_PARAMETERS),
+            (json!({ "action": "delete_artifacts" }), code::PROVIDER_NOT_AVAILABLE),
+            (json!({ "action": "rm -rf /" }), code::PROVIDER_NOT_AVAILABLE),
+        ] {
+            let (code, message) = find(parameters.clone()).expect_err("nothing");
+            assert_eq!(code, expected, "{parameters}");
+            assert!(message.contains("generic_cleanup, rollback_execution"), "the known ones: {message}");
+        }
     }
 
     #[test]

@@ -66,8 +66,7 @@ pub(crate) async fn with_worker<T>(
     config: &Config,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let worker =
-        worker::start(config.clone(), WorkerOptions { noop_runtime: true, ..WorkerOptions::default() }).await?;
+    let worker = worker::start(config.clone(), WorkerOptions { noop_runtime: true }).await?;
     let health = worker.health.clone();
     let mut done = None;
     worker

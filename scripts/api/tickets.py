@@ -41,7 +41,7 @@ def parked(ticket_id: str, *operations: str) -> Seed:
 
 
 def undone(ticket_id: str, operation: str) -> Seed:
-    # Nothing executes COMPENSATE: every undo fails and waits for an order.
+    # It says nothing of how it is undone: every undo fails and waits for an order.
     return Seed(ticket_id, "compensation_failed", [operation], script="exit 3")
 
 

@@ -28,26 +28,10 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let options = WorkerOptions {
-        #[cfg(feature = "dev-stack")]
-        rehearsed_undo: rehearsed_undo()?,
-        ..WorkerOptions::default()
-    };
-    let worker = border("worker.setup", worker::start(config, options)).await?;
+    let worker = border("worker.setup", worker::start(config, WorkerOptions::default())).await?;
     tracing::info!(http = %worker.http, metrics = %worker.metrics, "worker_started");
     worker.run_until(shutdown_signal()).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The folder of the undo that tests rehearse compensations with.
-#[cfg(feature = "dev-stack")]
-const REHEARSED_UNDO: &str = "WORKER_AGENTS_REHEARSED_UNDO";
-
-#[cfg(feature = "dev-stack")]
-fn rehearsed_undo() -> anyhow::Result<Option<std::path::PathBuf>> {
-    use crate::config::{MapSource, Source as _};
-
-    Ok(MapSource::process()?.get(REHEARSED_UNDO).map(|(folder, _)| folder.into()))
 }
 
 /// The point at which a chaos run wants this process to die.

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let worker = worker::start(config, WorkerOptions { noop_runtime: true, ..WorkerOptions::default() }).await?;
+    let worker = worker::start(config, WorkerOptions { noop_runtime: true }).await?;
     let http_url = format!("http://{}", worker.http);
     let metrics_url = format!("http://{}/metrics", worker.metrics);
     let health = worker.health.clone();

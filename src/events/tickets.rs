@@ -30,6 +30,7 @@ impl Observer for Metrics {
             self.task_retries.with_label_values(&[end.task_type, &attempt]).inc();
         }
         self.execute.note(end);
+        self.compensate.note(end);
     }
 
     fn ticket_reported(&self, report: &Report) {

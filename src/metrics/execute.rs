@@ -146,7 +146,15 @@ mod tests {
         let metrics = ExecuteMetrics::new(&Registry::new()).expect("metrics");
         let note = |task_type, provider, end| {
             let duration = Duration::from_secs(3);
-            metrics.note(&AttemptEnd { ticket_id: "t", task_type, provider, attempt: 1, end, duration });
+            metrics.note(&AttemptEnd {
+                ticket_id: "t",
+                task_type,
+                provider,
+                attempt: 1,
+                end,
+                compensation_reason: None,
+                duration,
+            });
         };
         note("EXECUTE", Some("docker"), "completed");
         note("EXECUTE", Some("docker"), "timeout");

@@ -97,6 +97,7 @@ mod tests {
             provider: Some("local"),
             attempt: 1,
             end,
+            compensation_reason: None,
             duration,
         });
     }

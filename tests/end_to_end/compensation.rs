@@ -12,15 +12,26 @@ use worker_agents::dev::tickets::TicketStandIn;
 use crate::ticket_service::ticket_service;
 use crate::world::{WORKER, Worker, World, eventually};
 
-/// A world whose workers undo, and the folder in which they do.
+/// Undoes in the folder of the failed ticket: waits while `hold` is there, fails when `fail` is, and leaves a file that bears the
+/// name of the ticket that undid, with a line for each time that it did.
+const UNDO: &str =
+    r#"sh -c 'while [ -e hold ]; do sleep 0.1; done; [ ! -e fail ] && echo undone >> "$TICKET_ID.undone"'"#;
+
+/// A world whose workers undo.
 pub(crate) struct Undone {
     pub(crate) world: World,
-    folder: tempfile::TempDir,
 }
 
 impl Undone {
     pub(crate) async fn new() -> Self {
-        Self { world: World::new().await, folder: tempfile::tempdir().expect("folder") }
+        Self { world: World::new().await }
+    }
+
+    /// A ticket that runs `script` in a folder of its own, and is undone there.
+    pub(crate) fn ticket(&self, name: &str, script: &str) -> Value {
+        let mut ticket = self.world.ticket_in(name, name, script);
+        ticket["parameters"]["rollback_script"] = json!(UNDO);
+        ticket
     }
 
     pub(crate) async fn worker(&self, more: &[(&str, &str)]) -> Worker {
@@ -30,19 +41,32 @@ impl Undone {
     }
 
     pub(crate) fn spawn(&self, more: &[(&str, &str)]) -> Worker {
-        let folder = self.folder.path().to_str().expect("UTF-8");
-        let usual = [("COMPENSATION_ENABLED", "true"), ("WORKER_AGENTS_REHEARSED_UNDO", folder)];
-        self.world.spawn(&[&usual, more].concat())
+        self.world.spawn(&[&[("COMPENSATION_ENABLED", "true")], more].concat())
     }
 
-    fn file(&self, name: &str, kind: &str) -> PathBuf {
-        self.folder.path().join(format!("{}.{kind}", self.world.ticket_id(name)))
+    /// A file in the folder of a ticket.
+    fn file(&self, name: &str, file: &str) -> PathBuf {
+        let folder = self.world.shared(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder.join(file)
     }
 
-    /// The tickets that undid one.
+    /// The tickets that undid one, each as often as it did.
     pub(crate) fn undone_by(&self, name: &str) -> Vec<String> {
-        let text = std::fs::read_to_string(self.file(name, "undone")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        let Ok(files) = std::fs::read_dir(self.world.shared(name)) else { return Vec::new() };
+        let files = files.map(|file| file.expect("a file").path());
+        let left = files.filter(|file| file.extension().is_some_and(|extension| extension == "undone"));
+        left.flat_map(|file| {
+            let times = std::fs::read_to_string(&file).expect("text").lines().count();
+            std::iter::repeat_n(file.file_stem().expect("an id").to_string_lossy().into_owned(), times)
+        })
+        .collect()
+    }
+
+    /// One ticket undid another one: once, and at most once more for each worker that was lost meanwhile.
+    pub(crate) fn is_undone(&self, name: &str, id: &str, lost_workers: usize) {
+        let by = self.undone_by(name);
+        assert!((1..=1 + lost_workers).contains(&by.len()) && by.iter().all(|it| it == id), "{name} by {id}: {by:?}");
     }
 
     /// Ids of the COMPENSATE tickets in the topic, copies included.
@@ -58,7 +82,7 @@ impl Undone {
     }
 
     /// `explain --json` of a ticket once it is in this state.
-    async fn explained(&self, name: &str, state: &str) -> Value {
+    pub(crate) async fn explained(&self, name: &str, state: &str) -> Value {
         let id = self.world.ticket_id(name);
         eventually(&format!("{name} is {state}"), || {
             let output = Command::new(WORKER)
@@ -75,7 +99,7 @@ impl Undone {
     }
 
     /// Runs `ticket …`; its note.
-    fn order(&self, code: i32, verb: &[&str], name: &str) -> String {
+    pub(crate) fn order(&self, code: i32, verb: &[&str], name: &str) -> String {
         let id = self.world.ticket_id(name);
         let given = ["--why", "looked at it", "--by", "ana", "--json"];
         let output = self.world.command(&[&["ticket"], verb, &[&id], &given].concat(), "");
@@ -85,7 +109,7 @@ impl Undone {
     }
 
     /// The failure of a ticket's workflow, once it has closed as failed.
-    async fn failure(&self, name: &str) -> String {
+    pub(crate) async fn failure(&self, name: &str) -> String {
         self.world.result(name).await;
         let last = eventually(&format!("{name} closes as failed"), || {
             self.world.history(name).pop().filter(|last| last["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_FAILED")
@@ -124,7 +148,7 @@ async fn inc_38_a_failed_ticket_is_reported_releases_its_dependents_and_is_undon
     let mut after = world.ticket("after", "true");
     after["dependencies"] = json!([world.ticket_id("broken")]);
     world.publish(&after).await;
-    world.publish(&world.ticket("broken", "echo begun; exit 3")).await;
+    world.publish(&undone.ticket("broken", "echo begun; exit 3")).await;
 
     let result = world.result("broken").await;
     assert_eq!((&result["status"], &result["result"]["output"]["stdout"]), (&json!("FAILED"), &json!("begun\n")));
@@ -168,7 +192,7 @@ async fn inc_38_without_the_setting_and_without_an_action_nothing_is_undone() {
     let world = &undone.world;
     {
         let _worker = undone.worker(&[("COMPENSATION_ENABLED", "false")]).await;
-        world.publish(&world.ticket("off", "exit 3")).await;
+        world.publish(&undone.ticket("off", "exit 3")).await;
         undone.failure("off").await;
         assert!(world.result("off").await["result"]["metadata"]["compensation"].is_null());
     }
@@ -188,7 +212,7 @@ async fn a_compensation_that_fails_waits_for_an_operator_who_resumes_it() {
     let world = &undone.world;
     let _worker = undone.worker(&[]).await;
     touch(&undone.file("broken", "fail"));
-    world.publish(&world.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
     let (first, _) = announced(&world.result("broken").await);
     let told = undone.explained("broken", "compensation_failed").await;
     assert_eq!(told["waiting_for"]["kind"], "compensation_order", "{told}");
@@ -239,8 +263,8 @@ async fn a_compensation_is_skipped_by_order_and_a_cancelled_workflow_goes_on() {
     let _worker = undone.worker(&[]).await;
     touch(&undone.file("broken", "fail"));
     touch(&undone.file("stuck", "hold"));
-    world.publish(&world.ticket("broken", "exit 3")).await;
-    world.publish(&world.ticket("stuck", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("stuck", "exit 3")).await;
     undone.explained("broken", "compensation_failed").await;
     let told = undone.explained("stuck", "compensating").await;
     // Temporal's own cancel cannot be refused: it does nothing.
@@ -282,14 +306,17 @@ async fn inc_38_a_worker_killed_while_compensating_leaves_one_compensation_that_
     let world = &undone.world;
     let mut worker = undone.worker(&[]).await;
     touch(&undone.file("broken", "hold"));
-    world.publish(&world.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
     undone.explained("broken", "compensating").await;
+    eventually("the script runs", || (worker.log().matches("process started").count() == 2).then_some(())).await;
     worker.kill_9();
     std::fs::remove_file(undone.file("broken", "hold")).expect("removed");
     let _worker = undone.worker(&[]).await;
     undone.failure("broken").await;
     let (id, _) = announced(&world.result("broken").await);
-    assert_eq!(undone.undone_by("broken"), [id.as_str()]);
+    undone.is_undone("broken", &id, 1);
+    let result = &world.results()[&id][0];
+    assert_eq!(result["result"]["metadata"]["external_state"], "unknown", "it has run twice, for all anyone knows");
     assert_eq!(undone.published(), [id]);
 }
 
@@ -297,7 +324,7 @@ async fn inc_38_a_worker_killed_while_compensating_leaves_one_compensation_that_
 async fn killed_at(point: &str) {
     let undone = Undone::new().await;
     let world = &undone.world;
-    world.publish(&world.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
     let mut doomed = undone.spawn(&[("WORKER_AGENTS_KILL_AT", point)]);
     let ended = eventually(&format!("{point} kills"), || doomed.child.try_wait().expect("a child")).await;
     assert_eq!(ended.signal(), Some(9), "{point}: {}", doomed.log());
@@ -305,7 +332,7 @@ async fn killed_at(point: &str) {
     let message = undone.failure("broken").await;
     let (id, _) = announced(&world.result("broken").await);
     assert!(message.contains(&format!("{id} has undone")), "{point}: {message}");
-    assert_eq!(undone.undone_by("broken"), [id.as_str()], "{point}");
+    undone.is_undone("broken", &id, 1);
     let published = undone.published();
     assert!(!published.is_empty() && published.iter().all(|it| *it == id), "{point}: {published:?}");
     let query = format!("WorkflowId = 'ticket-{id}'");
@@ -322,6 +349,10 @@ async fn inc_38_a_worker_killed_at_any_border_of_the_compensation_leaves_one_tic
         "temporal.predecessor.before:1",
         "temporal.predecessor.after:1",
         "temporal.start.after:2",
+        // Of the undo, whose script is the second process.
+        "supervisor.spawn.before:2",
+        "supervisor.spawn.after:2",
+        "supervisor.collect.after:2",
         "kafka.result.after:2",
     ];
     futures::future::join_all(points.map(killed_at)).await;
@@ -341,7 +372,7 @@ async fn inc_33_inc_35_the_ticket_service_creates_the_undo_and_hears_how_the_ori
     let (service, url, _stop) = ticket_service().await;
     service.know_all();
     let _worker = undone.worker(&[("EXECUTION_TICKET_SERVICE_URL", &url)]).await;
-    world.publish(&world.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
     let result = world.result("broken").await;
     let (id, _) = announced(&result);
     let created = eventually("the ticket service has the undo", || service.ticket(&id)).await;
@@ -366,7 +397,7 @@ async fn an_undo_waits_for_no_ticket_service_and_overtaken_statuses_are_not_sent
     service.know_all();
     service.set_unavailable(true);
     let _worker = undone.worker(&[("EXECUTION_TICKET_SERVICE_URL", &url)]).await;
-    world.publish(&world.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
     let (id, _) = announced(&world.result("broken").await);
     eventually("it is undone", || (undone.undone_by("broken") == [id.as_str()]).then_some(())).await;
     assert_eq!(undone.published(), [id.as_str()], "published from here");
@@ -386,7 +417,7 @@ async fn inc_33_an_undo_that_the_ticket_service_created_and_never_published_is_p
     service.know_all();
     let settings = [("EXECUTION_TICKET_SERVICE_URL", url.as_str()), ("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "2")];
     let _worker = undone.worker(&settings).await;
-    world.publish(&world.ticket("broken", "exit 3")).await;
+    world.publish(&undone.ticket("broken", "exit 3")).await;
     let (id, _) = announced(&world.result("broken").await);
     undone.failure("broken").await;
     assert_eq!(service.ticket(&id).map(|ticket| ticket["status"].clone()), Some(json!("COMPLETED")), "created there");

@@ -137,7 +137,7 @@ async fn every_verb_reaches_its_ticket_and_refusals_are_in_the_tickets_words() {
     assert!(caller.order(&world, "again", "retry", json!({})).await.contains("attempt 2"));
     assert_eq!(world.result("again").await["status"], "COMPLETED");
 
-    // Nothing executes COMPENSATE here: the undo fails, and is tried again, and is left.
+    // It says nothing of how it is undone: the undo fails, and is tried again, and is left.
     world.publish(&world.ticket("broken", "exit 3")).await;
     caller.is(&world, "broken", "compensation_failed").await;
     caller.order(&world, "broken", "compensation/resume", json!({})).await;

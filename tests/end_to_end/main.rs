@@ -37,6 +37,7 @@ mod startup;
 mod surface;
 mod ticket_service;
 mod tracing;
+mod undoing;
 mod verbs;
 mod versions;
 #[expect(dead_code, reason = "what the tests beside the code use")]

@@ -8,4 +8,5 @@ mod levels;
 mod limits;
 mod reach;
 mod supervision;
+mod undoing;
 mod world;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use ticket_activities::execute::local::{LocalConfig, LocalParams, LocalRuntime};
+use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
 use ticket_activities::sandbox::{Limits, Network, SandboxConfig};
 use ticket_activities::supervisor::SupervisorCommand;
-use ticket_activities::{Completed, Executor as _, Failed, Job, Outcome, Progress};
+use ticket_activities::{Completed, Executor, Failed, Job, Outcome, Progress};
 use ticket_schemas::{ParameterView, Ticket, decode_json_ticket};
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +21,15 @@ const ALLOWED: [&str; 11] =
 /// One test's runtime.
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) runtime: LocalRuntime,
+    pub(crate) runtime: Arc<LocalRuntime>,
     pub(crate) stop: CancellationToken,
     pub(crate) time_left: Duration,
     pub(crate) security_level: &'static str,
+    pub(crate) attempt: u32,
+    /// What executors tell of attempts.
+    pub(crate) progress: Progress,
+    /// What a lost worker has told; null: none was lost.
+    pub(crate) recorded: Value,
 }
 
 impl World {
@@ -54,7 +59,7 @@ impl World {
 
     fn with(supervisor: SupervisorCommand, sandbox: Option<SandboxConfig>) -> Self {
         let folder = tempfile::tempdir().expect("temp dir");
-        let runtime = LocalRuntime::new(LocalConfig {
+        let runtime = Arc::new(LocalRuntime::new(LocalConfig {
             allow_list: true,
             sandbox,
             allowed_commands: ALLOWED.map(str::to_owned).to_vec(),
@@ -64,26 +69,40 @@ impl World {
             output_limit: 10_000,
             search_path: OsString::from(PATH),
             supervisor,
-        });
+        }));
         let (stop, time_left) = (CancellationToken::new(), Duration::from_secs(60));
-        Self { folder, runtime, stop, time_left, security_level: "INTERNAL" }
+        Self {
+            folder,
+            runtime,
+            stop,
+            time_left,
+            security_level: "INTERNAL",
+            attempt: 1,
+            progress: Progress::default(),
+            recorded: Value::Null,
+        }
     }
 
     pub(crate) async fn run(&self, parameters: Value) -> Outcome {
+        self.run_by(&self.runtime, parameters).await
+    }
+
+    /// Has an executor run a ticket with these parameters.
+    pub(crate) async fn run_by<E: Executor>(&self, executor: &E, parameters: Value) -> Outcome {
         let ticket = self.ticket(&parameters);
-        let params: LocalParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
+        let params: E::Params = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
         let job = Job {
             ticket: Arc::new(ticket),
             run_id: "run".to_owned(),
-            attempt: 1,
-            lost_workers: 0,
+            attempt: self.attempt,
+            lost_workers: u32::from(!self.recorded.is_null()),
             time_left: self.time_left,
-            recorded: Value::Null,
+            recorded: self.recorded.clone(),
             stop: self.stop.clone(),
             detach: CancellationToken::new(),
-            progress: Progress::default(),
+            progress: self.progress.clone(),
         };
-        self.runtime.execute(params, job).await
+        executor.execute(params, job).await
     }
 
     fn ticket(&self, parameters: &Value) -> Ticket {

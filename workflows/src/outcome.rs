@@ -58,6 +58,8 @@ pub mod code {
     pub const WORK_VANISHED: &str = "work_vanished";
     /// A worker was lost while the work ran, and the ticket must run at most once.
     pub const LOST_AT_MOST_ONCE: &str = "lost_at_most_once";
+    /// A COMPENSATE ticket names nothing that would undo its original, or nothing of that was there.
+    pub const COMPENSATION_NOT_DEFINED: &str = "compensation_not_defined";
     /// An executor broke its contract; always a defect of ours.
     pub const INTERNAL: &str = "internal";
 
@@ -88,6 +90,7 @@ pub mod code {
         PROVIDER_REFUSED,
         WORK_VANISHED,
         LOST_AT_MOST_ONCE,
+        COMPENSATION_NOT_DEFINED,
         INTERNAL,
     ];
 }

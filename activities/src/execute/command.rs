@@ -22,12 +22,17 @@ pub(in crate::execute) fn has_nul(command: &[String]) -> bool {
 
 /// The time that `timeout_seconds` asks for.
 pub(in crate::execute) fn time_limit(asked: Option<f64>, default: Duration) -> Result<Duration, Failed> {
+    named_time_limit("timeout_seconds", asked, default)
+}
+
+/// The time that the parameter `name` asks for, in seconds.
+pub(crate) fn named_time_limit(name: &str, asked: Option<f64>, default: Duration) -> Result<Duration, Failed> {
     match asked {
         None => Ok(default),
         Some(seconds) if seconds > 0.0 => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
         Some(_) => Err(Failed::permanent(
             code::INVALID_PARAMETERS,
-            "parameter \"timeout_seconds\" must be above zero; remove it for the default",
+            format!("parameter {name:?} must be above zero; remove it for the default"),
         )),
     }
 }

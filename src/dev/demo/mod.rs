@@ -34,7 +34,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let base = MapSource::process().context(".env cannot be read")?;
     let config = Config::read(&stack.source(base, &ports))?;
     let settings = config.clone();
-    let worker = worker::start(config, WorkerOptions { noop_runtime: true, ..WorkerOptions::default() }).await?;
+    let worker = worker::start(config, WorkerOptions { noop_runtime: true }).await?;
     let health = worker.health.clone();
     let http = worker.http;
 

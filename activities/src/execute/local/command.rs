@@ -70,6 +70,13 @@ impl AllowList {
     }
 }
 
+/// Allowed commands that `search_path` does not lead to: tickets that ask for one fail with `command_not_found`.
+#[must_use]
+pub fn not_installed(allowed: &[String], search_path: &OsStr) -> Vec<String> {
+    let binaries = AllowList::resolve(true, allowed, search_path).binaries;
+    binaries.into_iter().filter(|(_, binary)| binary.is_none()).map(|(name, _)| name).collect()
+}
+
 /// The folder that a program is installed in with what belongs to it, where that is none of the system's: a virtual
 /// environment, or a manager of versions, whose programs are scripts that look for the real one (`pyenv`, `rbenv`, `nodenv`).
 /// Homes and `~/.local` are no installations: too much else is there.
@@ -102,7 +109,7 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// At most 80 characters of a word, escaped.
-pub(super) fn shown(word: &str) -> String {
+pub(crate) fn shown(word: &str) -> String {
     let short: String = word.chars().take(80).collect();
     let cut = if short.len() < word.len() { "…" } else { "" };
     format!("{short:?}{cut}")

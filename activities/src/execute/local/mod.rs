@@ -10,5 +10,9 @@ mod process;
 mod remove;
 mod runtime;
 mod working_dir;
+mod workplace;
 
+pub use command::not_installed;
+pub(crate) use command::shown;
 pub use runtime::{LocalConfig, LocalParams, LocalRuntime};
+pub use workplace::{Allowance, Workplace};

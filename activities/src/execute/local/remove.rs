@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -23,26 +23,58 @@ pub(super) fn remove_folder(top: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a folder without a name"));
     };
     let parent = openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut removal =
-        Removal { top: open(&parent, name)?, moved: Uuid::new_v4().to_string(), pending: Vec::new(), number: 0 };
+    remove_in(&parent, name, &|| true)
+}
+
+/// Removes a file, or a folder and all that is in it; whether it was there. `path` is absolute and others may change it
+/// meanwhile: no link in it is followed, one at its end is itself removed. `go_on` is asked before each entry; where it says no
+/// the removal ends as `Interrupted`, and another one takes away what is left.
+pub(super) fn remove_anything(path: &Path, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path without a name"));
+    };
+    let parent = match walk(parent) {
+        Err(Errno::NOENT) => return Ok(false),
+        walked => walked?,
+    };
+    match unlinkat(&parent, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::ISDIR) => remove_in(&parent, name, go_on).map(|()| true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Holds the folder at `path`, each part of which must be a folder and no link.
+fn walk(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty());
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    parts.fold(root, |held, part| openat(held?, part.as_os_str(), flags, Mode::empty()))
+}
+
+fn remove_in(parent: &OwnedFd, name: &OsStr, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+    let (top, moved) = (open(parent, name)?, Uuid::new_v4().to_string());
+    let mut removal = Removal { top, moved, pending: Vec::new(), number: 0, go_on };
     removal.empty(None)?;
     while let Some(folder) = removal.pending.pop() {
         removal.empty(Some(&folder))?;
         unlinkat(&removal.top, &folder, AtFlags::REMOVEDIR)?;
     }
-    Ok(unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
-struct Removal {
+struct Removal<'a> {
     top: OwnedFd,
     /// How names of folders begin that were moved up: no name that a command could have taken.
     moved: String,
     /// Names in `top` of folders that are not empty yet.
     pending: Vec<String>,
     number: u64,
+    go_on: &'a dyn Fn() -> bool,
 }
 
-impl Removal {
+impl Removal<'_> {
     /// Removes what is in `folder` of `top`, or in `top` itself, and moves its folders up.
     fn empty(&mut self, folder: Option<&str>) -> io::Result<()> {
         let folder = match folder {
@@ -50,6 +82,9 @@ impl Removal {
             None => self.top.try_clone()?,
         };
         for entry in Dir::read_from(&folder)? {
+            if !(self.go_on)() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let entry = entry?;
             let name = entry.file_name();
             // Moved up a moment ago, when this is `top`.
@@ -106,6 +141,50 @@ mod tests {
         assert!(!top.exists());
         assert!(kept.join("file").exists());
         assert_eq!(remove_folder(&top).expect_err("gone").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_named_goes_and_nothing_that_a_link_leads_to() {
+        let base = tempfile::tempdir().expect("folder");
+        let real = base.path().canonicalize().expect("real");
+        let (top, kept) = (real.join("top"), real.join("kept"));
+        for folder in [top.join("dist/deep"), kept.clone()] {
+            std::fs::create_dir_all(folder).expect("folders");
+        }
+        for file in [top.join("file"), top.join("dist/deep/file"), top.join("beside"), kept.join("file")] {
+            std::fs::write(file, "x").expect("written");
+        }
+        std::os::unix::fs::symlink(&kept, top.join("link")).expect("link");
+        let remove = |name: &str| remove_anything(&top.join(name), &|| true);
+        for name in ["file", "dist"] {
+            assert!(remove(name).expect("removed"), "{name}");
+            assert!(!remove(name).expect("not there"), "{name}, again");
+        }
+        assert!(!remove("no/such/thing").expect("not there"));
+        let through = remove("link/file").expect_err("no link is followed");
+        assert_eq!(through.kind(), io::ErrorKind::NotADirectory);
+        assert!(remove("link").expect("the link itself"));
+        assert!(kept.join("file").exists() && top.join("beside").exists());
+    }
+
+    #[test]
+    fn a_removal_ends_between_two_entries_and_another_one_takes_away_the_rest() {
+        let base = tempfile::tempdir().expect("folder");
+        let top = base.path().canonicalize().expect("real").join("top");
+        std::fs::create_dir_all(top.join("inner")).expect("folders");
+        for number in 0..100 {
+            std::fs::write(top.join("inner").join(number.to_string()), "x").expect("written");
+        }
+        let asked = std::cell::Cell::new(0);
+        let go_on = || {
+            asked.set(asked.get() + 1);
+            asked.get() < 50
+        };
+        let ended = remove_anything(&top, &go_on).expect_err("it was told to end");
+        assert_eq!((ended.kind(), asked.get()), (io::ErrorKind::Interrupted, 50));
+        assert!(top.exists());
+        assert!(remove_anything(&top, &|| true).expect("removed"));
+        assert!(!top.exists());
     }
 
     #[test]

@@ -64,10 +64,29 @@ pub struct LocalParams {
     shell: bool,
 }
 
+impl LocalParams {
+    /// A command line: no word is read as anything but text.
+    pub(crate) fn of(
+        words: Vec<String>,
+        env_vars: BTreeMap<String, String>,
+        working_dir: Option<String>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            command: Some(words.into()),
+            args: Vec::new(),
+            env_vars,
+            working_dir,
+            timeout_seconds: Some(timeout.as_secs_f64()),
+            shell: false,
+        }
+    }
+}
+
 /// Runs commands as local processes.
 #[derive(Debug)]
 pub struct LocalRuntime {
-    config: LocalConfig,
+    pub(super) config: LocalConfig,
     allowed: AllowList,
     sandbox: Option<Sandbox>,
 }
@@ -127,6 +146,14 @@ impl Executor for LocalRuntime {
 }
 
 impl LocalRuntime {
+    /// Whether there is a sandbox, where the ticket's classification demands one.
+    pub(super) fn may_work_for(&self, job: &Job) -> Result<(), Failed> {
+        if self.sandbox.is_none() && Level::demanded_by(job.ticket.security_level) > Level::None {
+            return Err(confined_too_little(job, Confinement::unconfined()));
+        }
+        Ok(())
+    }
+
     fn prepare(&self, params: LocalParams, job: &Job) -> Result<Prepared, Failed> {
         if params.shell {
             return Err(Failed::permanent(
@@ -134,10 +161,7 @@ impl LocalRuntime {
                 "parameter \"shell\" is true, and commands never run through a shell; give the program and its arguments as \"command\" and \"args\"",
             ));
         }
-        let demanded = Level::demanded_by(job.ticket.security_level);
-        if self.sandbox.is_none() && demanded > Level::None {
-            return Err(confined_too_little(job, Confinement::unconfined()));
-        }
+        self.may_work_for(job)?;
         let argv = argv(params.command.as_ref(), params.args)?;
         let binary = self.allowed.binary(&argv[0])?;
         let wanted = time_limit(params.timeout_seconds, self.config.default_timeout)?;
@@ -148,6 +172,7 @@ impl LocalRuntime {
             job.attempt,
         )?;
         let environment = environment(&self.config.search_path, folder.path(), params.env_vars)?;
+        let demanded = Level::demanded_by(job.ticket.security_level);
         let policy =
             self.sandbox.as_ref().map(|sandbox| sandbox.policy(folder.path(), self.allowed.programs(), demanded));
         Ok(Prepared { binary, argv, folder, environment, policy, limit: wanted.min(job.time_left) })
@@ -219,7 +244,7 @@ fn confined_too_little(job: &Job, confinement: Confinement) -> Failed {
     Failed::permanent(
         code::ISOLATION_NOT_AVAILABLE,
         format!(
-            "the ticket's security_level is {}, which demands the sandbox level {}, and this worker has {}; the command was not \
+            "the ticket's security_level is {}, which demands the sandbox level {}, and this worker has {}; nothing was \
              run. missing: {}. `worker-agents doctor sandbox` shows what this worker has; run the ticket where there is more",
             classification.as_str(),
             Level::demanded_by(classification).as_str(),

@@ -10,6 +10,8 @@ use super::remove::remove_folder;
 
 /// How names of folders begin that belong to one attempt of one ticket. No ticket can name one.
 const PRIVATE: &str = "ticket-";
+/// Longest name of a folder, in bytes: Linux takes no longer path.
+const MAX_NAME: usize = 4096;
 
 /// A folder for one attempt.
 #[derive(Debug)]
@@ -21,18 +23,8 @@ pub(super) struct WorkingDir {
 impl WorkingDir {
     /// The ticket's folder: the one it names, inside `root`, or one of its own that is removed afterwards.
     pub(super) fn prepare(root: &Path, wanted: Option<&str>, ticket_id: &str, attempt: u32) -> Result<Self, Failed> {
-        let broken = |error: io::Error| {
-            Failed::new(
-                code::INFRASTRUCTURE,
-                FailureClass::Unavailable { after_ms: None },
-                format!(
-                    "the working folder under {} cannot be used: {error}; see LOCAL_RUNTIME_WORKING_DIR",
-                    root.display()
-                ),
-            )
-        };
-        std::fs::create_dir_all(root).map_err(broken)?;
-        let root = root.canonicalize().map_err(broken)?;
+        let broken = |error| broken(root, &error);
+        let root = real(root)?;
         let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else {
             let path = root.join(format!("{PRIVATE}{ticket_id}-{attempt}"));
             // What a lost worker left of this attempt is not this attempt's.
@@ -43,17 +35,7 @@ impl WorkingDir {
             std::fs::create_dir(&path).map_err(broken)?;
             return Ok(Self { path, ours: true });
         };
-        let refused = || {
-            Failed::permanent(
-                code::INVALID_PARAMETERS,
-                format!(
-                    "working_dir {} is no folder that tickets may name inside {}; name one inside it that does not begin with \
-                     {PRIVATE:?} (those belong to single tickets), or none",
-                    shown(wanted),
-                    root.display()
-                ),
-            )
-        };
+        let refused = || refused(&root, wanted);
         let path = confined(&root, Path::new(wanted)).ok_or_else(refused)?;
         std::fs::create_dir_all(&path)
             .map_err(|error| if is_the_names_fault(&error) { refused() } else { broken(error) })?;
@@ -62,6 +44,19 @@ impl WorkingDir {
             return Err(refused());
         }
         Ok(Self { path, ours: false })
+    }
+
+    /// The folder that a ticket names, with no link in its path; it is not made. Fails when it is not here.
+    pub(super) fn find(root: &Path, wanted: &str) -> Result<PathBuf, Failed> {
+        let root = real(root)?;
+        let path = confined(&root, Path::new(wanted)).ok_or_else(|| refused(&root, wanted))?;
+        match path.canonicalize() {
+            Ok(path) if may_be_named(&root, &path) && path.is_dir() => Ok(path),
+            Ok(_) => Err(refused(&root, wanted)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_here(wanted)),
+            Err(error) if is_the_names_fault(&error) => Err(refused(&root, wanted)),
+            Err(error) => Err(broken(&root, &error)),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -79,8 +74,44 @@ impl Drop for WorkingDir {
     }
 }
 
+/// The root with no link in its path, made if needed.
+fn real(root: &Path) -> Result<PathBuf, Failed> {
+    std::fs::create_dir_all(root).and_then(|()| root.canonicalize()).map_err(|error| broken(root, &error))
+}
+
+fn broken(root: &Path, error: &io::Error) -> Failed {
+    unavailable(format!(
+        "the working folder under {} cannot be used: {error}; see LOCAL_RUNTIME_WORKING_DIR",
+        root.display()
+    ))
+}
+
+fn not_here(wanted: &str) -> Failed {
+    unavailable(format!(
+        "the working folder {} is not on this worker, and nothing can be undone in another one; let all workers share a volume \
+         for LOCAL_RUNTIME_WORKING_DIR",
+        shown(wanted)
+    ))
+}
+
+fn unavailable(message: String) -> Failed {
+    Failed::new(code::INFRASTRUCTURE, FailureClass::Unavailable { after_ms: None }, message)
+}
+
+fn refused(root: &Path, wanted: &str) -> Failed {
+    Failed::permanent(
+        code::INVALID_PARAMETERS,
+        format!(
+            "working_dir {} is no folder that tickets may name inside {}; name one inside it that does not begin with \
+             {PRIVATE:?} (those belong to single tickets), or none",
+            shown(wanted),
+            root.display()
+        ),
+    )
+}
+
 /// Errors that another name would not have: a part of it is a file, or it is too long.
-fn is_the_names_fault(error: &io::Error) -> bool {
+pub(super) fn is_the_names_fault(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -92,7 +123,8 @@ fn is_the_names_fault(error: &io::Error) -> bool {
 /// `wanted` below `root`, without `..`, and without leaving `root` through a link: the deepest part that exists must
 /// lie inside, before anything is created.
 fn confined(root: &Path, wanted: &Path) -> Option<PathBuf> {
-    if wanted.components().any(|part| matches!(part, Component::ParentDir))
+    if wanted.as_os_str().len() > MAX_NAME
+        || wanted.components().any(|part| matches!(part, Component::ParentDir))
         || wanted.as_os_str().as_encoded_bytes().contains(&0)
     {
         return None;
@@ -165,6 +197,39 @@ mod tests {
         for wanted in ["tickets", "a/ticket-VICTIM-1"] {
             assert!(WorkingDir::prepare(base.path(), Some(wanted), "t", 1).is_ok(), "{wanted}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_found_where_tickets_may_name_one_and_never_made() {
+        let base = tempfile::tempdir().expect("temp dir");
+        let root = base.path().canonicalize().expect("real").join("root");
+        let find = |wanted: &str| WorkingDir::find(&root, wanted).map_err(|failed| failed.code);
+        assert_eq!(find("a/b"), Err(code::INFRASTRUCTURE.to_owned()), "not here");
+        assert!(!root.join("a").exists());
+        std::fs::create_dir_all(root.join("a/b")).expect("folders");
+        std::fs::create_dir(root.join("ticket-x-1")).expect("folder");
+        std::fs::write(root.join("file"), "").expect("file");
+        std::os::unix::fs::symlink("/etc", root.join("link")).expect("link");
+        std::os::unix::fs::symlink("a", root.join("inside")).expect("link");
+        assert_eq!(find("a/b"), Ok(root.join("a/b")));
+        assert_eq!(find("inside/b"), Ok(root.join("a/b")));
+        for wanted in ["..", "/etc", ".", "link", "ticket-x-1", "file", "file/x"] {
+            assert_eq!(find(wanted), Err(code::INVALID_PARAMETERS.to_owned()), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_megabyte_is_refused_at_once() {
+        let base = tempfile::tempdir().expect("temp dir");
+        let wanted = "a/".repeat(500_000);
+        let begun = std::time::Instant::now();
+        for refused in [
+            WorkingDir::prepare(base.path(), Some(&wanted), "t", 1).map(|_| ()),
+            WorkingDir::find(base.path(), &wanted).map(|_| ()),
+        ] {
+            assert_eq!(refused.expect_err("too long").code, code::INVALID_PARAMETERS);
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 
     #[test]

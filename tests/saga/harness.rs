@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use ticket_activities::{Executor, Job, Outcome, Progress};
 use ticket_schemas::{ParameterView, Ticket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// A compensation with a provider of its own.
+/// A compensation with a world of its own.
 pub(crate) trait Saga: Send + Sync {
     /// What undoes.
     type Undo: Executor;
 
+    /// The `action` of its tickets.
+    const ACTION: &'static str;
+
     /// A world in which the action that failed has left something behind.
     fn begin(steps: Steps) -> Self;
-    /// The undo, in this world. A call to its provider is a step: [`Steps::step`].
+    /// The undo, in this world. A call that does something is a step: [`Steps::step`].
     fn undo(&self) -> Self::Undo;
     /// The COMPENSATE ticket.
     fn ticket(&self) -> Ticket;
@@ -60,12 +64,12 @@ pub(crate) struct ProviderFailed;
 
 impl Steps {
     /// One call to the provider, with what it does to the world.
-    pub(crate) async fn step<T>(&self, call: impl FnOnce() -> T) -> Result<T, ProviderFailed> {
+    pub(crate) async fn step<T>(&self, call: impl Future<Output = T>) -> Result<T, ProviderFailed> {
         let number = self.inner.count.fetch_add(1, Ordering::SeqCst) + 1;
         let plan = *self.plan.lock().expect("the plan");
         let fault = |side| plan.filter(|(at, on, _)| (*at, *on) == (number, side)).map(|(_, _, fault)| fault);
         self.suffer(fault(Side::Before)).await?;
-        let answer = call();
+        let answer = call.await;
         self.suffer(fault(Side::After)).await?;
         // Another task may run between any two steps.
         tokio::task::yield_now().await;
@@ -95,7 +99,7 @@ impl Steps {
 }
 
 /// What a rehearsal saw.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rehearsed {
     /// Steps of an undisturbed run.
     pub(crate) steps: u32,
@@ -108,12 +112,12 @@ pub(crate) async fn rehearse<S: Saga>() -> Result<Rehearsed, String> {
     let steps = Steps::default();
     let saga = S::begin(steps.clone());
     let untouched = saga.world();
-    completes(&saga, &steps, 0).await.map_err(|what| format!("an undisturbed run {what}"))?;
+    completes(&saga, &steps, Try::First).await.map_err(|what| format!("an undisturbed run {what}"))?;
     let (undone, count) = (saga.world(), steps.count());
     if undone == untouched || count == 0 {
         return Err(format!("an undisturbed run changed nothing: {undone}"));
     }
-    completes(&saga, &steps, 0).await.map_err(|what| format!("a repetition {what}"))?;
+    completes(&saga, &steps, Try::Second).await.map_err(|what| format!("a repetition {what}"))?;
     same(&saga, &undone, "a repetition")?;
 
     let mut runs = 2;
@@ -125,20 +129,18 @@ pub(crate) async fn rehearse<S: Saga>() -> Result<Rehearsed, String> {
             let saga = S::begin(steps.clone());
             let what = format!("{fault:?} {side:?} step {number}").to_lowercase();
             steps.begin_run(Some((number, side, fault)));
-            let outcome = run(&saga, &steps, 0).await;
+            let outcome = run(&saga, &steps, Try::First).await;
             match (fault, &outcome) {
-                (Fault::Fail, Some(Outcome::Completed(_))) if saga.world() != undone => {
+                (Fault::Fail, Ok(Outcome::Completed(_))) if saga.world() != undone => {
                     return Err(format!("after {what} it says that it has undone everything: {}", saga.world()));
                 }
-                (Fault::Fail, None) | (Fault::Kill, Some(_)) => {
+                (Fault::Fail, Err(_)) | (Fault::Kill, Ok(_)) => {
                     return Err(format!("{what} did not happen: {outcome:?}"));
                 }
                 _ => {}
             }
-            let lost_workers = u32::from(fault == Fault::Kill);
-            completes(&saga, &steps, lost_workers)
-                .await
-                .map_err(|came| format!("run again after {what}, it {came}"))?;
+            let again = outcome.map_or_else(Try::AfterLoss, |_| Try::Second);
+            completes(&saga, &steps, again).await.map_err(|came| format!("run again after {what}, it {came}"))?;
             same(&saga, &undone, &format!("run again after {what}"))?;
             runs += 1;
         }
@@ -151,33 +153,48 @@ fn same<S: Saga>(saga: &S, undone: &str, what: &str) -> Result<(), String> {
     if world == undone { Ok(()) } else { Err(format!("{what} (repeat) left {world} instead of {undone}")) }
 }
 
-async fn completes<S: Saga>(saga: &S, steps: &Steps, lost_workers: u32) -> Result<(), String> {
+/// Which run of the ticket it is.
+enum Try {
+    First,
+    /// The first attempt has failed, or its answer was lost.
+    Second,
+    /// Of the first attempt, whose worker had told this before it was lost.
+    AfterLoss(Value),
+}
+
+async fn completes<S: Saga>(saga: &S, steps: &Steps, it: Try) -> Result<(), String> {
     steps.begin_run(None);
-    match run(saga, steps, lost_workers).await {
-        Some(Outcome::Completed(_)) => Ok(()),
+    match run(saga, steps, it).await {
+        Ok(Outcome::Completed(_)) => Ok(()),
         other => Err(format!("ends with {other:?}")),
     }
 }
 
-/// One attempt; `None` when it was killed.
-async fn run<S: Saga>(saga: &S, steps: &Steps, lost_workers: u32) -> Option<Outcome> {
+/// One run; what it had told when it was killed.
+async fn run<S: Saga>(saga: &S, steps: &Steps, it: Try) -> Result<Outcome, Value> {
+    let (attempt, lost_workers, recorded) = match it {
+        Try::First => (1, 0, Value::Null),
+        Try::Second => (2, 0, Value::Null),
+        Try::AfterLoss(told) => (1, 1, told),
+    };
+    let progress = Progress::default();
     let ticket = saga.ticket();
     let params = ParameterView::new(&ticket.parameters).deserialize().expect("parameters of the undo");
     let job = Job {
         ticket: Arc::new(ticket),
         run_id: "run".to_owned(),
-        attempt: 1,
+        attempt,
         lost_workers,
         time_left: Duration::from_secs(60),
-        recorded: serde_json::Value::Null,
+        recorded,
         stop: CancellationToken::new(),
         detach: CancellationToken::new(),
-        progress: Progress::default(),
+        progress: progress.clone(),
     };
     let undo = saga.undo();
     tokio::select! {
         biased;
-        outcome = undo.execute(params, job) => Some(outcome),
-        () = steps.inner.killed.notified() => None,
+        outcome = undo.execute(params, job) => Ok(outcome),
+        () = steps.inner.killed.notified() => Err(progress.get()),
     }
 }

@@ -1,4 +1,4 @@
-//! Undos to rehearse until there are real ones: an orderly one, and two that the harness must not let pass.
+//! Undos that the harness must not let pass.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,6 @@ pub(crate) struct Params {
 /// How an undo goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    Orderly,
     Careless,
     Forgetful,
 }
@@ -46,7 +45,7 @@ impl Executor for Undo {
 
     async fn execute(&self, params: Params, _: Job) -> Outcome {
         for resource in &params.resources {
-            let deleted = self.steps.step(|| {
+            let deleted = self.steps.step(async {
                 let mut provider = self.provider.lock().expect("the provider");
                 let was_there = provider.things.remove(resource);
                 if was_there || self.manner == Manner::Careless {
@@ -74,6 +73,8 @@ macro_rules! saga {
         impl Saga for $name {
             type Undo = Undo;
 
+            const ACTION: &'static str = "cleanup_test_env";
+
             fn begin(steps: Steps) -> Self {
                 let things = ["job/a", "job/b", "secret/c", "job/of-others"].map(str::to_owned).into();
                 Self { provider: Arc::new(Mutex::new(Provider { things, deposit: 0 })), steps }
@@ -94,10 +95,6 @@ macro_rules! saga {
     };
 }
 
-saga! {
-    /// Takes away what is there, and says so when it is not done.
-    Orderly
-}
 saga! {
     /// Gives the deposit back each time.
     Careless
