@@ -27,6 +27,8 @@ use crate::spans::{Span, Spans};
 
 /// Longest call: less than the protocol waits for one, which would drop it before it is counted.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest wait for a connection, the name's resolution and a proxy included: twice what a resolver takes to ask again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client.
 pub struct CodeForgeClient {
@@ -49,7 +51,8 @@ impl CodeForgeClient {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(config: &CodeForgeConfig, metrics: Arc<Metrics>, spans: Spans) -> anyhow::Result<Self> {
-        let client = net::peer_client(CALL_TIMEOUT, &config.peer).context("the client of Code Forge cannot be made")?;
+        let client = net::peer_client_connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, &config.peer)
+            .context("the client of Code Forge cannot be made")?;
         Ok(Self { client, base: config.url.trim_end_matches('/').to_owned(), metrics, spans })
     }
 

@@ -36,6 +36,16 @@ pub fn peer_client(timeout: Duration, access: &PeerAccess) -> anyhow::Result<Cli
     Ok(peer_builder(timeout, access)?.redirect(reqwest::redirect::Policy::none()).build()?)
 }
 
+/// As [`peer_client`], with a limit of its own for the connection, which is less than `timeout`: what could not be connected to
+/// has heard nothing, and the call's own time-out would not say so.
+///
+/// # Errors
+/// As [`peer_client`].
+pub fn peer_client_connecting(connecting: Duration, timeout: Duration, access: &PeerAccess) -> anyhow::Result<Client> {
+    let builder = peer_builder(timeout, access)?.connect_timeout(connecting);
+    Ok(builder.redirect(reqwest::redirect::Policy::none()).build()?)
+}
+
 /// As [`peer_client`], of a peer that gets no credentials. It follows redirects within the origin that was configured, to
 /// `/tickets/` from `/tickets` for one, and keeps method and body where the answer says so.
 ///
@@ -99,15 +109,11 @@ fn proxy(settings: &ProxyConfig) -> anyhow::Result<Proxy> {
     Ok(proxy)
 }
 
-/// Longest wait for a connection. Less than a call may take: what could not be connected to has heard nothing, and the call's own
-/// time-out would not say so.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 fn builder(timeout: Duration) -> ClientBuilder {
     install_crypto();
     Client::builder()
         .timeout(timeout)
-        .connect_timeout(timeout.min(CONNECT_TIMEOUT))
+        .connect_timeout(timeout)
         .pool_idle_timeout(Duration::from_secs(30))
         // HTTP_PROXY and its siblings are the environment's word to tools that go outside, and the environment is read in one
         // place only. A proxy that the settings name comes on top.

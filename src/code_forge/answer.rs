@@ -46,6 +46,10 @@ pub(super) async fn taken(response: reqwest::Result<reqwest::Response>) -> Resul
         StatusCode::PAYLOAD_TOO_LARGE => {
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: answer.quoted() }
         }
+        // Nobody who says so in JSON to this path has taken a request.
+        StatusCode::NOT_FOUND if answer.is_object() => {
+            Fault::SetupRefused { cause: format!("{}; check CODE_FORGE_URL", answer.quoted()) }
+        }
         // A gateway says so too of a request that it has passed on.
         StatusCode::SERVICE_UNAVAILABLE if answer.detail().is_none() => Fault::Lost { cause: answer.quoted() },
         _ => answer.fault(),
@@ -87,6 +91,10 @@ impl Answer {
             };
             Fault::Malformed { cause }
         })
+    }
+
+    fn is_object(&self) -> bool {
+        serde_json::from_slice::<Value>(&self.body).is_ok_and(|value| value.is_object())
     }
 
     /// What an error says, as FastAPI words it. `None`: somebody else has said it.

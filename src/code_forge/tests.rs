@@ -146,7 +146,7 @@ async fn every_status_has_its_fault_for_both_calls() {
         (404, UNKNOWN, "SetupRefused", "Vanished"),
         (404, no_path, "SetupRefused", "SetupRefused"),
         // A gateway's words say nothing about the request.
-        (404, "{\"message\": \"no route\"}", "Lost", "Lost"),
+        (404, "{\"message\": \"no route\"}", "SetupRefused", "Lost"),
         (422, "{\"message\": \"no\"}", "Lost", "Lost"),
         (400, "{\"detail\": null}", "Lost", "Lost"),
         (404, PAGE, "Lost", "Lost"),

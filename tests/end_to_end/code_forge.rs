@@ -193,12 +193,13 @@ async fn a_generation_that_outlives_its_time_or_its_deadline_is_not_said_to_have
     let (world, forge) = (World::new().await, Forge::start().await);
     let _worker = forge.worker(&world).await;
     let mut late = ticket(&world, "late");
-    late["sla"]["deadline"] = json!(ticket_activities::now_ms() + 8_000);
     let mut slow = ticket(&world, "slow");
     slow["parameters"]["timeout_seconds"] = json!(3);
     slow["sla"]["max_retries"] = json!(2);
-    world.publish(&late).await;
     world.publish(&slow).await;
+    // Long enough to begin before it, on a busy machine too.
+    late["sla"]["deadline"] = json!(ticket_activities::now_ms() + 20_000);
+    world.publish(&late).await;
     for name in ["slow", "late"] {
         let result = world.result(name).await;
         assert_eq!(verdict(&result), ("FAILED", "timeout", "unknown"), "{name}: {result}");
