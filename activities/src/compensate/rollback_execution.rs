@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, Outcome, code};
+use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, FailureClass, Outcome, code};
 
 use super::outputs::Outputs;
-use super::{describe, evidence, not_defined, repeated};
+use super::{describe, evidence, not_defined, not_here, repeated};
 use crate::attempt::report_of;
 use crate::execute::command::named_time_limit;
 use crate::execute::local::{Allowance, LocalParams, Workplace};
@@ -68,7 +68,7 @@ impl<W: Workplace> RollbackExecution<W> {
         Self { place }
     }
 
-    fn plan(&self, params: RollbackParams, job: &Job) -> Result<Plan, Failed> {
+    fn plan(&self, params: RollbackParams, done: &Done, job: &Job) -> Result<Plan, Failed> {
         let outputs = Outputs::of(params.cleanup_outputs.as_ref())?;
         let folder = params.working_dir.filter(|folder| !folder.trim().is_empty());
         if params.rollback_script.is_empty() && !outputs.are_named() {
@@ -79,7 +79,13 @@ impl<W: Workplace> RollbackExecution<W> {
             return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
         }
         match &folder {
-            Some(folder) => self.place.find_folder(folder, job)?,
+            Some(folder) => {
+                let is_here = self.place.find_folder(folder, job)?;
+                // A script that has succeeded may have taken it away: whatever was in it is gone then.
+                if !is_here && done.script.is_none() {
+                    return Err(not_here(folder));
+                }
+            }
             None if outputs.are_named() => {
                 let message = "cleanup_outputs names outputs, and the ticket no working_dir that they are in; name it";
                 return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
@@ -100,8 +106,8 @@ impl<W: Workplace> RollbackExecution<W> {
 
     async fn undo(&self, params: RollbackParams, job: &Job) -> Result<Completed, Failed> {
         let allowance = Allowance::of(job);
-        let plan = self.plan(params, job)?;
         let mut done = Done::before(job);
+        let plan = self.plan(params, &done, job).map_err(|failed| done.not_gone_on_with(failed))?;
         if let Some(script) = plan.script.filter(|_| done.script.is_none()) {
             done.run(self.place.run_command(script, job.clone()).await)?;
             job.progress.set(json!({ SCRIPT: done }));
@@ -181,6 +187,12 @@ impl Done {
                 })
             }
         }
+    }
+
+    /// Nothing can be done here. Another attempt knows nothing of a script that has succeeded and would run it again: none is made.
+    fn not_gone_on_with(&self, failed: Failed) -> Failed {
+        let class = if self.script.is_some() { FailureClass::Permanent } else { failed.class };
+        self.failed(Failed { class, ..failed })
     }
 
     /// What came after the script has failed; the script has run all the same.
