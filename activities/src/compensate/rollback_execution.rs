@@ -68,7 +68,7 @@ impl<W: Workplace> RollbackExecution<W> {
         Self { place }
     }
 
-    fn plan(&self, params: RollbackParams, done: &Done, job: &Job) -> Result<Plan, Failed> {
+    fn plan(&self, params: RollbackParams, job: &Job) -> Result<Plan, Failed> {
         let outputs = Outputs::of(params.cleanup_outputs.as_ref())?;
         let folder = params.working_dir.filter(|folder| !folder.trim().is_empty());
         if params.rollback_script.is_empty() && !outputs.are_named() {
@@ -80,9 +80,7 @@ impl<W: Workplace> RollbackExecution<W> {
         }
         match &folder {
             Some(folder) => {
-                let is_here = self.place.find_folder(folder, job)?;
-                // A script that has succeeded may have taken it away: whatever was in it is gone then.
-                if !is_here && done.script.is_none() {
+                if !self.place.find_folder(folder, job)? {
                     return Err(not_here(folder));
                 }
             }
@@ -107,7 +105,7 @@ impl<W: Workplace> RollbackExecution<W> {
     async fn undo(&self, params: RollbackParams, job: &Job) -> Result<Completed, Failed> {
         let allowance = Allowance::of(job);
         let mut done = Done::before(job);
-        let plan = self.plan(params, &done, job).map_err(|failed| done.not_gone_on_with(failed))?;
+        let plan = self.plan(params, job).map_err(|failed| done.not_gone_on_with(failed))?;
         if let Some(script) = plan.script.filter(|_| done.script.is_none()) {
             done.run(self.place.run_command(script, job.clone()).await)?;
             job.progress.set(json!({ SCRIPT: done }));
