@@ -160,8 +160,10 @@ async fn named_outputs_are_removed_and_nothing_else_and_a_second_undo_says_what_
     let mut world = World::new();
     let work = left(&world);
     let named = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "./report.xml", "never/made"] });
-    for (undo, expected) in [(1, "2 removed, 1 not there"), (2, "0 removed, 3 not there")] {
-        world.attempt = undo;
+    for (undo, recorded, expected) in
+        [("first", Value::Null, "2 removed, 1 not there"), ("after a lost worker", json!({}), "0 removed, 3 not there")]
+    {
+        world.recorded = recorded;
         let Completed { evidence, report } = completed(rollback(&world, named.clone()).await);
         assert_eq!((evidence.ran(), evidence.answered()), ("removal of 3 outputs", expected), "undo {undo}");
         assert_eq!(claims(&report), (json!(false), json!(true), Value::Null), "undo {undo}");
@@ -169,11 +171,14 @@ async fn named_outputs_are_removed_and_nothing_else_and_a_second_undo_says_what_
     assert!(!work.join("dist").exists() && !work.join("report.xml").exists());
     assert!(work.join("made").exists() && work.join("kept").exists());
 
-    // Nothing tells whether they were ever here.
-    world.attempt = 1;
-    let Failed { code, message, report, .. } = failed(rollback(&world, named).await);
-    assert_eq!((code.as_str(), claims(&report).1), (code::COMPENSATION_NOT_DEFINED, json!(false)));
-    assert!(message.contains("none of the outputs"), "{message}");
+    // Nothing tells whether they were ever here, at a later attempt neither: the one before may have failed without removing any.
+    world.recorded = Value::Null;
+    for attempt in [1, 2] {
+        world.attempt = attempt;
+        let Failed { code, message, report, .. } = failed(rollback(&world, named.clone()).await);
+        assert_eq!((code.as_str(), claims(&report).1), (code::COMPENSATION_NOT_DEFINED, json!(false)), "{attempt}");
+        assert!(message.contains("none of the outputs"), "{message}");
+    }
 
     // With a script: after it, and both are told.
     let work = left(&world);
@@ -255,39 +260,19 @@ async fn a_removal_ends_with_its_ticket() {
     assert!(work.join("dist").exists());
 }
 
-#[tokio::test]
-async fn a_removal_ends_in_the_middle_of_a_large_folder() {
-    let world = World::new();
-    let work = left(&world);
-    let (first, large) = (work.join("dist"), work.join("large"));
-    std::fs::create_dir(&large).expect("a folder");
-    for number in 0..30_000 {
-        std::fs::write(large.join(number.to_string()), "").expect("written");
-    }
-    let named = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "large"] });
-    let stop = async {
-        while first.exists() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        world.stop.cancel();
-    };
-    let (outcome, ()) = tokio::join!(rollback(&world, named), stop);
-    let stopped = failed(outcome);
-    assert_eq!(
-        (stopped.code.as_str(), stopped.external_state),
-        (code::CANCELLED, Some(ExternalState::ConfirmedStopped))
-    );
-    let left = || std::fs::read_dir(&large).expect("there").count();
-    let after = left();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(after > 0 && left() == after, "nothing goes on behind the answer: {after}, {}", left());
+/// What happens as the removal of an output begins.
+enum Event {
+    /// Its worker is lost.
+    Lost,
+    /// What happens does not keep it from going on.
+    Other,
 }
 
-/// A worker that is lost when it begins to remove.
-struct Lost(Arc<LocalRuntime>);
+/// A runtime on which something happens as the removal of an output begins.
+struct Disturbed<F>(Arc<LocalRuntime>, F);
 
-impl Workplace for Lost {
-    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed> {
+impl<F: Fn(&Path) -> Event + Send + Sync + 'static> Workplace for Disturbed<F> {
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<bool, Failed> {
         self.0.find_folder(folder, job)
     }
 
@@ -295,9 +280,42 @@ impl Workplace for Lost {
         self.0.run_command(command, job).await
     }
 
-    async fn remove_left(&self, _: &str, _: &Path, _: &Allowance) -> Result<bool, Failed> {
-        std::future::pending().await
+    async fn remove_left(&self, folder: &str, name: &Path, allowance: &Allowance) -> Result<bool, Failed> {
+        match (self.1)(name) {
+            Event::Lost => std::future::pending().await,
+            Event::Other => self.0.remove_left(folder, name, allowance).await,
+        }
     }
+}
+
+#[tokio::test]
+async fn a_removal_that_has_begun_ends_in_its_folder() {
+    let world = World::new();
+    let work = left(&world);
+    let (first, second) = (work.join("dist"), work.join("second"));
+    std::fs::create_dir_all(second.join("deep")).expect("folders");
+    for number in 0..100 {
+        std::fs::write(second.join("deep").join(number.to_string()), "").expect("written");
+    }
+    let named = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "second"] });
+    let stop = world.stop.clone();
+    let cancel = move |name: &Path| {
+        if name.ends_with("second") {
+            stop.cancel();
+        }
+        Event::Other
+    };
+    let undo = RollbackExecution::new(Disturbed(Arc::clone(&world.runtime), cancel));
+    let stopped = failed(world.run_by(&undo, named).await);
+    assert_eq!(
+        (stopped.code.as_str(), stopped.external_state),
+        (code::CANCELLED, Some(ExternalState::ConfirmedStopped))
+    );
+    assert!(!first.exists());
+    let left = || std::fs::read_dir(second.join("deep")).expect("there").count();
+    assert_eq!(left(), 100, "it looks before its first entry");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(left(), 100, "nothing goes on behind the answer");
 }
 
 #[tokio::test]
@@ -306,7 +324,7 @@ async fn a_script_that_has_succeeded_is_not_run_again_by_the_worker_that_goes_on
     let work = left(&world);
     let mut both = script("echo run >> kept; echo said");
     both["cleanup_outputs"] = json!(["dist"]);
-    let undo = RollbackExecution::new(Lost(Arc::clone(&world.runtime)));
+    let undo = RollbackExecution::new(Disturbed(Arc::clone(&world.runtime), |_: &Path| Event::Lost));
     tokio::select! {
         outcome = world.run_by(&undo, both.clone()) => panic!("{outcome:?}"),
         () = eventually("the script is told of", || world.progress.get().get("script").is_some()) => {}
@@ -326,6 +344,49 @@ async fn a_script_that_has_succeeded_is_not_run_again_by_the_worker_that_goes_on
     world.recorded = json!({ "pid": 1 });
     completed(rollback(&world, both).await);
     assert_eq!(runs(), 2);
+}
+
+#[tokio::test]
+async fn a_script_that_has_succeeded_counts_and_does_not_run_again_where_its_folder_is_gone() {
+    let mut world = World::unconfined();
+    let work = left(&world);
+    let mut both = script("echo said");
+    both["cleanup_outputs"] = json!(["dist", "report.xml"]);
+
+    // Gone in the same run.
+    let gone = work.clone();
+    let take_away = move |name: &Path| {
+        if name.ends_with("dist") {
+            std::fs::remove_dir_all(&gone).expect("taken away");
+        }
+        Event::Other
+    };
+    let undo = RollbackExecution::new(Disturbed(Arc::clone(&world.runtime), take_away));
+    let outcome = world.run_by(&undo, both.clone()).await;
+    let told = world.progress.get();
+    let Completed { evidence, report } = completed(outcome);
+    assert_eq!(evidence.answered(), "exit code 0; 0 removed, 2 not there");
+    assert_eq!(claims(&report), (json!(true), json!(true), json!(0)));
+    assert_eq!(output(&report, "stdout"), "said\n");
+    // Not on the worker that goes on: it may be where the script ran, with all that is in it.
+    world.recorded = told.clone();
+    let Failed { class, evidence, report, message, .. } = failed(rollback(&world, both.clone()).await);
+    assert_eq!((class, evidence.is_some()), (FailureClass::Permanent, true), "{message}");
+    assert_eq!((claims(&report).0, claims(&report).1), (json!(true), json!(false)));
+    assert!(message.contains("is not on this worker"), "{message}");
+    assert!(!work.exists(), "an undo makes no folder to work in");
+
+    // No folder can be looked for.
+    std::fs::remove_dir_all(world.path("root")).expect("taken away");
+    std::fs::write(world.path("root"), "").expect("written");
+    for (recorded, ran) in [(told, true), (Value::Null, false)] {
+        world.recorded = recorded;
+        let Failed { code, class, evidence, report, .. } = failed(rollback(&world, both.clone()).await);
+        assert_eq!((code.as_str(), evidence.is_some()), (code::INFRASTRUCTURE, ran));
+        assert_eq!((claims(&report).0, claims(&report).1), (json!(ran), json!(false)));
+        let once_more = FailureClass::Unavailable { after_ms: None };
+        assert_eq!(class, if ran { FailureClass::Permanent } else { once_more }, "the script would run again");
+    }
 }
 
 #[tokio::test]
@@ -349,8 +410,8 @@ async fn inc_79_a_generic_cleanup_removes_what_the_original_names_or_fails() {
     let work = left(&world);
     // As text, as every parameter is in Avro.
     let original = json!({ "working_dir": "work", "cleanup_outputs": ["dist", "gone"], "transform_type": "json" });
-    for (attempt, expected) in [(1, "1 removed, 1 not there"), (2, "0 removed, 2 not there")] {
-        world.attempt = attempt;
+    for (recorded, expected) in [(Value::Null, "1 removed, 1 not there"), (json!({}), "0 removed, 2 not there")] {
+        world.recorded = recorded;
         let Completed { evidence, report } = completed(clean_up(&world, json!(original.to_string())).await);
         assert_eq!(evidence.answered(), expected);
         assert_eq!(
@@ -360,7 +421,8 @@ async fn inc_79_a_generic_cleanup_removes_what_the_original_names_or_fails() {
         assert_eq!(report.metadata["action"], "generic_cleanup");
     }
     assert!(!work.join("dist").exists() && work.join("kept").exists());
-    world.attempt = 1;
+    world.recorded = Value::Null;
+    world.attempt = 2;
     for (original, expected) in [
         (original, code::COMPENSATION_NOT_DEFINED),
         (json!({ "transform_type": "json" }), code::COMPENSATION_NOT_DEFINED),

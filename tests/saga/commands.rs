@@ -76,7 +76,7 @@ impl Workshop {
 }
 
 impl Workplace for Workshop {
-    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed> {
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<bool, Failed> {
         self.0.local.find_folder(folder, job)
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ticket_workflows::{Completed, ExecutionReport, Failed, Outcome, code};
 
 use super::outputs::Outputs;
-use super::{describe, evidence, not_defined, repeated};
+use super::{describe, evidence, not_defined, not_here, repeated};
 use crate::attempt::report_of;
 use crate::execute::local::{Allowance, Workplace};
 use crate::executor::{Executor, Job, Recognition};
@@ -55,7 +55,9 @@ impl<W: Workplace> GenericCleanup<W> {
             let message = "original_params name outputs, and no working_dir that they are in; correct the ticket";
             Failed::permanent(code::INVALID_PARAMETERS, message)
         })?;
-        self.place.find_folder(&folder, job)?;
+        if !self.place.find_folder(&folder, job)? {
+            return Err(not_here(&folder));
+        }
         let removed = outputs.remove(&self.place, &folder, &allowance).await?.unless_all_were_absent(job)?;
         Ok(Completed { evidence: evidence(&[removed.told()])?, report: ExecutionReport::default() })
     }

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use ticket_schemas::TaskType;
-use ticket_workflows::{Evidence, ExecutionReport, Failed, code};
+use ticket_workflows::{Evidence, ExecutionReport, Failed, FailureClass, code};
 
 pub use generic_cleanup::{CleanupParams, GenericCleanup};
 pub use rollback_execution::{RollbackExecution, RollbackParams};
 
-use crate::execute::local::LocalRuntime;
+use crate::execute::local::{LocalRuntime, shown};
 use crate::registry::ExecutorRegistry;
 
 /// Most characters of a text of a ticket that its result repeats.
@@ -51,6 +51,16 @@ fn evidence(done: &[(String, String)]) -> Result<Evidence, Failed> {
     let joined = |part: fn(&(String, String)) -> &str| done.iter().map(part).collect::<Vec<_>>().join("; ");
     Evidence::new(joined(|(ran, _)| ran.as_str()), joined(|(_, answered)| answered.as_str()))
         .map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))
+}
+
+/// Another worker may have the folder.
+fn not_here(folder: &str) -> Failed {
+    let message = format!(
+        "the working folder {} is not on this worker, and nothing can be undone in another one; let all workers share a volume \
+         for LOCAL_RUNTIME_WORKING_DIR",
+        shown(folder)
+    );
+    Failed::new(code::INFRASTRUCTURE, FailureClass::Unavailable { after_ms: None }, message)
 }
 
 /// Nothing could be done by what the ticket names.

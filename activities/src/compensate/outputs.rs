@@ -74,10 +74,10 @@ impl Outputs {
 }
 
 impl Removed {
-    /// Where none was there nothing was undone: they may be in a folder of another worker. A try before this one may have removed
-    /// them, though.
+    /// Where none was there nothing was undone: they may be in a folder of another worker. A worker that was lost during this
+    /// attempt may have removed them, though; an attempt before this one has said that it did not remove all of them.
     pub(super) fn unless_all_were_absent(self, job: &Job) -> Result<Self, Failed> {
-        if self.removed == 0 && job.attempt == 1 && job.lost_workers == 0 {
+        if self.removed == 0 && job.lost_workers == 0 {
             return Err(not_defined("none of the outputs that the ticket names was in its folder on this worker"));
         }
         Ok(self)

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, Outcome, code};
+use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, FailureClass, Outcome, code};
 
 use super::outputs::Outputs;
-use super::{describe, evidence, not_defined, repeated};
+use super::{describe, evidence, not_defined, not_here, repeated};
 use crate::attempt::report_of;
 use crate::execute::command::named_time_limit;
 use crate::execute::local::{Allowance, LocalParams, Workplace};
@@ -79,7 +79,11 @@ impl<W: Workplace> RollbackExecution<W> {
             return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
         }
         match &folder {
-            Some(folder) => self.place.find_folder(folder, job)?,
+            Some(folder) => {
+                if !self.place.find_folder(folder, job)? {
+                    return Err(not_here(folder));
+                }
+            }
             None if outputs.are_named() => {
                 let message = "cleanup_outputs names outputs, and the ticket no working_dir that they are in; name it";
                 return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
@@ -100,8 +104,8 @@ impl<W: Workplace> RollbackExecution<W> {
 
     async fn undo(&self, params: RollbackParams, job: &Job) -> Result<Completed, Failed> {
         let allowance = Allowance::of(job);
-        let plan = self.plan(params, job)?;
         let mut done = Done::before(job);
+        let plan = self.plan(params, job).map_err(|failed| done.not_gone_on_with(failed))?;
         if let Some(script) = plan.script.filter(|_| done.script.is_none()) {
             done.run(self.place.run_command(script, job.clone()).await)?;
             job.progress.set(json!({ SCRIPT: done }));
@@ -181,6 +185,12 @@ impl Done {
                 })
             }
         }
+    }
+
+    /// Nothing can be done here. Another attempt knows nothing of a script that has succeeded and would run it again: none is made.
+    fn not_gone_on_with(&self, failed: Failed) -> Failed {
+        let class = if self.script.is_some() { FailureClass::Permanent } else { failed.class };
+        self.failed(Failed { class, ..failed })
     }
 
     /// What came after the script has failed; the script has run all the same.

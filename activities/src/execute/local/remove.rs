@@ -26,23 +26,36 @@ pub(super) fn remove_folder(top: &Path) -> io::Result<()> {
     remove_in(&parent, name, &|| true)
 }
 
+/// Why something may still be there.
+#[derive(Debug)]
+pub(super) enum NotRemoved {
+    /// A part of the path to it is a file, a link, or too long: nothing was touched.
+    Path(io::Error),
+    /// Its removal, or the way there, failed with this.
+    Removal(io::Error),
+}
+
 /// Removes a file, or a folder and all that is in it; whether it was there. `path` is absolute and others may change it
 /// meanwhile: no link in it is followed, one at its end is itself removed. `go_on` is asked before each entry; where it says no
 /// the removal ends as `Interrupted`, and another one takes away what is left.
-pub(super) fn remove_anything(path: &Path, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
+pub(super) fn remove_anything(path: &Path, go_on: &dyn Fn() -> bool) -> Result<bool, NotRemoved> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path without a name"));
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "a path without a name");
+        return Err(NotRemoved::Path(error));
     };
     let parent = match walk(parent) {
+        Ok(parent) => parent,
         Err(Errno::NOENT) => return Ok(false),
-        walked => walked?,
+        Err(error @ (Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG)) => return Err(NotRemoved::Path(error.into())),
+        Err(error) => return Err(NotRemoved::Removal(error.into())),
     };
-    match unlinkat(&parent, name, AtFlags::empty()) {
+    let removed: io::Result<bool> = match unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(Errno::ISDIR) => remove_in(&parent, name, go_on).map(|()| true),
         Err(error) => Err(error.into()),
-    }
+    };
+    removed.map_err(NotRemoved::Removal)
 }
 
 /// Holds the folder at `path`, each part of which must be a folder and no link.
@@ -161,8 +174,10 @@ mod tests {
             assert!(!remove(name).expect("not there"), "{name}, again");
         }
         assert!(!remove("no/such/thing").expect("not there"));
-        let through = remove("link/file").expect_err("no link is followed");
-        assert_eq!(through.kind(), io::ErrorKind::NotADirectory);
+        for way in ["link/file", "beside/file"] {
+            let through = remove(way).expect_err("no folder without links");
+            assert!(matches!(through, NotRemoved::Path(_)), "{way}: {through:?}");
+        }
         assert!(remove("link").expect("the link itself"));
         assert!(kept.join("file").exists() && top.join("beside").exists());
     }
@@ -181,7 +196,11 @@ mod tests {
             asked.get() < 50
         };
         let ended = remove_anything(&top, &go_on).expect_err("it was told to end");
-        assert_eq!((ended.kind(), asked.get()), (io::ErrorKind::Interrupted, 50));
+        assert!(
+            matches!(&ended, NotRemoved::Removal(error) if error.kind() == io::ErrorKind::Interrupted),
+            "{ended:?}"
+        );
+        assert_eq!(asked.get(), 50);
         assert!(top.exists());
         assert!(remove_anything(&top, &|| true).expect("removed"));
         assert!(!top.exists());

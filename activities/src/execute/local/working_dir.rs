@@ -46,14 +46,14 @@ impl WorkingDir {
         Ok(Self { path, ours: false })
     }
 
-    /// The folder that a ticket names, with no link in its path; it is not made. Fails when it is not here.
-    pub(super) fn find(root: &Path, wanted: &str) -> Result<PathBuf, Failed> {
+    /// The folder that a ticket names, with no link in its path; `None` when it is not here. It is not made.
+    pub(super) fn find(root: &Path, wanted: &str) -> Result<Option<PathBuf>, Failed> {
         let root = real(root)?;
         let path = confined(&root, Path::new(wanted)).ok_or_else(|| refused(&root, wanted))?;
         match path.canonicalize() {
-            Ok(path) if may_be_named(&root, &path) && path.is_dir() => Ok(path),
+            Ok(path) if may_be_named(&root, &path) && path.is_dir() => Ok(Some(path)),
             Ok(_) => Err(refused(&root, wanted)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_here(wanted)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if is_the_names_fault(&error) => Err(refused(&root, wanted)),
             Err(error) => Err(broken(&root, &error)),
         }
@@ -80,22 +80,11 @@ fn real(root: &Path) -> Result<PathBuf, Failed> {
 }
 
 fn broken(root: &Path, error: &io::Error) -> Failed {
-    unavailable(format!(
-        "the working folder under {} cannot be used: {error}; see LOCAL_RUNTIME_WORKING_DIR",
-        root.display()
-    ))
-}
-
-fn not_here(wanted: &str) -> Failed {
-    unavailable(format!(
-        "the working folder {} is not on this worker, and nothing can be undone in another one; let all workers share a volume \
-         for LOCAL_RUNTIME_WORKING_DIR",
-        shown(wanted)
-    ))
-}
-
-fn unavailable(message: String) -> Failed {
-    Failed::new(code::INFRASTRUCTURE, FailureClass::Unavailable { after_ms: None }, message)
+    Failed::new(
+        code::INFRASTRUCTURE,
+        FailureClass::Unavailable { after_ms: None },
+        format!("the working folder under {} cannot be used: {error}; see LOCAL_RUNTIME_WORKING_DIR", root.display()),
+    )
 }
 
 fn refused(root: &Path, wanted: &str) -> Failed {
@@ -111,7 +100,7 @@ fn refused(root: &Path, wanted: &str) -> Failed {
 }
 
 /// Errors that another name would not have: a part of it is a file, or it is too long.
-pub(super) fn is_the_names_fault(error: &io::Error) -> bool {
+fn is_the_names_fault(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -204,15 +193,15 @@ mod tests {
         let base = tempfile::tempdir().expect("temp dir");
         let root = base.path().canonicalize().expect("real").join("root");
         let find = |wanted: &str| WorkingDir::find(&root, wanted).map_err(|failed| failed.code);
-        assert_eq!(find("a/b"), Err(code::INFRASTRUCTURE.to_owned()), "not here");
+        assert_eq!(find("a/b"), Ok(None), "not here");
         assert!(!root.join("a").exists());
         std::fs::create_dir_all(root.join("a/b")).expect("folders");
         std::fs::create_dir(root.join("ticket-x-1")).expect("folder");
         std::fs::write(root.join("file"), "").expect("file");
         std::os::unix::fs::symlink("/etc", root.join("link")).expect("link");
         std::os::unix::fs::symlink("a", root.join("inside")).expect("link");
-        assert_eq!(find("a/b"), Ok(root.join("a/b")));
-        assert_eq!(find("inside/b"), Ok(root.join("a/b")));
+        assert_eq!(find("a/b"), Ok(Some(root.join("a/b"))));
+        assert_eq!(find("inside/b"), Ok(Some(root.join("a/b"))));
         for wanted in ["..", "/etc", ".", "link", "ticket-x-1", "file", "file/x"] {
             assert_eq!(find(wanted), Err(code::INVALID_PARAMETERS.to_owned()), "{wanted}");
         }

@@ -9,25 +9,25 @@ use ticket_workflows::{ExternalState, Failed, FailureClass, Outcome, code};
 use tokio_util::sync::CancellationToken;
 
 use super::command::shown;
-use super::remove::remove_anything;
+use super::remove::{NotRemoved, remove_anything};
 use super::runtime::{LocalParams, LocalRuntime};
-use super::working_dir::{WorkingDir, is_the_names_fault};
+use super::working_dir::WorkingDir;
 use crate::executor::{Executor as _, Job};
 
 /// Where commands run and leave what they write. A rehearsal of an undo has each call fail once, and its process die there.
 pub trait Workplace: Send + Sync + 'static {
-    /// Whether `folder` can be worked in for this ticket.
+    /// Whether `folder` is here, to be worked in for this ticket. It is not made.
     ///
     /// # Errors
-    /// When tickets may not name it, when it is not here (it is not made), or when the ticket's classification demands a sandbox
-    /// and there is none.
-    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed>;
+    /// When tickets may not name it, when the place of all folders cannot be used, or when the ticket's classification demands a
+    /// sandbox and there is none.
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<bool, Failed>;
 
     /// Runs a command as any ticket's is run.
     fn run_command(&self, command: LocalParams, job: Job) -> impl Future<Output = Outcome> + Send;
 
-    /// Removes the file or folder `name`, a path without `..`, from `folder`, for as long as is allowed; whether it was there. No
-    /// link below `folder` is followed, whoever is at work there meanwhile.
+    /// Removes the file or folder `name`, a path without `..`, from `folder`, for as long as is allowed; whether it was there:
+    /// nothing is in a folder that is not here. No link below `folder` is followed, whoever is at work there meanwhile.
     fn remove_left(
         &self,
         folder: &str,
@@ -70,9 +70,9 @@ impl Allowance {
 }
 
 impl Workplace for LocalRuntime {
-    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed> {
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<bool, Failed> {
         self.may_work_for(job)?;
-        WorkingDir::find(&self.config.working_dir, folder).map(|_| ())
+        WorkingDir::find(&self.config.working_dir, folder).map(|found| found.is_some())
     }
 
     async fn run_command(&self, command: LocalParams, job: Job) -> Outcome {
@@ -80,13 +80,13 @@ impl Workplace for LocalRuntime {
     }
 
     async fn remove_left(&self, folder: &str, name: &Path, allowance: &Allowance) -> Result<bool, Failed> {
-        let path = WorkingDir::find(&self.config.working_dir, folder)?.join(name);
-        let allowed = allowance.clone();
+        let Some(found) = WorkingDir::find(&self.config.working_dir, folder)? else { return Ok(false) };
+        let (path, allowed) = (found.join(name), allowance.clone());
         // A folder may be large. It is waited for: a removal that goes on behind its answer would undo what comes after it.
         let removed = tokio::task::spawn_blocking(move || remove_anything(&path, &|| allowed.check().is_ok())).await;
         match removed {
             Ok(Ok(was_there)) => Ok(was_there),
-            Ok(Err(error)) => allowance.check().and(Err(not_removed(folder, name, &error))),
+            Ok(Err(why)) => allowance.check().and(Err(not_removed(folder, name, &why))),
             Err(error) => {
                 let message = format!("the removal of outputs did not end ({error}); this is a defect, report it");
                 Err(Failed::permanent(code::INTERNAL, message))
@@ -96,25 +96,34 @@ impl Workplace for LocalRuntime {
 }
 
 /// Another try is made only where it may go otherwise: it would run the script again.
-fn not_removed(folder: &str, name: &Path, error: &io::Error) -> Failed {
+fn not_removed(folder: &str, name: &Path, why: &NotRemoved) -> Failed {
     let what = format!("{} in the working folder {}", shown(&name.to_string_lossy()), shown(folder));
-    if is_the_names_fault(error) {
-        let message = format!("{what} is no file or folder without links in its path ({error}); correct the ticket");
-        return Failed::permanent(code::INVALID_PARAMETERS, message);
-    }
+    let error = match why {
+        NotRemoved::Removal(error) => error,
+        NotRemoved::Path(error) => {
+            let message =
+                format!("{what} is no file or folder without links in its path ({error}); correct the ticket");
+            return Failed::permanent(code::INVALID_PARAMETERS, message);
+        }
+    };
     let class = match error.kind() {
-        io::ErrorKind::PermissionDenied => FailureClass::Permanent,
+        // Rights and mounts stay as they are until somebody changes them.
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::ResourceBusy
+        | io::ErrorKind::CrossesDevices => FailureClass::Permanent,
+        // Also what another process put in the place of something while it was removed.
         _ => FailureClass::Retry { after_ms: None },
     };
     Failed::new(
         code::INFRASTRUCTURE,
         class,
-        format!("{what} cannot be removed: {error}; look at who may change that folder"),
+        format!("{what} cannot be removed: {error}; look at who may change that folder, and at what is mounted there"),
     )
 }
 
 impl<W: Workplace> Workplace for Arc<W> {
-    fn find_folder(&self, folder: &str, job: &Job) -> Result<(), Failed> {
+    fn find_folder(&self, folder: &str, job: &Job) -> Result<bool, Failed> {
         W::find_folder(self, folder, job)
     }
 
@@ -124,5 +133,31 @@ impl<W: Workplace> Workplace for Arc<W> {
 
     async fn remove_left(&self, folder: &str, name: &Path, allowance: &Allowance) -> Result<bool, Failed> {
         W::remove_left(self, folder, name, allowance).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_removal_is_tried_again_only_where_it_may_go_otherwise() {
+        let class = |why: NotRemoved| {
+            let failed = not_removed("work", Path::new("dist"), &why);
+            (failed.code, failed.class)
+        };
+        for errno in [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::BUSY, Errno::XDEV] {
+            let expected = (code::INFRASTRUCTURE.to_owned(), FailureClass::Permanent);
+            assert_eq!(class(NotRemoved::Removal(errno.into())), expected, "{errno:?}");
+        }
+        for errno in [Errno::NOTDIR, Errno::LOOP, Errno::EXIST, Errno::NOTEMPTY, Errno::NOENT, Errno::IO, Errno::MFILE]
+        {
+            let expected = (code::INFRASTRUCTURE.to_owned(), FailureClass::Retry { after_ms: None });
+            assert_eq!(class(NotRemoved::Removal(errno.into())), expected, "{errno:?}");
+        }
+        let expected = (code::INVALID_PARAMETERS.to_owned(), FailureClass::Permanent);
+        assert_eq!(class(NotRemoved::Path(Errno::NOTDIR.into())), expected);
     }
 }
