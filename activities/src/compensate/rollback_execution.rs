@@ -79,16 +79,12 @@ impl<W: Workplace> RollbackExecution<W> {
             return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
         }
         match &folder {
-            Some(folder) => {
-                if !self.place.find_folder(folder, job)? {
-                    return Err(not_here(folder));
-                }
-            }
+            Some(folder) if !self.place.find_folder(folder, job)? => return Err(not_here(folder)),
             None if outputs.are_named() => {
                 let message = "cleanup_outputs names outputs, and the ticket no working_dir that they are in; name it";
                 return Err(Failed::permanent(code::INVALID_PARAMETERS, message));
             }
-            None => {}
+            Some(_) | None => {}
         }
         let timeout = named_time_limit("script_timeout", params.script_timeout, SCRIPT_TIMEOUT)?;
         let variables = BTreeMap::from([
