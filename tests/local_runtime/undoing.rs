@@ -394,7 +394,7 @@ async fn a_removal_is_refused_where_a_script_of_the_same_ticket_would_be_and_res
     let mut world = World::unconfined();
     let work = left(&world);
     world.security_level = "CONFIDENTIAL";
-    let id = "i".repeat(1 << 20);
+    let id = "i".repeat(1_000_000);
     let named = json!({ "execution_id": id, "working_dir": "work", "cleanup_outputs": ["dist"] });
     let Failed { code, report, .. } = failed(rollback(&world, named).await);
     assert_eq!(code, code::ISOLATION_NOT_AVAILABLE);
