@@ -2,6 +2,7 @@
 //! (`contracts/observability.md §2`) are kept; further ones are ours. Label values are bounded, never ticket content
 //! (INC-92).
 
+mod attempt;
 mod compensate;
 mod execute;
 mod spiffe;

@@ -4,6 +4,7 @@ use prometheus::{HistogramVec, IntCounterVec, Registry};
 use ticket_activities::AttemptEnd;
 use ticket_schemas::TaskType;
 
+use super::attempt::ended_here;
 use super::{TASK_BUCKETS, counters, histograms};
 
 /// Reasons that the platform's services give.
@@ -39,13 +40,9 @@ impl CompensateMetrics {
         })
     }
 
-    /// An attempt has ended here. One whose action this worker does not have has undone nothing, and one that was handed back
-    /// goes on elsewhere.
+    /// An attempt has ended here. One whose action this worker does not have has undone nothing.
     pub(crate) fn note(&self, end: &AttemptEnd<'_>) {
-        let Some(action) = end.provider.filter(|_| end.task_type == TaskType::Compensate.as_str()) else { return };
-        if end.end == "handed_back" {
-            return;
-        }
+        let Some(action) = ended_here(end, TaskType::Compensate) else { return };
         let status = if end.end == "completed" { "success" } else { "failed" };
         self.tasks.with_label_values(&[action, status]).inc();
         self.duration.with_label_values(&[label(end.compensation_reason), status]).observe(end.duration.as_secs_f64());
@@ -60,24 +57,14 @@ fn label(reason: Option<&str>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::attempt::of_three_seconds;
     use super::*;
 
     #[test]
     fn inc_78_undos_are_counted_by_action_and_timed_by_reason() {
         let metrics = CompensateMetrics::new(&Registry::new()).expect("metrics");
         let note = |task_type, provider, end, compensation_reason| {
-            let duration = Duration::from_secs(3);
-            metrics.note(&AttemptEnd {
-                ticket_id: "t",
-                task_type,
-                provider,
-                attempt: 1,
-                end,
-                compensation_reason,
-                duration,
-            });
+            metrics.note(&AttemptEnd { compensation_reason, ..of_three_seconds(task_type, provider, end) });
         };
         let action = Some("rollback_execution");
         note("COMPENSATE", action, "completed", Some("task_failed"));

@@ -4,6 +4,7 @@ use prometheus::{Histogram, HistogramVec, IntCounterVec, Registry};
 use ticket_activities::{AttemptEnd, code};
 use ticket_schemas::TaskType;
 
+use super::attempt::ended_here;
 use super::{TASK_BUCKETS, counters, histogram, histograms};
 
 const EXECUTE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -89,13 +90,9 @@ impl ExecuteMetrics {
         })
     }
 
-    /// An attempt has ended here. One that no runtime of this worker took has had no execution, and one that was handed
-    /// back goes on elsewhere.
+    /// An attempt has ended here. One that no runtime of this worker took has had no execution.
     pub(crate) fn note(&self, end: &AttemptEnd<'_>) {
-        let Some(runtime) = end.provider.filter(|_| end.task_type == TaskType::Execute.as_str()) else { return };
-        if end.end == "handed_back" {
-            return;
-        }
+        let Some(runtime) = ended_here(end, TaskType::Execute) else { return };
         let (status, outcome) = match end.end {
             "completed" => ("success", "success"),
             code::TIMEOUT => ("failed", "timeout"),
@@ -137,25 +134,13 @@ fn label(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::attempt::of_three_seconds;
     use super::*;
 
     #[test]
     fn attempts_are_counted_by_runtime_and_by_how_they_ended() {
         let metrics = ExecuteMetrics::new(&Registry::new()).expect("metrics");
-        let note = |task_type, provider, end| {
-            let duration = Duration::from_secs(3);
-            metrics.note(&AttemptEnd {
-                ticket_id: "t",
-                task_type,
-                provider,
-                attempt: 1,
-                end,
-                compensation_reason: None,
-                duration,
-            });
-        };
+        let note = |task_type, provider, end| metrics.note(&of_three_seconds(task_type, provider, end));
         note("EXECUTE", Some("docker"), "completed");
         note("EXECUTE", Some("docker"), "timeout");
         note("EXECUTE", Some("docker"), "out_of_memory");
