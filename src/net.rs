@@ -33,7 +33,7 @@ pub fn client(timeout: Duration) -> anyhow::Result<Client> {
 /// When a file of the access cannot be read or holds no certificate, the proxy's password cannot be had, or the TLS set-up
 /// fails.
 pub fn peer_client(timeout: Duration, access: &PeerAccess) -> anyhow::Result<Client> {
-    Ok(peer_builder(timeout, access)?.redirect(reqwest::redirect::Policy::none()).build()?)
+    peer_client_connecting(timeout, timeout, access)
 }
 
 /// As [`peer_client`], with a limit of its own for the connection, which is less than `timeout`: what could not be connected to

@@ -30,6 +30,8 @@ struct Answer {
     status: StatusCode,
     after: Option<Duration>,
     body: Vec<u8>,
+    /// The body of an error, where it is JSON.
+    error: Option<Value>,
 }
 
 /// The request that Code Forge has taken.
@@ -47,7 +49,7 @@ pub(super) async fn taken(response: reqwest::Result<reqwest::Response>) -> Resul
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: answer.quoted() }
         }
         // Nobody who says so in JSON to this path has taken a request.
-        StatusCode::NOT_FOUND if answer.is_object() => {
+        StatusCode::NOT_FOUND if answer.error.as_ref().is_some_and(Value::is_object) => {
             Fault::SetupRefused { cause: format!("{}; check CODE_FORGE_URL", answer.quoted()) }
         }
         // A gateway says so too of a request that it has passed on.
@@ -76,7 +78,8 @@ impl Answer {
             BodyError::Lost(error) => unanswered(&error),
             BodyError::TooLarge(_) => Fault::Malformed { cause: format!("Code Forge answered {status}, and {error}") },
         })?;
-        Ok(Self { status, after, body })
+        let error = if status.is_success() { None } else { serde_json::from_slice(&body).ok() };
+        Ok(Self { status, after, body, error })
     }
 
     fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
@@ -93,14 +96,9 @@ impl Answer {
         })
     }
 
-    fn is_object(&self) -> bool {
-        serde_json::from_slice::<Value>(&self.body).is_ok_and(|value| value.is_object())
-    }
-
     /// What an error says, as FastAPI words it. `None`: somebody else has said it.
-    fn detail(&self) -> Option<Value> {
-        let value: Value = serde_json::from_slice(&self.body).ok()?;
-        value.get("detail").filter(|detail| !detail.is_null()).cloned()
+    fn detail(&self) -> Option<&Value> {
+        self.error.as_ref()?.get("detail").filter(|detail| !detail.is_null())
     }
 
     /// The fault of an answer that is an error, to any call.
@@ -123,7 +121,7 @@ impl Answer {
     fn quoted(&self) -> String {
         let start = &self.body[..self.body.len().min(MAX_QUOTED_BYTES)];
         let text = match self.detail() {
-            Some(Value::String(detail)) => detail,
+            Some(Value::String(detail)) => detail.clone(),
             Some(Value::Array(mistakes)) => mistakes.iter().map(mistake).collect::<Vec<_>>().join("; "),
             Some(detail) => detail.to_string(),
             None => String::from_utf8_lossy(start).into_owned(),
