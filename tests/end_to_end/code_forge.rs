@@ -1,14 +1,12 @@
 //! Tickets that ask for code of a template, at a Code Forge on a real socket that ends a generation when a test says so. How
 //! often anything was asked for is counted there.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::code_forge_stand_in::{COMPLETED, CodeForgeStandIn, Ending};
-use crate::world::{Worker, World, eventually};
+use crate::world::{Worker, World, eventually, verdict};
 
 /// What upstream makes of any error (INC-54).
 const SIMULATE: (&str, &str) = ("SIMULATION_FALLBACK", "always");
@@ -64,23 +62,12 @@ fn ticket(world: &World, name: &str) -> Value {
     ticket
 }
 
-/// What a result says: status, error code, what is known of the work.
-fn verdict(result: &Value) -> (&str, &str, &str) {
-    let text = |key: &str| result["result"]["metadata"][key].as_str().unwrap_or_default();
-    (result["status"].as_str().unwrap_or_default(), text("error_code"), text("external_state"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contracts_ticket_has_the_contracts_request_and_output() {
     let (world, forge) = (World::new().await, Forge::start().await);
     let worker = forge.worker(&world).await;
     let sample = include_str!("../../schemas/tests/samples/tickets/execute-code-forge.json");
-    let mut ticket: Value = serde_json::from_str(sample).expect("a ticket");
-    let now = ticket_activities::now_ms();
-    ticket["ticket_id"] = json!(world.ticket_id("sample"));
-    ticket["created_at"] = json!(now);
-    ticket["sla"]["deadline"] = json!(now + 600_000);
-    world.publish_avro(&ticket).await;
+    world.publish_avro(&world.sample("sample", sample)).await;
     let request = forge.recorded().await;
     forge.stand_in.end_all(Ending::Completed);
 
@@ -175,13 +162,7 @@ async fn inc_44_a_cancelled_generation_is_not_said_to_have_stopped() {
     let _worker = forge.worker(&world).await;
     world.publish(&ticket(&world, "cancelled")).await;
     let request = forge.recorded().await;
-    let workflow = format!("ticket-{}", world.ticket_id("cancelled"));
-    let cancelled = Command::new(crate::world::cli())
-        .args(["workflow", "cancel", "--workflow-id", &workflow, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(cancelled.success());
+    world.cancel("cancelled");
     let result = world.result("cancelled").await;
     assert_eq!(verdict(&result), ("FAILED", "cancelled", "unknown"), "{result}");
     assert_eq!(result["result"]["output"]["request_id"], request, "it can be looked for");

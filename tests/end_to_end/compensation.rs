@@ -269,13 +269,7 @@ async fn a_compensation_is_skipped_by_order_and_a_cancelled_workflow_goes_on() {
     let told = undone.explained("stuck", "compensating").await;
     // Temporal's own cancel cannot be refused: it does nothing.
     for name in ["broken", "stuck"] {
-        let workflow = format!("ticket-{}", world.ticket_id(name));
-        let asked = Command::new(crate::world::cli())
-            .args(["workflow", "cancel", "--workflow-id", &workflow, "--address", &world.temporal])
-            .env_clear()
-            .status()
-            .expect("the CLI runs");
-        assert!(asked.success());
+        world.cancel(name);
         eventually("the cancel is in the history", || {
             let asked = |event: &Value| event["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED";
             world.history(name).iter().any(asked).then_some(())

@@ -132,20 +132,8 @@ async fn a_predecessor_that_was_terminated_is_noticed_although_it_cannot_tell() 
     };
     eventually("both are started", started).await;
     eventually("it waits", subscribed).await;
-    let gone = format!("ticket-{}", world.ticket_id("gone"));
-    operator(&world, &["workflow", "terminate", "--workflow-id", &gone]);
+    world.operator_of("gone", &["workflow", "terminate"]);
     assert_eq!(status(&world, "left").await, ("FAILED".to_owned(), json!("dependency_failed")));
-}
-
-/// Runs a command of the Temporal CLI whose answer is of no interest.
-fn operator(world: &World, arguments: &[&str]) {
-    let done = std::process::Command::new(crate::world::cli())
-        .args(arguments)
-        .args(["--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(done.success(), "{arguments:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,10 +152,10 @@ async fn signals_that_nobody_understands_and_a_cancelled_list_keep_nobody_from_g
         for (name, input) in
             [("subscribe", "\"me\""), ("dependency_outcome", "{\"ticket_id\":7}"), ("unheard_of", "{}")]
         {
-            operator(&world, &["workflow", "signal", "--workflow-id", workflow, "--name", name, "--input", input]);
+            world.operator(&["workflow", "signal", "--workflow-id", workflow, "--name", name, "--input", input]);
         }
     }
-    operator(&world, &["workflow", "cancel", "--workflow-id", &list]);
+    world.operator(&["workflow", "cancel", "--workflow-id", &list]);
     let closed = || {
         let described = world.temporal_cli(&["workflow", "describe", "--workflow-id", &list]);
         (described["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_CANCELED").then_some(())
@@ -231,7 +219,6 @@ async fn a_waiting_ticket_survives_its_worker_and_can_be_cancelled() {
     worker.wait_ready().await;
     world.publish(&dependent(&world, "waits", "true", &["later"])).await;
     world.publish(&dependent(&world, "unwanted", "true", &["later"])).await;
-    let unwanted = format!("ticket-{}", world.ticket_id("unwanted"));
     let waiting = |name: &str| {
         let query = format!("TicketId = '{}' AND TicketPhase = 'parked'", world.ticket_id(name));
         world.temporal_cli(&["workflow", "count", "--query", &query])["count"] == "1"
@@ -239,7 +226,7 @@ async fn a_waiting_ticket_survives_its_worker_and_can_be_cancelled() {
     eventually("both wait", || (waiting("waits") && waiting("unwanted")).then_some(())).await;
     worker.kill_9();
     let _worker = world.worker(&[]).await;
-    operator(&world, &["workflow", "cancel", "--workflow-id", &unwanted]);
+    world.cancel("unwanted");
     assert_eq!(status(&world, "unwanted").await, ("FAILED".to_owned(), json!("cancelled")));
     world.publish(&world.ticket("later", "true")).await;
     assert_eq!(status(&world, "waits").await, ("COMPLETED".to_owned(), Value::Null));

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use crate::world::{WORKER, World, cli, eventually, until};
+use crate::world::{WORKER, World, eventually, until};
 
 fn explain(world: &World, arguments: &[&str]) -> Output {
     Command::new(WORKER)
@@ -132,13 +132,7 @@ async fn a_cancelled_ticket_waits_for_its_attempt_to_stop() {
     let script = format!("trap '' TERM; touch begun; {}", until(&gate));
     world.publish(&world.ticket_in("kept", "unwanted", &script)).await;
     eventually("it ignores TERM", || begun.exists().then_some(())).await;
-    let workflow = format!("ticket-{}", world.ticket_id("unwanted"));
-    let cancelled = Command::new(cli())
-        .args(["workflow", "cancel", "--workflow-id", &workflow, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(cancelled.success());
+    world.cancel("unwanted");
     let told = account_in(&world, "unwanted", "stopping").await;
     assert_eq!((&told["waiting_for"]["kind"], &told["waiting_for"]["attempt"]), (&json!("stop"), &json!(1)));
     std::fs::write(&gate, "").expect("written");

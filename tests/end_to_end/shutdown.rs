@@ -36,13 +36,7 @@ async fn inc_11_a_cancel_stops_the_work_and_is_reported_as_failed() {
     let marker = format!("73.2{}", u32::from_str_radix(&world.id[..6], 16).expect("hex"));
     world.publish(&world.ticket("cancelled", &format!("echo begun; sleep {marker}"))).await;
     eventually("the command runs", || (processes(&marker) > 0).then_some(())).await;
-    let workflow = format!("ticket-{}", world.ticket_id("cancelled"));
-    let cancelled = std::process::Command::new(crate::world::cli())
-        .args(["workflow", "cancel", "--workflow-id", &workflow, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(cancelled.success());
+    world.cancel("cancelled");
     let result = world.result("cancelled").await;
     let metadata = &result["result"]["metadata"];
     assert_eq!((result["status"].as_str(), metadata["error_code"].as_str()), (Some("FAILED"), Some("cancelled")));

@@ -34,13 +34,7 @@ async fn inc_21_starts_duplicates_and_collisions_are_told_apart_open_or_closed()
     let Decision::Started { run_id } = starter.start(&same, &at(1)).await else { panic!("not started") };
     for closed in [false, true] {
         if closed {
-            let workflow = format!("ticket-{}", world.ticket_id("t"));
-            let terminated = std::process::Command::new(crate::world::cli())
-                .args(["workflow", "terminate", "--workflow-id", &workflow, "--address", &world.temporal])
-                .env_clear()
-                .status()
-                .expect("CLI");
-            assert!(terminated.success());
+            world.operator_of("t", &["workflow", "terminate"]);
         }
         let again = starter.start(&same, &at(1)).await;
         assert_eq!(again, Decision::Started { run_id: run_id.clone() }, "the same record is our own earlier start");
@@ -86,19 +80,6 @@ fn later(offset: i64, seconds: i64) -> Provenance {
 
 fn redrive(offset: i64) -> Provenance {
     Provenance { redrive: true, ..later(offset, 0) }
-}
-
-/// Runs the CLI on the ticket's workflow.
-fn operator(world: &World, arguments: &[&str]) {
-    let workflow = format!("ticket-{}", world.ticket_id("t"));
-    let done = std::process::Command::new(crate::world::cli())
-        .args(arguments)
-        .args(["--workflow-id", &workflow, "--address", &world.temporal])
-        .stdout(std::process::Stdio::null())
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(done.success(), "{arguments:?}");
 }
 
 /// A worker of this test's tickets, and a starter for its queue.
@@ -173,17 +154,17 @@ async fn cancelled_and_terminated_tickets_run_again_only_by_header() {
         if end == "cancel" {
             // Nobody polls; a worker of the queue carries the cancel out.
             let _worker = world.worker(&[("TEMPORAL_TASK_QUEUE", "nobody-polls")]).await;
-            operator(&world, &["workflow", "cancel"]);
+            world.cancel("t");
             closed(&world, "Canceled").await;
         } else {
-            operator(&world, &["workflow", "terminate", "--reason", "test"]);
+            world.operator_of("t", &["workflow", "terminate", "--reason", "test"]);
         }
         let duplicate = starter.start(&same, &later(offset + 2, 3600)).await;
         assert!(matches!(duplicate, Decision::Duplicate { .. }), "{end}: {duplicate:?}");
     }
     let last = starter.start(&same, &redrive(30)).await;
     assert!(matches!(last, Decision::Redriven { .. }), "{last:?}");
-    operator(&world, &["workflow", "terminate", "--reason", "test"]);
+    world.operator_of("t", &["workflow", "terminate", "--reason", "test"]);
     assert_eq!(world.runs("t"), 3);
 }
 
@@ -194,7 +175,7 @@ async fn a_reset_run_is_recognised_by_its_memo() {
     let same = ticket(&world, "exit 3");
     starter.start(&same, &at(1)).await;
     closed(&world, "Failed").await;
-    operator(&world, &["workflow", "reset", "--type", "FirstWorkflowTask", "--reason", "test"]);
+    world.operator_of("t", &["workflow", "reset", "--type", "FirstWorkflowTask", "--reason", "test"]);
     crate::world::eventually("the reset run", || (world.runs("t") == 2).then_some(())).await;
     let own = starter.start(&same, &at(1)).await;
     assert!(matches!(own, Decision::Started { .. }), "our own record: {own:?}");

@@ -108,13 +108,7 @@ macro_rules! sample {
 /// A sample of the contract, as a ticket of this test, made now.
 fn renewed(world: &World, (name, sample): (&str, &str)) -> (String, Value) {
     let name = name.replace('/', "-");
-    let mut ticket: Value = serde_json::from_str(sample).expect("a ticket");
-    let now = ticket_activities::now_ms();
-    ticket["ticket_id"] = json!(world.ticket_id(&name));
-    ticket["created_at"] = json!(now);
-    if !ticket["sla"]["deadline"].is_null() {
-        ticket["sla"]["deadline"] = json!(now + 600_000);
-    }
+    let ticket = world.sample(&name, sample);
     (name, ticket)
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "../support/dev_server.rs"]
 mod dev_server;
+#[path = "../support/temporal_cli.rs"]
+mod temporal_cli;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -163,6 +165,18 @@ impl<K: Brokers, R> World<K, R> {
             "parameters": { "command": "sh", "args": ["-c", script] },
             "created_at": now,
         })
+    }
+
+    /// A sample of the contract as a ticket of this test, made now.
+    pub(crate) fn sample(&self, name: &str, text: &str) -> Value {
+        let mut ticket: Value = serde_json::from_str(text).expect("a ticket");
+        let now = ticket_activities::now_ms();
+        ticket["ticket_id"] = json!(self.ticket_id(name));
+        ticket["created_at"] = json!(now);
+        if !ticket["sla"]["deadline"].is_null() {
+            ticket["sla"]["deadline"] = json!(now + 600_000);
+        }
+        ticket
     }
 
     /// A ticket whose attempts, and all tickets that name it, work in one folder and leave there what they write.
@@ -382,38 +396,12 @@ impl<K: Brokers, R> World<K, R> {
             .map(|record| serde_json::from_slice(&record.value).expect("JSON"))
             .collect()
     }
+}
 
-    /// What the Temporal CLI says, as JSON.
-    pub(crate) fn temporal_cli(&self, arguments: &[&str]) -> Value {
-        let output = Command::new(cli())
-            .args(arguments)
-            .args(["--address", &self.temporal, "--output", "json"])
-            .env_clear()
-            .output()
-            .expect("the CLI runs");
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
-    }
-
-    pub(crate) fn history(&self, name: &str) -> Vec<Value> {
-        let workflow = format!("ticket-{}", self.ticket_id(name));
-        let history = self.temporal_cli(&["workflow", "show", "--workflow-id", &workflow]);
-        history["events"].as_array().expect("events").clone()
-    }
-
-    /// Ids of the open workflows of this world's task queue, at most 20 of them.
-    pub(crate) fn open_workflows(&self) -> Vec<String> {
-        let query = format!("TaskQueue = '{}' AND ExecutionStatus = 'Running'", self.id);
-        let open = self.temporal_cli(&["workflow", "list", "--limit", "20", "--query", &query]);
-        let id = |run: &Value| run["execution"]["workflowId"].as_str().unwrap_or_default().to_owned();
-        open.as_array().map_or_else(Vec::new, |open| open.iter().map(id).collect())
-    }
-
-    /// Runs that a ticket ever had.
-    pub(crate) fn runs(&self, name: &str) -> usize {
-        let query = format!("WorkflowId = 'ticket-{}'", self.ticket_id(name));
-        self.temporal_cli(&["workflow", "list", "--query", &query]).as_array().map_or(0, Vec::len)
-    }
+/// What a result says: status, error code, what is known of the work.
+pub(crate) fn verdict(result: &Value) -> (&str, &str, &str) {
+    let text = |key: &str| result["result"]["metadata"][key].as_str().unwrap_or_default();
+    (result["status"].as_str().unwrap_or_default(), text("error_code"), text("external_state"))
 }
 
 /// A record, as the oracle reads it.

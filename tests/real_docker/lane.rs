@@ -107,24 +107,6 @@ pub(crate) async fn removed(world: &World, name: &str) {
     eventually("the container is removed", || engine().containers(&id, true).is_empty().then_some(())).await;
 }
 
-/// Cancels the ticket's workflow.
-pub(crate) fn cancel(world: &World, name: &str) {
-    let workflow = format!("ticket-{}", world.ticket_id(name));
-    let status = Command::new(crate::world::cli())
-        .args(["workflow", "cancel", "--workflow-id", &workflow, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(status.success());
-}
-
-/// What a result says: status, error code, what is known of the work.
-pub(crate) fn verdict(result: &Value) -> (&str, &str, &str) {
-    let metadata = &result["result"]["metadata"];
-    let text = |value: &'static str| metadata[value].as_str().unwrap_or_default();
-    (result["status"].as_str().unwrap_or_default(), text("error_code"), text("external_state"))
-}
-
 /// Ends a worker as a roll-out does.
 pub(crate) async fn end_gracefully(mut worker: Worker) {
     worker.signal("-TERM");

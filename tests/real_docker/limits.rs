@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::lane::{engine, ticket, verdict, world};
+use crate::lane::{engine, ticket, world};
+use crate::world::verdict;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Docker engine: make test-docker"]

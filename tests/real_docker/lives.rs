@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lane::{cancel, end_gracefully, engine, removed, running, ticket, verdict, world};
+use crate::lane::{end_gracefully, engine, removed, running, ticket, world};
+use crate::world::verdict;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Docker engine: make test-docker"]
@@ -12,12 +13,7 @@ async fn the_contracts_ticket_runs_with_the_contracts_outputs() {
     let world = world().await;
     let worker = world.worker(&[]).await;
     let sample = include_str!("../../schemas/tests/samples/tickets/execute-docker.json");
-    let mut ticket: Value = serde_json::from_str(sample).expect("a ticket");
-    let now = ticket_activities::now_ms();
-    ticket["ticket_id"] = json!(world.ticket_id("sample"));
-    ticket["created_at"] = json!(now);
-    ticket["sla"]["deadline"] = json!(now + 600_000);
-    world.publish_avro(&ticket).await;
+    world.publish_avro(&world.sample("sample", sample)).await;
     let result = world.result("sample").await;
     assert_eq!(result["status"], "COMPLETED", "{result}");
     let (output, metadata) = (&result["result"]["output"], &result["result"]["metadata"]);
@@ -85,7 +81,7 @@ async fn a_cancel_stops_the_container_and_says_so() {
     let _worker = world.worker(&[]).await;
     world.publish(&ticket(&world, "cancelled", "echo begun; sleep 600")).await;
     running(&world, "cancelled").await;
-    cancel(&world, "cancelled");
+    world.cancel("cancelled");
     let result = world.result("cancelled").await;
     assert_eq!(verdict(&result), ("FAILED", "cancelled", "confirmed_stopped"), "{result}");
     assert_eq!(result["result"]["output"]["stdout"], "begun\n");
