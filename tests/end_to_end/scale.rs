@@ -28,22 +28,33 @@ async fn dependents_published_before_their_predecessors_cost_no_slot_and_little_
     let command = format!("sleep {}", work_ms as f64 / 1000.0);
     let world = World::new().await;
     let patience = PATIENCE + Duration::from_millis(500 + 2 * work_ms as u64) * u32::try_from(2 * pairs).expect("few");
-    let places = [("MAX_CONCURRENT_TASKS", "1"), ("MAX_CONCURRENT_TICKETS", "10")];
+    let places = [
+        ("MAX_CONCURRENT_TASKS", "1"),
+        ("MAX_CONCURRENT_TICKETS", "10"),
+        // The predecessors of the last wait in their partition for most of the time.
+        ("DEPENDENCY_UNKNOWN_TIMEOUT_SECONDS", "86400"),
+    ];
+    let ticket = |name: &str| {
+        let mut ticket = world.ticket(name, &command);
+        let created = ticket["created_at"].as_i64().expect("a time");
+        ticket["sla"]["deadline"] = json!(created + 86_400_000);
+        ticket
+    };
 
     let worker = world.worker(&places).await;
     worker.wait_ready().await;
-    let alone: Vec<_> = (0..2 * pairs).map(|n| world.ticket(&format!("alone-{n}"), &command)).collect();
+    let alone: Vec<_> = (0..2 * pairs).map(|n| ticket(&format!("alone-{n}"))).collect();
     let begun = Instant::now();
     world.publish_all(&alone).await;
     results(&worker, 2 * pairs, patience).await;
     let without = begun.elapsed();
 
     let dependents = (0..pairs).map(|n| {
-        let mut ticket = world.ticket(&format!("d{n}"), &command);
+        let mut ticket = ticket(&format!("d{n}"));
         ticket["dependencies"] = json!([world.ticket_id(&format!("p{n}"))]);
         ticket
     });
-    let all: Vec<_> = dependents.chain((0..pairs).map(|n| world.ticket(&format!("p{n}"), &command))).collect();
+    let all: Vec<_> = dependents.chain((0..pairs).map(|n| ticket(&format!("p{n}")))).collect();
     let begun = Instant::now();
     world.publish_all(&all).await;
     results(&worker, 4 * pairs, patience).await;
