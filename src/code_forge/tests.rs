@@ -156,12 +156,14 @@ async fn every_status_has_its_fault_for_both_calls() {
         (405, "", "SetupRefused", "SetupRefused"),
         (307, "", "SetupRefused", "SetupRefused"),
         (408, "", "Lost", "Lost"),
-        (429, "", "Unavailable", "Unavailable"),
+        (429, "", "Deferred", "Deferred"),
         (503, refusal, "Unavailable", "Unavailable"),
         (503, PAGE, "Lost", "Unavailable"),
         (503, "{\"message\": \"upstream\"}", "Lost", "Unavailable"),
         (503, "", "Lost", "Unavailable"),
-        (500, refusal, "Lost", "Lost"),
+        (500, refusal, "Errored", "Errored"),
+        (500, "Internal Server Error", "Errored", "Errored"),
+        (500, PAGE, "Lost", "Lost"),
         (502, PAGE, "Lost", "Lost"),
         (504, PAGE, "Lost", "Lost"),
         (200, PAGE, "Malformed", "Malformed"),
@@ -245,7 +247,7 @@ async fn retry_after_is_heard_in_seconds_and_as_a_date_and_nonsense_is_none() {
         (String::new(), 0, 0),
     ] {
         let fault = Peer::answering(429, &header, "").await.client().generation(&id()).await.expect_err("throttled");
-        let Fault::Unavailable { after, .. } = fault else { panic!("{fault:?}") };
+        let Fault::Deferred { after, .. } = fault else { panic!("{fault:?}") };
         let seconds = after.map_or(0, |after| after.as_secs());
         assert!((least..=most).contains(&seconds), "{header}: {after:?}");
     }

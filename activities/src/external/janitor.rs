@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Provider};
+use super::{Endpoint, Fault, Provider};
 
 /// After an attempt has ended here: when its ticket has usually been reported, and when it has after a slow report.
 const AFTER_AN_END: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(15)];
@@ -28,14 +28,21 @@ pub trait Runs: Send + Sync + 'static {
 /// Sweeps one provider.
 pub struct Janitor<P> {
     provider: Arc<P>,
+    endpoint: Arc<Endpoint>,
     runs: Arc<dyn Runs>,
     attempt_ended: Arc<Notify>,
     interval: Duration,
 }
 
 impl<P: Provider> Janitor<P> {
-    pub(super) fn new(provider: Arc<P>, runs: Arc<dyn Runs>, attempt_ended: Arc<Notify>, interval: Duration) -> Self {
-        Self { provider, runs, attempt_ended, interval }
+    pub(super) fn new(
+        provider: Arc<P>,
+        endpoint: Arc<Endpoint>,
+        runs: Arc<dyn Runs>,
+        attempt_ended: Arc<Notify>,
+        interval: Duration,
+    ) -> Self {
+        Self { provider, endpoint, runs, attempt_ended, interval }
     }
 
     /// Sweeps at once, soon after each attempt that ends here, and every interval, until `stop`.
@@ -71,11 +78,13 @@ impl<P: Provider> Janitor<P> {
     /// When the provider does not say what is there. What cannot be removed is logged, and left for the next sweep.
     pub async fn sweep(&self) -> Result<usize, Fault> {
         let mut removed = 0;
-        for leftover in within(self.provider.leftovers()).await? {
+        self.endpoint.turn(CALL_TIMEOUT).await;
+        for leftover in self.call(Box::pin(self.provider.leftovers())).await? {
             let (ticket_id, run_id) = (leftover.ticket_id.as_str(), leftover.run_id.as_str());
             match self.runs.has_ended(ticket_id, run_id).await {
                 Ok(false) => {}
-                Ok(true) => match within(self.provider.clean_up(&leftover.handle)).await {
+                // It ends what still runs, and so waits for no turn.
+                Ok(true) => match self.call(Box::pin(self.provider.clean_up(&leftover.handle))).await {
                     Ok(()) | Err(Fault::Vanished { .. }) => removed += 1,
                     Err(fault) => {
                         tracing::warn!(provider = P::NAME, ticket_id, %fault, "work of an ended ticket was not removed");
@@ -86,10 +95,10 @@ impl<P: Provider> Janitor<P> {
         }
         Ok(removed)
     }
-}
 
-async fn within<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::time::timeout(CALL_TIMEOUT, call)
-        .await
-        .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {} s", CALL_TIMEOUT.as_secs()) }))
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::time::timeout(CALL_TIMEOUT, self.endpoint.call(call))
+            .await
+            .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {} s", CALL_TIMEOUT.as_secs()) }))
+    }
 }

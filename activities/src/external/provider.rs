@@ -77,7 +77,7 @@ pub trait Provider: Send + Sync + 'static {
     /// Creates the work under its key, or answers with the work that has the key already.
     ///
     /// # Errors
-    /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::TicketRefused`],
+    /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::Deferred`], [`Fault::TicketRefused`],
     /// [`Fault::SetupRefused`]), and when there may be ([`Fault::Lost`], [`Fault::Malformed`]).
     fn create(&self, key: &Key, spec: &Self::Spec) -> impl Future<Output = Result<Self::Handle, Fault>> + Send;
 

@@ -7,9 +7,10 @@ use ticket_schemas::DeliveryMode;
 use ticket_workflows::{Completed, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
 use tokio::time::Instant;
 
+use super::circuit::Leave;
 use super::patience::Pauses;
 use super::record::{self, Phase};
-use super::{Fault, Key, Patience, Provider, said};
+use super::{Endpoint, Fault, Key, Patience, Provider, said};
 use crate::executor::{Job, Recognition};
 
 /// Most creates under one key, each after a look that found nothing.
@@ -20,6 +21,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// An attempt.
 pub(super) struct Run<'a, P: Provider> {
     provider: &'a P,
+    endpoint: &'a Endpoint,
     patience: &'a Patience,
     job: &'a Job,
     key: Key,
@@ -45,9 +47,15 @@ enum Watched<E> {
 }
 
 impl<'a, P: Provider> Run<'a, P> {
-    pub(super) fn new(provider: &'a P, patience: &'a Patience, job: &'a Job, limit: Duration) -> Self {
+    pub(super) fn new(
+        provider: &'a P,
+        endpoint: &'a Endpoint,
+        patience: &'a Patience,
+        job: &'a Job,
+        limit: Duration,
+    ) -> Self {
         let limit = limit.min(job.time_left).min(LONGEST);
-        Self { provider, patience, job, key: Key::of(job), limit, started: Instant::now() }
+        Self { provider, endpoint, patience, job, key: Key::of(job), limit, started: Instant::now() }
     }
 
     /// From the ticket's specification to its outcome. Work that may run only once, and of which nobody knows whether it
@@ -98,18 +106,41 @@ impl<'a, P: Provider> Run<'a, P> {
         tokio::select! {
             biased;
             cause = self.interrupted() => return Err(self.never_began(cause, None)),
-            prepared = self.provider.prepare(spec) => {
+            prepared = self.prepare(spec) => {
                 prepared.map_err(|fault| Outcome::from(fault.into_failed(P::NAME, None)))?;
             }
         }
         self.create(spec).await
     }
 
+    /// Prepares what is created next. Only a fault of the endpoint says something of it: there may have been nothing to prepare,
+    /// and a refusal may be this worker's own.
+    async fn prepare(&self, spec: &mut P::Spec) -> Result<(), Fault> {
+        let leave = self.enter().await?;
+        let prepared = self.endpoint.call(Box::pin(self.provider.prepare(spec))).await;
+        if let Some(leave) = leave
+            && prepared.as_ref().is_err_and(Fault::blames_endpoint)
+        {
+            self.endpoint.heard(leave, &prepared);
+        }
+        prepared
+    }
+
+    /// Leave and a turn for a call by which work begins. `None`: leave is not asked for, since what a lost worker may have created
+    /// is found by creating it again.
+    async fn enter(&self) -> Result<Option<Leave>, Fault> {
+        if P::RECOGNITION == Recognition::ClientToken && self.job.lost_workers > 0 {
+            self.turn().await;
+            return Ok(None);
+        }
+        self.endpoint.enter(self.time_left()).await.map(Some)
+    }
+
     /// The work of the key, if there is any. Asks for as long as the attempt has time; one that is stopped meanwhile ends
     /// the work that it finds. `doubt`: what is known of a create without answer, which may still be carried out.
     async fn find(&self, spec: &P::Spec, doubt: Option<ExternalState>) -> Result<Option<P::Handle>, Outcome> {
         self.note(Phase::LookingUp);
-        let look_up = || self.within(self.patience.call, self.provider.look_up(&self.key, spec));
+        let look_up = || self.ask(Box::pin(self.provider.look_up(&self.key, spec)));
         let cause = tokio::select! {
             biased;
             cause = self.interrupted() => cause,
@@ -132,12 +163,22 @@ impl<'a, P: Provider> Run<'a, P> {
     async fn create(&self, spec: &P::Spec) -> Result<P::Handle, Outcome> {
         let mut pauses = Pauses::new(self.patience);
         let (mut doubt, mut creates) = (None, 0);
+        // A preparation may have taken long. Once there is a doubt, nobody is asked.
+        let mut leave = tokio::select! {
+            biased;
+            cause = self.interrupted() => return Err(self.never_began(cause, None)),
+            leave = self.enter() => leave.map_err(|fault| Outcome::from(fault.into_failed(P::NAME, None)))?,
+        };
         loop {
             if let Some(cause) = self.is_interrupted() {
                 return Err(self.never_began(cause, doubt));
             }
             self.note(Phase::Creating);
-            let fault = match self.within(self.patience.call, self.provider.create(&self.key, spec)).await {
+            let created = self.call(Box::pin(self.provider.create(&self.key, spec))).await;
+            if let Some(leave) = leave.take() {
+                self.endpoint.heard(leave, &created);
+            }
+            let fault = match created {
                 Ok(handle) => return Ok(handle),
                 Err(fault) => fault,
             };
@@ -159,9 +200,13 @@ impl<'a, P: Provider> Run<'a, P> {
             if creates == MAX_CREATES {
                 return Err(fault.into_failed(P::NAME, doubt).into());
             }
+            let pause = pauses.next(fault.after());
             tokio::select! {
                 _ = self.interrupted() => {}
-                () = tokio::time::sleep(pauses.next(fault.after())) => {}
+                () = async {
+                    tokio::time::sleep(pause).await;
+                    self.turn().await;
+                } => {}
             }
         }
     }
@@ -171,11 +216,17 @@ impl<'a, P: Provider> Run<'a, P> {
         let mut pauses = Pauses::new(self.patience);
         let mut last = None;
         loop {
+            tokio::select! {
+                biased;
+                cause = self.interrupted() => return Watched::Interrupted(cause, last),
+                () = self.turn() => {}
+            }
             let begun = Instant::now();
+            let watch = self.endpoint.call(Box::pin(self.provider.watch(handle)));
             let watched = tokio::select! {
                 biased;
                 cause = self.interrupted() => return Watched::Interrupted(cause, last),
-                watched = tokio::time::timeout(self.patience.watch, self.provider.watch(handle)) => watched,
+                watched = tokio::time::timeout(self.patience.watch, watch) => watched,
             };
             let fault = match watched {
                 Ok(Ok(end)) => return Watched::Ended(end),
@@ -203,7 +254,7 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Work that ended by itself: its output, and what its end means. Nobody's stop matters to it any more.
     async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
         self.record(Phase::Collecting, handle);
-        let collect = || self.within(self.patience.call, self.provider.collect(handle));
+        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
         let collected = tokio::select! {
             biased;
             cause = self.interrupted() => match cause {
@@ -228,7 +279,7 @@ impl<'a, P: Provider> Run<'a, P> {
         if let Ok(Some(end)) = &stopped {
             return self.finish(spec, handle, end).await;
         }
-        let collect = || self.within(self.patience.call, self.provider.collect(handle));
+        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
         let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
         let report = self.report(self.provider.report(spec, handle, None, output), missing);
         let goes_on = matches!(stopped, Err(Fault::Unsupported { .. }));
@@ -244,7 +295,8 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Stops the work; its end, if it had ended by itself. An error: nobody confirmed the stop.
     async fn end_work(&self, handle: &P::Handle) -> Result<Option<P::End>, Fault> {
         self.record(Phase::Stopping, handle);
-        match self.persist(self.patience.stop, || self.provider.stop(handle)).await {
+        let stop = || self.endpoint.call(Box::pin(self.provider.stop(handle)));
+        match self.persist(self.patience.stop, stop).await {
             Ok(end) => Ok(end),
             Err(Fault::Vanished { .. }) => Ok(None),
             Err(fault) => {
@@ -288,10 +340,22 @@ impl<'a, P: Provider> Run<'a, P> {
 
     /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
     fn never_began(&self, cause: Cause, doubt: Option<ExternalState>) -> Outcome {
-        match cause {
-            Cause::Detach => self.detached(),
-            cause => self.interruption(cause, doubt, None).into(),
+        match (cause, doubt) {
+            (Cause::Detach, _) => self.detached(),
+            (Cause::TimeOut, None) => self.too_late().into(),
+            (cause, doubt) => self.interruption(cause, doubt, None).into(),
         }
+    }
+
+    /// All of the attempt's time went to what comes before a create.
+    fn too_late(&self) -> Failed {
+        let message = format!(
+            "{}: nothing was begun within the attempt's time of {:.1} s, which went to preparing it and to waiting for a turn; look \
+             at the provider and at its rate, or raise `timeout_seconds` or `sla.timeout_ms`",
+            P::NAME,
+            self.limit.as_secs_f64()
+        );
+        Failed::new(code::TIMEOUT, FailureClass::Unavailable { after_ms: None }, message)
     }
 
     fn interruption(&self, cause: Cause, state: Option<ExternalState>, fault: Option<&Fault>) -> Failed {
@@ -354,6 +418,25 @@ impl<'a, P: Provider> Run<'a, P> {
 
     fn time_left(&self) -> Duration {
         self.limit.saturating_sub(self.started.elapsed())
+    }
+
+    /// A call about work that has begun, or may have. It waits for its turn, unless the attempt is over: what ends work waits for
+    /// nothing.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        if self.is_interrupted().is_none() {
+            self.turn().await;
+        }
+        self.call(call).await
+    }
+
+    /// A turn for work that has begun, or may have: what becomes of that is not left unseen for long, whatever the rate.
+    async fn turn(&self) {
+        self.endpoint.turn(self.patience.longest_pause).await;
+    }
+
+    /// A call that has its time.
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        self.endpoint.call(self.within(self.patience.call, call)).await
     }
 
     /// One call, which has no answer after `longest`.

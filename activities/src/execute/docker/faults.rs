@@ -33,7 +33,9 @@ fn answered(status: u16, message: &str) -> Fault {
         404 if names(message, "no such container") => Fault::Vanished { cause },
         // Of something between the engine and this worker, or of an engine that is not ready.
         404 => Fault::Lost { cause },
-        429 | 503 => Fault::Unavailable { cause, after: None },
+        429 => Fault::Deferred { cause, after: None },
+        503 => Fault::Unavailable { cause, after: None },
+        500 if !is_page(message) => Fault::Errored { cause },
         500.. => Fault::Lost { cause },
         _ => Fault::SetupRefused { cause },
     }
@@ -94,7 +96,7 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     let cause =
         format!("image {image} cannot be pulled: {}", if text.is_empty() { reasons(&error) } else { text.clone() });
     if says(&["toomanyrequests", "too many requests", "rate limit"]) {
-        return Fault::Unavailable { cause, after: None };
+        return Fault::Deferred { cause, after: None };
     }
     // A registry does not tell an image that is not there from one that is not for everybody.
     if says(&["not found", "manifest unknown", "does not exist", "no matching manifest", "repository name not known"]) {
@@ -103,9 +105,15 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
         return Fault::SetupRefused { cause };
     }
+    // An engine that has begun to pull has answered; before that it tells of a registry with an answer 500.
+    let of_registry = matches!(error, Error::DockerStreamError { .. })
+        || status(&error) == Some(500)
+            && says(&["http://", "https://", "dial tcp", "no such host", "http status", "parsing http"]);
     match of_asked(error) {
         Fault::TicketRefused { .. } => Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause },
         Fault::SetupRefused { .. } => Fault::SetupRefused { cause },
+        Fault::Deferred { after, .. } => Fault::Deferred { cause, after },
+        _ if of_registry => Fault::Deferred { cause, after: None },
         _ => Fault::Unavailable { cause, after: None },
     }
 }
@@ -128,7 +136,7 @@ pub(super) fn of_start(error: Error) -> Fault {
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause }
         }
         // The engine itself has tried and says so: nothing is under way any more.
-        Some(500) if !is_page(&message) => Fault::Unavailable { cause, after: None },
+        Some(500) if !is_page(&message) => Fault::Deferred { cause, after: None },
         _ => fault(error),
     }
 }
@@ -165,7 +173,7 @@ mod tests {
             (404, "Lost"),
             (405, "SetupRefused"),
             (409, "SetupRefused"),
-            (429, "Unavailable"),
+            (429, "Deferred"),
             (500, "Lost"),
             (502, "Lost"),
             (503, "Unavailable"),
@@ -177,6 +185,7 @@ mod tests {
             assert!(!fault.to_string().contains('\u{1b}'), "control codes are gone");
         }
         assert!(matches!(fault(server(400, "bad parameter")), Fault::SetupRefused { .. }));
+        assert!(matches!(fault(server(500, "layer does not exist")), Fault::Errored { .. }));
         assert!(matches!(fault(server(404, "No such container: abc")), Fault::Vanished { .. }));
         assert!(matches!(fault(server(404, "page not found")), Fault::Lost { .. }));
         assert!(matches!(fault(server(404, "<html>No such container</html>")), Fault::Lost { .. }));
@@ -204,17 +213,35 @@ mod tests {
             ("manifest for x:1 not found: manifest unknown", "TicketRefused"),
             ("pull access denied for x, repository does not exist or may require 'docker login'", "TicketRefused"),
             ("unauthorized: authentication required", "SetupRefused"),
-            ("toomanyrequests: You have reached your pull rate limit", "Unavailable"),
-            ("Get https://registry: dial tcp: lookup registry: no such host", "Unavailable"),
+            ("toomanyrequests: You have reached your pull rate limit", "Deferred"),
+            ("Get https://registry: dial tcp: lookup registry: no such host", "Deferred"),
         ] {
             let fault = of_pull("x:1", server(500, message));
             assert!(format!("{fault:?}").starts_with(kind), "{message}: {fault:?}");
             let streamed = of_pull("x:1", Error::DockerStreamError { error: message.to_owned() });
             assert_eq!(std::mem::discriminant(&fault), std::mem::discriminant(&streamed), "{message}");
         }
+        let full = "failed to register layer: no space left on device";
+        let streamed = of_pull("x", Error::DockerStreamError { error: full.to_owned() });
+        assert!(matches!(streamed, Fault::Deferred { .. }), "it is the image's: {streamed:?}");
+        assert!(matches!(of_pull("x", server(429, "slow down")), Fault::Deferred { .. }));
         assert!(matches!(of_pull("x", Error::RequestTimeoutError), Fault::Unavailable { .. }));
         assert!(matches!(of_pull("x", server(404, "<html>404 Not Found</html>")), Fault::Unavailable { .. }));
         assert!(matches!(of_pull("x", server(400, "invalid reference format")), Fault::TicketRefused { .. }));
+    }
+
+    #[test]
+    fn a_pull_that_fails_without_a_word_of_the_registry_is_the_engines_fault() {
+        for (status, message) in [
+            (500, "containerd is away: dial unix /run/containerd.sock: no such file"),
+            (502, "Bad Gateway"),
+            (502, "<html>502 Bad Gateway</html>"),
+            (503, "https://engine is starting"),
+            (504, ""),
+        ] {
+            let fault = of_pull("x:1", server(status, message));
+            assert!(matches!(fault, Fault::Unavailable { .. }), "{status} {message}: {fault:?}");
+        }
     }
 
     #[test]
@@ -236,12 +263,12 @@ mod tests {
         }
         for of_engine in ["mount /var/lib/docker: permission denied", "open /run/containerd: no such file or directory"]
         {
-            assert!(matches!(of(500, of_engine), Fault::Unavailable { .. }), "{of_engine}");
+            assert!(matches!(of(500, of_engine), Fault::Deferred { .. }), "{of_engine}");
         }
         assert!(matches!(of(400, missing), Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, .. }));
         assert!(matches!(of(404, "network x not found"), Fault::TicketRefused { code: code::INVALID_PARAMETERS, .. }));
         assert!(matches!(of(404, "No such container: abc"), Fault::Vanished { .. }));
-        assert!(matches!(of(500, "containerd is away"), Fault::Unavailable { .. }));
+        assert!(matches!(of(500, "containerd is away"), Fault::Deferred { .. }));
         assert!(matches!(of(502, "<html>Bad Gateway</html>"), Fault::Lost { .. }));
         assert!(matches!(of(404, "<html>Not Found</html>"), Fault::Lost { .. }));
     }

@@ -25,6 +25,8 @@ use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
 const NEVER: &str = "0001-01-01T00:00:00Z";
 /// Exit code of what was ended by KILL.
 const KILLED: i64 = 137;
+/// For the engine to say whether it has an image. A preparation has no limit of its own, since a pull may take long.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Settings of the Docker runtime.
 #[derive(Debug, Clone)]
@@ -98,6 +100,17 @@ impl DockerRuntime {
         let serveraddress = Some(login.server.clone());
         let (username, password) = (Some(username), Some(password));
         Ok(Some(DockerCredentials { username, password, serveraddress, ..DockerCredentials::default() }))
+    }
+
+    /// The folders for which the image wants a volume; `None`: the engine does not have it.
+    async fn volumes_of(&self, image: &str) -> Result<Option<Vec<String>>, Fault> {
+        let looked = tokio::time::timeout(LOOK_TIMEOUT, self.engine.volumes_of(image)).await;
+        looked.unwrap_or_else(|_| {
+            let seconds = LOOK_TIMEOUT.as_secs();
+            Err(Fault::Lost {
+                cause: format!("the engine does not say within {seconds} s whether it has image {image}"),
+            })
+        })
     }
 
     /// Starts the container, unless an earlier start of this process may still be carried out.
@@ -181,8 +194,10 @@ impl Provider for DockerRuntime {
 
     async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
         let image = spec.wanted.image.as_str();
+        // Before every pull, too: an engine that says nothing is not waited for.
+        let known = self.volumes_of(image).await?;
         if self.config.pull != PullPolicy::Always
-            && let Some(volumes) = self.engine.volumes_of(image).await?
+            && let Some(volumes) = known
         {
             spec.volumes = volumes;
             return Ok(());
@@ -191,7 +206,7 @@ impl Provider for DockerRuntime {
             return Err(no_image(image, "and DOCKER_PULL_POLICY is never"));
         }
         self.engine.pull(image, self.login(image)?).await?;
-        let pulled = self.engine.volumes_of(image).await?;
+        let pulled = self.volumes_of(image).await?;
         spec.volumes = pulled.ok_or_else(|| no_image(image, "it was pulled, and is gone"))?;
         spec.image_pulled = true;
         Ok(())
@@ -368,6 +383,17 @@ pub(super) mod tests {
             let state = ContainerState { status: Some(status), exit_code: Some(0), ..ContainerState::default() };
             assert_eq!(end_of(&state), Ok(None), "{status}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_takes_connections_and_says_nothing_is_not_waited_for() {
+        let engine = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("tcp://{}", engine.local_addr().expect("an address"));
+        let runtime = DockerRuntime::new(Engine::new(address, std::sync::Arc::new(|_, _| ())), config());
+        let begun = tokio::time::Instant::now();
+        let fault = runtime.volumes_of("busybox").await.expect_err("no answer");
+        assert!(matches!(fault, Fault::Lost { .. }), "{fault:?}");
+        assert!(begun.elapsed() < LOOK_TIMEOUT + Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 
     #[test]
