@@ -61,6 +61,8 @@ impl EndpointMetrics {
                 self.circuit_state.with_label_values(&[provider]).set(number(state));
                 let opened = self.circuit_opened.with_label_values(&[provider]);
                 opened.inc_by(u64::from(state == CircuitState::Open));
+                // There from the start, or nobody sees it grow from 0 to 1.
+                let _ = self.refused.with_label_values(&[provider]);
             }
             EndpointEvent::Refused => self.refused.with_label_values(&[provider]).inc(),
             EndpointEvent::Waited(time) => self.wait.with_label_values(&[provider]).observe(time.as_secs_f64()),
@@ -84,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_circuit_is_there_from_the_start_and_its_openings_are_counted() {
-        let metrics = EndpointMetrics::new(&Registry::new()).expect("metrics");
+        let registry = Registry::new();
+        let metrics = EndpointMetrics::new(&registry).expect("metrics");
         let of = |provider| {
             (
                 metrics.circuit_state.with_label_values(&[provider]).get(),
@@ -92,6 +95,10 @@ mod tests {
             )
         };
         metrics.note("docker", EndpointEvent::Circuit(CircuitState::Closed));
+        let families = registry.gather();
+        let names: Vec<_> = families.iter().map(|family| family.name()).collect();
+        let breaker = ["opened_total", "refused_total", "state"].map(|end| format!("worker_agent_circuit_breaker_{end}"));
+        assert_eq!(names, breaker);
         assert_eq!(of("docker"), (0, 0));
         metrics.note("docker", EndpointEvent::Circuit(CircuitState::Open));
         assert_eq!(of("docker"), (2, 1));

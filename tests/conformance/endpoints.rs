@@ -25,11 +25,11 @@ fn attempt(world: &World, attempt: u32) -> Job {
     Job { attempt, ..world.job() }
 }
 
-/// Attempts whose creates are turned away, until the circuit opens.
+/// Attempts at other tickets, whose creates are turned away until the circuit opens.
 async fn open(world: &World, driver: &Driver) {
     for number in 0..FAULTS_TO_OPEN {
         world.server.script(Step::Create, Heard::No, Damage::Status(503));
-        let turned_away = Attempt::begin(driver, attempt(world, 100 + number)).outcome("an attempt").await;
+        let turned_away = Attempt::begin(driver, world.job_of(&format!("t-{number}"))).outcome("an attempt").await;
         failed(turned_away, world.candidate.provider());
     }
 }

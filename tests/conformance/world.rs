@@ -51,8 +51,13 @@ impl World {
 
     /// A first attempt.
     pub(crate) fn job(&self) -> Job {
+        self.job_of("ac36f7e1-5276-5dd7-8937-0b54fce5af5b")
+    }
+
+    /// A first attempt at the ticket of this id.
+    pub(crate) fn job_of(&self, ticket_id: &str) -> Job {
         let ticket = json!({
-            "ticket_id": "ac36f7e1-5276-5dd7-8937-0b54fce5af5b", "task_id": "a",
+            "ticket_id": ticket_id, "task_id": "a",
             "task_type": self.candidate.task_type().as_str(), "status": "PENDING", "dependencies": [],
             "parameters": self.candidate.parameters(),
         });

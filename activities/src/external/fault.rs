@@ -28,8 +28,8 @@ pub enum Fault {
         /// The provider's `Retry-After`.
         after: Option<Duration>,
     },
-    /// The provider says in its own words that the call went wrong in it (500): what was asked for may be the reason, and the
-    /// call may have been taken.
+    /// An answer says that the call went wrong (500 in the provider's own words, or a status that it has no such answer for): what
+    /// was asked for may be the reason, and the call may have been taken.
     #[error("{cause}")]
     Errored {
         /// What was seen.
@@ -87,7 +87,7 @@ impl Fault {
     }
 
     /// Whether the endpoint did not answer as it should, whoever asks for what. What it refuses it has answered.
-    pub(super) fn blames_endpoint(&self) -> bool {
+    pub(crate) fn blames_endpoint(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Lost { .. } | Self::Malformed { .. })
     }
 

@@ -55,6 +55,10 @@ impl<P: Provider> Janitor<P> {
                 Some(Ok(removed)) => tracing::info!(provider = P::NAME, removed, "work of ended tickets was removed"),
                 Some(Err(fault)) => {
                     tracing::warn!(provider = P::NAME, %fault, "work of ended tickets is looked for again later");
+                    let told = tokio::time::sleep(fault.after().unwrap_or_default());
+                    if stop.run_until_cancelled(told).await.is_none() {
+                        return;
+                    }
                 }
             }
             let pause = pauses.next().copied().unwrap_or(self.interval).min(self.interval);
@@ -72,20 +76,20 @@ impl<P: Provider> Janitor<P> {
         }
     }
 
-    /// Removes what can be removed now; how much that was.
+    /// Removes what can be removed now; how much that was. It ends what still runs, and so waits for no turn.
     ///
     /// # Errors
-    /// When the provider does not say what is there. What cannot be removed is logged, and left for the next sweep.
+    /// When the provider does not say what is there, or wants to be asked later: then nothing more is asked. What cannot be removed
+    /// otherwise is logged, and left for the next sweep.
     pub async fn sweep(&self) -> Result<usize, Fault> {
         let mut removed = 0;
-        self.endpoint.turn(CALL_TIMEOUT).await;
         for leftover in self.call(Box::pin(self.provider.leftovers())).await? {
             let (ticket_id, run_id) = (leftover.ticket_id.as_str(), leftover.run_id.as_str());
             match self.runs.has_ended(ticket_id, run_id).await {
                 Ok(false) => {}
-                // It ends what still runs, and so waits for no turn.
                 Ok(true) => match self.call(Box::pin(self.provider.clean_up(&leftover.handle))).await {
                     Ok(()) | Err(Fault::Vanished { .. }) => removed += 1,
+                    Err(fault) if fault.after().is_some() => return Err(fault),
                     Err(fault) => {
                         tracing::warn!(provider = P::NAME, ticket_id, %fault, "work of an ended ticket was not removed");
                     }

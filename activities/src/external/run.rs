@@ -1,5 +1,6 @@
 //! One attempt at external work, from its key to its outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// An attempt.
 pub(super) struct Run<'a, P: Provider> {
     provider: &'a P,
-    endpoint: &'a Endpoint,
+    endpoint: &'a Arc<Endpoint>,
     patience: &'a Patience,
     job: &'a Job,
     key: Key,
@@ -37,6 +38,15 @@ enum Cause {
     Detach,
 }
 
+/// What an attempt does before it creates anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    LookingUp,
+    /// For a turn; nothing was asked of the provider yet.
+    Waiting,
+    Preparing,
+}
+
 /// What a watch came to.
 enum Watched<E> {
     Ended(E),
@@ -49,7 +59,7 @@ enum Watched<E> {
 impl<'a, P: Provider> Run<'a, P> {
     pub(super) fn new(
         provider: &'a P,
-        endpoint: &'a Endpoint,
+        endpoint: &'a Arc<Endpoint>,
         patience: &'a Patience,
         job: &'a Job,
         limit: Duration,
@@ -103,20 +113,33 @@ impl<'a, P: Provider> Run<'a, P> {
             return Ok(handle);
         }
         self.note(Phase::Preparing);
+        let leave = self.unless_interrupted(Before::Waiting, self.enter()).await?;
+        self.unless_interrupted(Before::Preparing, self.prepare(spec, leave)).await?;
+        self.create(spec).await
+    }
+
+    /// What comes before a create, if the attempt goes on so long.
+    async fn unless_interrupted<T>(
+        &self,
+        before: Before,
+        step: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Outcome> {
         tokio::select! {
             biased;
-            cause = self.interrupted() => return Err(self.never_began(cause, None)),
-            prepared = self.prepare(spec) => {
-                prepared.map_err(|fault| Outcome::from(fault.into_failed(P::NAME, None)))?;
-            }
+            cause = self.interrupted() => Err(self.never_began(cause, self.inherited_doubt(), before)),
+            done = step => done.map_err(|fault| fault.into_failed(P::NAME, self.inherited_doubt()).into()),
         }
-        self.create(spec).await
+    }
+
+    /// What is known of the work before this attempt creates any: what a lost worker may have created is found only by creating it
+    /// again.
+    fn inherited_doubt(&self) -> Option<ExternalState> {
+        (P::RECOGNITION == Recognition::ClientToken && self.job.lost_workers > 0).then_some(ExternalState::Unknown)
     }
 
     /// Prepares what is created next. Only a fault of the endpoint says something of it: there may have been nothing to prepare,
     /// and a refusal may be this worker's own.
-    async fn prepare(&self, spec: &mut P::Spec) -> Result<(), Fault> {
-        let leave = self.enter().await?;
+    async fn prepare(&self, spec: &mut P::Spec, leave: Option<Leave>) -> Result<(), Fault> {
         let prepared = self.endpoint.call(Box::pin(self.provider.prepare(spec))).await;
         if let Some(leave) = leave
             && prepared.as_ref().is_err_and(Fault::blames_endpoint)
@@ -129,11 +152,11 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Leave and a turn for a call by which work begins. `None`: leave is not asked for, since what a lost worker may have created
     /// is found by creating it again.
     async fn enter(&self) -> Result<Option<Leave>, Fault> {
-        if P::RECOGNITION == Recognition::ClientToken && self.job.lost_workers > 0 {
+        if self.inherited_doubt().is_some() {
             self.turn().await;
             return Ok(None);
         }
-        self.endpoint.enter(self.time_left()).await.map(Some)
+        self.endpoint.enter(self.job.ticket.ticket_id.as_str(), self.time_left()).await.map(Some)
     }
 
     /// The work of the key, if there is any. Asks for as long as the attempt has time; one that is stopped meanwhile ends
@@ -153,7 +176,7 @@ impl<'a, P: Provider> Run<'a, P> {
         }
         match self.persist(self.patience.stop, look_up).await {
             Ok(Some(handle)) => Err(self.end(spec, &handle, cause, None).await),
-            Ok(None) => Err(self.never_began(cause, doubt)),
+            Ok(None) => Err(self.never_began(cause, doubt, Before::LookingUp)),
             Err(fault) => Err(self.interruption(cause, Some(ExternalState::Unknown), Some(&fault)).into()),
         }
     }
@@ -162,16 +185,12 @@ impl<'a, P: Provider> Run<'a, P> {
     /// attempt has another key; nor is one that is under way dropped.
     async fn create(&self, spec: &P::Spec) -> Result<P::Handle, Outcome> {
         let mut pauses = Pauses::new(self.patience);
-        let (mut doubt, mut creates) = (None, 0);
+        let (mut doubt, mut creates) = (self.inherited_doubt(), 0);
         // A preparation may have taken long. Once there is a doubt, nobody is asked.
-        let mut leave = tokio::select! {
-            biased;
-            cause = self.interrupted() => return Err(self.never_began(cause, None)),
-            leave = self.enter() => leave.map_err(|fault| Outcome::from(fault.into_failed(P::NAME, None)))?,
-        };
+        let mut leave = self.unless_interrupted(Before::Preparing, self.enter()).await?;
         loop {
             if let Some(cause) = self.is_interrupted() {
-                return Err(self.never_began(cause, doubt));
+                return Err(self.never_began(cause, doubt, Before::Preparing));
             }
             self.note(Phase::Creating);
             let created = self.call(Box::pin(self.provider.create(&self.key, spec))).await;
@@ -339,23 +358,40 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
-    fn never_began(&self, cause: Cause, doubt: Option<ExternalState>) -> Outcome {
+    fn never_began(&self, cause: Cause, doubt: Option<ExternalState>, before: Before) -> Outcome {
         match (cause, doubt) {
             (Cause::Detach, _) => self.detached(),
-            (Cause::TimeOut, None) => self.too_late().into(),
+            (Cause::TimeOut, None) => self.too_late(before).into(),
             (cause, doubt) => self.interruption(cause, doubt, None).into(),
         }
     }
 
-    /// All of the attempt's time went to what comes before a create.
-    fn too_late(&self) -> Failed {
+    /// All of the attempt's time went to what comes before a create. Another provider may take over only where this one was asked
+    /// for nothing: it would not do in the ticket's time what this one could not.
+    fn too_late(&self, before: Before) -> Failed {
+        let again = FailureClass::Retry { after_ms: None };
+        let (spent, class, advice) = match before {
+            Before::LookingUp => {
+                ("looking for what a lost worker may have begun, which is not there", again, "look at the provider")
+            }
+            Before::Waiting => (
+                "waiting for a turn to call",
+                FailureClass::Unavailable { after_ms: None },
+                "look at the provider's rate",
+            ),
+            Before::Preparing => (
+                "preparing it and waiting for a turn after that",
+                again,
+                "look at what it needs, such as an image, and at the provider's rate",
+            ),
+        };
         let message = format!(
-            "{}: nothing was begun within the attempt's time of {:.1} s, which went to preparing it and to waiting for a turn; look \
-             at the provider and at its rate, or raise `timeout_seconds` or `sla.timeout_ms`",
+            "{}: nothing was begun within the attempt's time of {:.1} s, which went to {spent}; {advice}, or raise \
+             `timeout_seconds` or `sla.timeout_ms`",
             P::NAME,
             self.limit.as_secs_f64()
         );
-        Failed::new(code::TIMEOUT, FailureClass::Unavailable { after_ms: None }, message)
+        Failed::new(code::TIMEOUT, class, message)
     }
 
     fn interruption(&self, cause: Cause, state: Option<ExternalState>, fault: Option<&Fault>) -> Failed {

@@ -60,15 +60,18 @@ fn circuit<'a>(page: &'a str, provider: &str) -> Option<&'a str> {
 fn judge(provider: &str, limits: EndpointLimits, worker: SocketAddr, circuit: Result<&str, &str>) -> Finding {
     let rate = limits.rate.map_or("no bound on calls".to_owned(), |rate| format!("at most {rate} calls a second"));
     let opening = limits.faults_to_open.map_or("its circuit never opens".to_owned(), |faults| {
-        format!("{faults} faults in a row open its circuit for {} s", limits.pause.as_secs_f64())
+        format!("{faults} tickets in a row that fail by its fault open its circuit for {} s", limits.pause.as_secs_f64())
     });
     let spared = format!("endpoint of {provider}: {rate}; {opening}; in the worker at {worker} it");
     match circuit {
         Ok("0") => Finding::ok(Check::Endpoints, format!("{spared} is closed")),
-        Ok("1") => Finding::ok(Check::Endpoints, format!("{spared} is half-open: work begins again")),
+        Ok("1") => Finding::ok(
+            Check::Endpoints,
+            format!("{spared} is half-open: it was open, and the next attempt finds out whether it is well"),
+        ),
         Ok("2") => Finding::failed(
             Check::Endpoints,
-            format!("{spared} is open: its last calls have failed, and no attempt has begun since"),
+            format!("{spared} is open: its last calls have failed, and no attempt begins"),
             "the worker's log (circuit_opened) has the last fault; look at the provider",
         ),
         Ok(other) => unknown(&spared, &format!("{other:?} is no state")),
@@ -109,7 +112,7 @@ mod tests {
             let told = circuit(&page, "docker").expect("the worker has this circuit");
             let finding = judge("docker", EndpointLimits::default(), WORKER, Ok(told));
             assert_eq!(finding.state, expected, "{finding:?}");
-            for part in ["endpoint of docker", "50 calls a second", "5 faults", "30 s", "127.0.0.1:9090", words] {
+            for part in ["endpoint of docker", "50 calls a second", "5 tickets", "30 s", "127.0.0.1:9090", words] {
                 assert!(finding.what.contains(part), "{part}: {finding:?}");
             }
             assert_eq!(circuit(&page, "dock"), None, "a name is compared as a whole");

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::future::join_all;
 use ticket_workflows::{ExternalState, FailureClass, code};
@@ -32,6 +33,15 @@ impl Seen {
         states.collect()
     }
 
+    /// The longest wait for a turn.
+    fn waited(&self) -> Duration {
+        let waits = self.all().into_iter().filter_map(|event| match event {
+            EndpointEvent::Waited(time) => Some(time),
+            _ => None,
+        });
+        waits.max().unwrap_or_default()
+    }
+
     fn refused(&self) -> usize {
         self.all().iter().filter(|event| **event == EndpointEvent::Refused).count()
     }
@@ -52,10 +62,12 @@ fn away() -> Fault {
     Fault::Unavailable { cause: "connection refused".to_owned(), after: None }
 }
 
-/// Attempts that begin nothing, one after the other.
+/// Attempts at so many tickets that begin nothing, one after the other.
 async fn fail<const R: u8>(fake: &Fake<R>, driver: &External<Fake<R>>, times: u32, step: Step, fault: &Fault) {
-    for number in 0..times {
+    static TICKETS: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..times {
         fake.script(step, [Scripted::Untaken(fault.clone())]);
+        let number = TICKETS.fetch_add(1, Ordering::Relaxed);
         failed(driver.execute(NoParams {}, job(&format!("fails-{number}"))).await);
     }
 }
@@ -177,7 +189,8 @@ async fn a_circuit_that_opens_while_a_call_waits_for_its_turn_keeps_it_away() {
     let fake = Fake::<LOOKUP>::default();
     let (driver, seen) = driver(&fake, 0);
     let endpoint = &driver.endpoint;
-    let leaves = join_all((0..FAULTS).map(|_| endpoint.enter(FOR_EVER))).await;
+    let tickets: Vec<_> = (0..FAULTS).map(|number| format!("t-{number}")).collect();
+    let leaves = join_all(tickets.iter().map(|ticket| endpoint.enter(ticket, FOR_EVER))).await;
     endpoint.call(async { Err::<(), _>(throttled(3)) }).await.expect_err("it asks for time");
     let open = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -185,7 +198,7 @@ async fn a_circuit_that_opens_while_a_call_waits_for_its_turn_keeps_it_away() {
             endpoint.heard(leave.expect("it is closed"), &Err::<(), _>(away()));
         }
     };
-    let (entered, ()) = tokio::join!(endpoint.enter(FOR_EVER), open);
+    let (entered, ()) = tokio::join!(endpoint.enter("t", FOR_EVER), open);
     assert!(matches!(entered, Err(Fault::Unavailable { .. })), "{entered:?}");
     assert_eq!(seen.refused(), 1);
 }
@@ -217,6 +230,28 @@ async fn one_piece_of_work_that_fails_at_every_call_keeps_nobody_away() {
     fake.script(Step::Create, vec![Scripted::Untaken(lost()); FAULTS as usize]);
     failed(driver.execute(NoParams {}, job("u")).await);
     assert_eq!(seen.states(), [CircuitState::Closed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_ticket_keeps_nobody_away_however_often_it_is_tried() {
+    let fake = Fake::<NONE>::default();
+    let (driver, seen) = driver(&fake, 0);
+    for attempt in 1..=10 * FAULTS {
+        fake.script(Step::Create, [Scripted::Untaken(lost())]);
+        failed(driver.execute(NoParams {}, Job { attempt, ..job("t") }).await);
+    }
+    assert_eq!(seen.states(), [CircuitState::Closed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_over_is_told_although_nobody_calls() {
+    let fake = Fake::<NONE>::default();
+    let (driver, seen) = driver(&fake, 0);
+    fail(&fake, &driver, FAULTS, Step::Create, &away()).await;
+    tokio::time::sleep(PAUSE / 2).await;
+    assert_eq!(seen.states()[1..], [CircuitState::Open]);
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(seen.states()[1..], [CircuitState::Open, CircuitState::HalfOpen]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,7 +296,7 @@ async fn work_that_has_ended_is_seen_however_long_a_turn_takes() {
 async fn an_attempt_whose_time_goes_before_it_begins_says_so() {
     for crowded in [false, true] {
         let fake = Fake::<LOOKUP>::default();
-        let (driver, _) = driver(&fake, 1);
+        let (driver, seen) = driver(&fake, 1);
         if !crowded {
             fake.script(Step::Prepare, [Scripted::Slow(FOR_EVER)]);
         }
@@ -271,16 +306,55 @@ async fn an_attempt_whose_time_goes_before_it_begins_says_so() {
             }
             std::future::pending::<()>().await;
         };
+        // The crowd has its turns at whole seconds.
+        let job = Job { time_left: Duration::from_millis(29_500), ..job("t") };
         let outcome = tokio::select! {
             biased;
             () = crowd => unreachable!("it never ends"),
-            outcome = driver.execute(NoParams {}, job("t")) => outcome,
+            outcome = driver.execute(NoParams {}, job) => outcome,
         };
         let late = failed(outcome);
         assert_eq!((late.code.as_str(), late.external_state), (code::TIMEOUT, None), "crowded: {crowded}");
-        assert_eq!(late.class, FailureClass::Unavailable { after_ms: None }, "another provider may take over");
-        assert!(late.message.contains("nothing was begun within the attempt's time of 30.0 s"), "{}", late.message);
+        let (class, spent) = if crowded {
+            // Another provider may take over.
+            (FailureClass::Unavailable { after_ms: None }, "waiting for a turn to call")
+        } else {
+            (FailureClass::Retry { after_ms: None }, "preparing it")
+        };
+        assert_eq!(late.class, class, "{late:?}");
+        assert!(late.message.contains("nothing was begun within the attempt's time of 29.5 s"), "{}", late.message);
+        assert!(late.message.contains(spent), "{}", late.message);
         assert!(fake.creates().is_empty());
+        let has_waited = seen.waited() >= Duration::from_millis(29_400);
+        assert_eq!(has_waited, crowded, "it is seen to have waited: {:?}", seen.waited());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_time_goes_to_a_look_says_so() {
+    let fake = Fake::<LOOKUP>::default();
+    let (driver, _) = driver(&fake, 0);
+    fake.script(Step::LookUp, [Scripted::Slow(FOR_EVER), Scripted::Slow(Duration::from_secs(15))]);
+    let late = failed(driver.execute(NoParams {}, Job { lost_workers: 1, ..job("t") }).await);
+    assert_eq!((late.code.as_str(), late.external_state), (code::TIMEOUT, None), "{late:?}");
+    assert_eq!(late.class, FailureClass::Retry { after_ms: None }, "{late:?}");
+    assert!(late.message.contains("looking for what a lost worker may have begun"), "{}", late.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_worker_may_have_begun_is_unknown_where_it_was_not_created_again() {
+    let preparing = Scripted::Slow(FOR_EVER);
+    for (step, scripted, code) in [
+        (Step::Prepare, preparing, code::TIMEOUT),
+        (Step::Prepare, Scripted::Untaken(away()), code::PROVIDER_UNAVAILABLE),
+        (Step::Create, Scripted::Untaken(away()), code::PROVIDER_UNAVAILABLE),
+    ] {
+        let fake = Fake::<TOKEN>::default();
+        let (driver, _) = driver(&fake, 0);
+        fake.script(step, [scripted]);
+        let late = failed(driver.execute(NoParams {}, Job { lost_workers: 1, ..job("t") }).await);
+        assert_eq!((late.code.as_str(), late.external_state), (code, Some(ExternalState::Unknown)), "{late:?}");
+        assert!(!late.message.contains("nothing was begun"), "{}", late.message);
     }
 }
 
@@ -447,7 +521,7 @@ async fn a_retry_after_slows_all_attempts_for_a_moment_and_fails_none_but_its_ow
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_waits_for_its_turn_can_be_stopped_and_has_begun_nothing() {
     let fake = Fake::<LOOKUP>::default();
-    let (driver, _) = driver(&fake, 0);
+    let (driver, seen) = driver(&fake, 0);
     fail(&fake, &driver, 1, Step::Create, &throttled(20)).await;
     let waiting = job("t");
     let stop = async {
@@ -459,4 +533,5 @@ async fn an_attempt_that_waits_for_its_turn_can_be_stopped_and_has_begun_nothing
     let stopped = failed(outcome);
     assert_eq!((stopped.code.as_str(), stopped.external_state), (code::CANCELLED, None));
     assert!(begun.elapsed() < Duration::from_secs(2) && fake.creates().is_empty());
+    assert!(seen.waited() >= Duration::from_secs(1), "it is seen to have waited: {:?}", seen.waited());
 }

@@ -67,9 +67,30 @@ async fn what_ends_the_work_of_ended_tickets_waits_for_no_turn() {
     fake.state().leftovers = vec![leftover("ended"); 10];
     let limits = EndpointLimits { rate: NonZeroU32::new(1), ..EndpointLimits::default() };
     let driver = fake.driver().at(Endpoint::new("fake", limits, Arc::new(|_| ())));
+    // Attempts have taken all turns that there are for now.
+    driver.endpoint.turn(Duration::ZERO).await;
     let begun = tokio::time::Instant::now();
     assert_eq!(driver.janitor(runs(), Duration::from_secs(300)).sweep().await, Ok(10));
     assert!(begun.elapsed().is_zero(), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_asks_for_nothing_more_once_it_is_told_to_come_later() {
+    for step in [Step::Leftovers, Step::CleanUp] {
+        let fake = Fake::<LOOKUP>::default();
+        fake.state().leftovers = vec![leftover("ended"); 3];
+        fake.script(step, [Scripted::Untaken(throttled(600))]);
+        let driver = fake.driver();
+        let running = tokio::spawn(driver.janitor(runs(), Duration::from_secs(1)).run(CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        // Attempts that end meanwhile do not hurry it.
+        let _ = driver.execute(NoParams {}, Job { time_left: Duration::ZERO, ..job("t") }).await;
+        tokio::time::sleep(Duration::from_secs(299)).await;
+        assert!(fake.state().removed.is_empty(), "{step:?}: {:?}", fake.state().removed);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!fake.state().removed.is_empty(), "{step:?}");
+        running.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]
