@@ -31,8 +31,10 @@ fn answered(status: u16, message: &str) -> Fault {
     match status {
         400 if is_page(message) => Fault::Lost { cause },
         404 if names(message, "no such container") => Fault::Vanished { cause },
-        // Of something between the engine and this worker, or of an engine that is not ready.
-        404 => Fault::Lost { cause },
+        // Of something between the engine and this worker.
+        404 if is_page(message) => Fault::Lost { cause },
+        // The engine's own, of something that the call names.
+        404 => Fault::Errored { cause },
         429 => Fault::Deferred { cause, after: None },
         503 => Fault::Unavailable { cause, after: None },
         500 if !is_page(message) => Fault::Errored { cause },
@@ -82,7 +84,8 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// The fault of a pull. Nothing was created, so nothing is in doubt.
+/// The fault of a pull. Nothing was created, so nothing is in doubt. The engine has just answered whether it has the image: what
+/// goes wrong now is the image's or its registry's, unless nobody takes the call any more.
 pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     let text = match &error {
         Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. }
@@ -105,16 +108,12 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
         return Fault::SetupRefused { cause };
     }
-    // An engine that has begun to pull has answered; before that it tells of a registry with an answer 500.
-    let of_registry = matches!(error, Error::DockerStreamError { .. })
-        || status(&error) == Some(500)
-            && says(&["http://", "https://", "dial tcp", "no such host", "http status", "parsing http"]);
+    let is_untaken = matches!(status(&error), Some(502 | 504));
     match of_asked(error) {
         Fault::TicketRefused { .. } => Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause },
         Fault::SetupRefused { .. } => Fault::SetupRefused { cause },
-        Fault::Deferred { after, .. } => Fault::Deferred { cause, after },
-        _ if of_registry => Fault::Deferred { cause, after: None },
-        _ => Fault::Unavailable { cause, after: None },
+        fault if is_untaken || matches!(fault, Fault::Unavailable { .. }) => Fault::Unavailable { cause, after: None },
+        _ => Fault::Deferred { cause, after: None },
     }
 }
 
@@ -187,7 +186,11 @@ mod tests {
         assert!(matches!(fault(server(400, "bad parameter")), Fault::SetupRefused { .. }));
         assert!(matches!(fault(server(500, "layer does not exist")), Fault::Errored { .. }));
         assert!(matches!(fault(server(404, "No such container: abc")), Fault::Vanished { .. }));
-        assert!(matches!(fault(server(404, "page not found")), Fault::Lost { .. }));
+        for of_call in ["page not found", "network x not found", "No such image: x:1"] {
+            let fault = fault(server(404, of_call));
+            assert!(matches!(fault, Fault::Errored { .. }), "{fault:?}");
+            assert!(fault.is_ambiguous() && !fault.blames_endpoint(), "{fault:?}");
+        }
         assert!(matches!(fault(server(404, "<html>No such container</html>")), Fault::Lost { .. }));
         assert!(matches!(fault(Error::RequestTimeoutError), Fault::Lost { .. }));
         assert!(matches!(fault(Error::SocketNotFoundError("/x".to_owned())), Fault::Unavailable { .. }));
@@ -225,15 +228,30 @@ mod tests {
         let streamed = of_pull("x", Error::DockerStreamError { error: full.to_owned() });
         assert!(matches!(streamed, Fault::Deferred { .. }), "it is the image's: {streamed:?}");
         assert!(matches!(of_pull("x", server(429, "slow down")), Fault::Deferred { .. }));
-        assert!(matches!(of_pull("x", Error::RequestTimeoutError), Fault::Unavailable { .. }));
-        assert!(matches!(of_pull("x", server(404, "<html>404 Not Found</html>")), Fault::Unavailable { .. }));
+        assert!(matches!(of_pull("x", server(404, "<html>404 Not Found</html>")), Fault::Deferred { .. }));
         assert!(matches!(of_pull("x", server(400, "invalid reference format")), Fault::TicketRefused { .. }));
     }
 
     #[test]
-    fn a_pull_that_fails_without_a_word_of_the_registry_is_the_engines_fault() {
+    fn a_pull_blames_no_engine_that_has_taken_it() {
+        let unread = serde_json::from_str::<u8>("<html>").expect_err("no number");
+        for error in [
+            // A registry that says nothing keeps the engine waiting, and the engine this worker.
+            Error::RequestTimeoutError,
+            Error::from(unread),
+            server(500, "a layer's digest is another one"),
+            server(500, "<html>500 Internal Server Error</html>"),
+        ] {
+            let fault = of_pull("x:1", error);
+            assert!(matches!(fault, Fault::Deferred { .. }), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_pull_that_nobody_takes_is_the_engines_fault() {
+        let gone = of_pull("x:1", Error::SocketNotFoundError("/x".to_owned()));
+        assert!(matches!(gone, Fault::Unavailable { .. }), "{gone:?}");
         for (status, message) in [
-            (500, "containerd is away: dial unix /run/containerd.sock: no such file"),
             (502, "Bad Gateway"),
             (502, "<html>502 Bad Gateway</html>"),
             (503, "https://engine is starting"),
