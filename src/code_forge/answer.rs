@@ -119,6 +119,9 @@ impl Answer {
             503 => Fault::Unavailable { cause, after: self.after },
             500 if !self.is_page() => Fault::Errored { cause },
             400..=499 if self.detail().is_some() => Fault::SetupRefused { cause },
+            408 => Fault::Lost { cause },
+            // Of something in between that minds what was asked for, such as a firewall, or that does not know the path.
+            400..=499 => Fault::Errored { cause },
             // Of something in between, or of a service that is not well: it may have been carried out.
             _ => Fault::Lost { cause },
         }
