@@ -43,7 +43,7 @@ impl EndpointsConfig {
             reader,
             "CIRCUIT_BREAKER_FAULTS",
             usual.faults_to_open,
-            "attempts in a row that a provider fails to begin, after which no new work goes to it for a while; 0: never; added by \
+            "tickets in a row that a provider fails to begin, after which no new work goes to it for a while; 0: never; added by \
              this product",
         );
         let pause = reader.seconds(
