@@ -103,8 +103,8 @@ impl CodeForge for CodeForgeClient {
 /// What spans say of a call that failed.
 fn error_type(fault: &Fault) -> &'static str {
     match fault {
-        Fault::Unavailable { .. } => "unavailable",
-        Fault::Lost { .. } => "lost",
+        Fault::Unavailable { .. } | Fault::Deferred { .. } => "unavailable",
+        Fault::Errored { .. } | Fault::Lost { .. } => "lost",
         Fault::Malformed { .. } => "malformed",
         Fault::Vanished { .. } => "unknown_request",
         _ => "refused",

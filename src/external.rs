@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
 use ticket_activities::ExecutorRegistry;
-use ticket_activities::external::Runs;
+use ticket_activities::external::{Endpoint, Runs};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, EndpointsConfig};
 use crate::metrics::Metrics;
 use crate::spans::Spans;
 #[cfg(feature = "docker")]
@@ -23,9 +23,10 @@ pub use runs::TemporalRuns;
 type Sweep = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
 
 /// The runtimes of this worker whose work runs outside of it.
-#[derive(Default)]
 pub struct ExternalRuntimes {
     sweeps: Vec<Sweep>,
+    endpoints: EndpointsConfig,
+    metrics: Arc<Metrics>,
 }
 
 impl ExternalRuntimes {
@@ -40,9 +41,9 @@ impl ExternalRuntimes {
         spans: &Spans,
         runs: &Arc<dyn Runs>,
     ) -> anyhow::Result<(ExecutorRegistry, Self)> {
-        let runtimes = Self::default();
+        let runtimes = Self { sweeps: Vec::new(), endpoints: config.endpoints.clone(), metrics: Arc::clone(metrics) };
         if let Some(settings) = &config.code_forge {
-            registry = code_forge::add_to(registry, settings, metrics, spans)?;
+            registry = code_forge::add_to(registry, &runtimes, settings, metrics, spans)?;
         }
         #[cfg(feature = "docker")]
         if let Some(settings) = &config.docker {
@@ -56,6 +57,13 @@ impl ExternalRuntimes {
             }
         }
         Ok((registry, runtimes))
+    }
+
+    /// Where a provider is called: within the limits of settings, and seen in metrics.
+    fn endpoint(&self, provider: &'static str) -> Endpoint {
+        let metrics = Arc::clone(&self.metrics);
+        let on_event = Arc::new(move |event| metrics.endpoints.note(provider, event));
+        Endpoint::new(provider, self.endpoints.of(provider), on_event)
     }
 
     /// Removes what ended tickets left, until `stop`.

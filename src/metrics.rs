@@ -4,6 +4,7 @@
 
 mod attempt;
 mod compensate;
+mod endpoints;
 mod execute;
 mod spiffe;
 mod vault;
@@ -17,6 +18,7 @@ use prometheus::{
 
 use crate::service_registry::Executions;
 pub use compensate::CompensateMetrics;
+pub use endpoints::{CIRCUIT_STATE, EndpointMetrics};
 pub use execute::ExecuteMetrics;
 pub use spiffe::SpiffeMetrics;
 pub use vault::VaultMetrics;
@@ -134,6 +136,8 @@ pub struct Metrics {
     pub execute: ExecuteMetrics,
     /// Those of COMPENSATE.
     pub compensate: CompensateMetrics,
+    /// Those of the endpoints of providers.
+    pub endpoints: EndpointMetrics,
     /// Every record read, by what became of it.
     pub records: IntCounterVec,
     /// Time from asking for a workflow start to the answer.
@@ -394,6 +398,7 @@ impl Metrics {
             )?,
             execute: ExecuteMetrics::new(&r)?,
             compensate: CompensateMetrics::new(&r)?,
+            endpoints: EndpointMetrics::new(&r)?,
             records: counters(
                 &r,
                 "worker_agent_records_total",

@@ -21,6 +21,7 @@ const PYTHON: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 
 const FETCH: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LOCAL: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const EXECUTE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const CALL_WAIT: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
 const TABLE: &[Row] = &[
@@ -76,6 +77,10 @@ const TABLE: &[Row] = &[
     ("worker_agent_code_forge_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_compensation_tasks_executed_total", MetricType::COUNTER, &["action", "status"], &[]),
     ("worker_agent_compensation_duration_seconds", MetricType::HISTOGRAM, &["reason", "status"], TASK),
+    ("worker_agent_circuit_breaker_state", MetricType::GAUGE, &["provider"], &[]),
+    ("worker_agent_circuit_breaker_opened_total", MetricType::COUNTER, &["provider"], &[]),
+    ("worker_agent_circuit_breaker_refused_total", MetricType::COUNTER, &["provider"], &[]),
+    ("worker_agent_provider_call_wait_seconds", MetricType::HISTOGRAM, &["provider"], CALL_WAIT),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
@@ -140,6 +145,8 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.execute.tasks,
         &metrics.execute.local_executions,
         &metrics.execute.docker_executions,
+        &metrics.endpoints.circuit_opened,
+        &metrics.endpoints.refused,
     ] {
         one.with_label_values(&["x"]).inc();
     }
@@ -158,6 +165,8 @@ fn touched() -> Vec<MetricFamily> {
     metrics.ticket_retry_count.with_label_values(&["x"]).observe(1.0);
     metrics.startup_check_failures.with_label_values(&["x", "y"]).set(1);
     metrics.execute.duration.with_label_values(&["x"]).observe(1.0);
+    metrics.endpoints.circuit_state.with_label_values(&["x"]).set(1);
+    metrics.endpoints.wait.with_label_values(&["x"]).observe(1.0);
     metrics.execute.docker_duration.with_label_values(&["x"]).observe(1.0);
     metrics.execute.docker_calls.with_label_values(&["x", "y"]).inc();
     metrics.code_forge_calls.with_label_values(&["x", "y"]).inc();

@@ -152,7 +152,8 @@ impl Activities {
             job.progress.set(job.recorded.clone());
             let outcome = self.watch(ctx, *choice, told.clone(), job.clone()).await?;
             let outcome = if doubtful { note_lost_workers(outcome, job.lost_workers) } else { outcome };
-            let cause = fallback::cause(&outcome).filter(|_| !job.stop.is_cancelled()).map(str::to_owned);
+            let may_go_on = !job.stop.is_cancelled() && begun.elapsed() < time;
+            let cause = fallback::cause(&outcome).filter(|_| may_go_on).map(str::to_owned);
             given_up = Some(outcome);
             let Some(cause) = cause else { break };
             (reason, left) = (cause, others);

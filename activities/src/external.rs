@@ -7,8 +7,11 @@
 //! have the work done twice (`docs/adr/0024-external-work.md`).
 //!
 //! A provider never retries, never waits for anything but its peer and never decides about deadlines. Its faults are
-//! [`Fault`]s; what follows from them is decided here.
+//! [`Fault`]s; what follows from them is decided here. All attempts at one provider share its [`Endpoint`], which keeps new work
+//! from a provider that fails, and calls within their rate.
 
+mod circuit;
+mod endpoint;
 mod fault;
 mod janitor;
 mod key;
@@ -18,12 +21,15 @@ mod record;
 mod run;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::sync::Arc;
 
 use ticket_workflows::Outcome;
 use tokio::sync::Notify;
 
+pub use circuit::CircuitState;
+pub use endpoint::{Endpoint, EndpointEvent, EndpointLimits, OnEndpointEvent};
 pub use fault::{Fault, said};
 pub use janitor::{Janitor, Runs};
 pub use key::Key;
@@ -37,15 +43,24 @@ use crate::executor::{Executor, Job, Recognition};
 /// A provider's work as an executor.
 pub struct External<P> {
     provider: Arc<P>,
+    endpoint: Arc<Endpoint>,
     patience: Patience,
     ended: Arc<Notify>,
 }
 
 impl<P: Provider> External<P> {
-    /// Runs tickets on `provider`.
+    /// Runs tickets on `provider`, at an endpoint with the usual limits that nobody looks at.
     #[must_use]
     pub fn new(provider: Arc<P>) -> Self {
-        Self { provider, patience: Patience::default(), ended: Arc::default() }
+        let endpoint = Endpoint::new(P::NAME, EndpointLimits::default(), Arc::new(|_| ()));
+        Self { provider, endpoint: Arc::new(endpoint), patience: Patience::default(), ended: Arc::default() }
+    }
+
+    /// Calls the provider at this endpoint.
+    #[must_use]
+    pub fn at(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Arc::new(endpoint);
+        self
     }
 
     /// Waits as `patience` says.
@@ -58,7 +73,7 @@ impl<P: Provider> External<P> {
     /// What removes the work that tickets leave behind. It looks when an attempt has ended here, and every `interval`.
     #[must_use]
     pub fn janitor(&self, runs: Arc<dyn Runs>, interval: std::time::Duration) -> Janitor<P> {
-        Janitor::new(Arc::clone(&self.provider), runs, Arc::clone(&self.ended), interval)
+        Janitor::new(Arc::clone(&self.provider), Arc::clone(&self.endpoint), runs, Arc::clone(&self.ended), interval)
     }
 }
 
@@ -70,7 +85,10 @@ impl<P: Provider> Executor for External<P> {
 
     async fn execute(&self, params: P::Params, job: Job) -> Outcome {
         let outcome = match self.provider.plan(params, &job) {
-            Ok(plan) => Run::new(&*self.provider, &self.patience, &job, plan.limit).attempt(plan.spec).await,
+            Ok(plan) => {
+                let run = Run::new(&*self.provider, &self.endpoint, &self.patience, &job, plan.limit);
+                run.attempt(plan.spec).await
+            }
             Err(failed) => failed.into(),
         };
         self.ended.notify_one();

@@ -1,5 +1,7 @@
-//! `worker-agents doctor`: each line says what, why it matters, and how to fix it. The checks are those that `run` makes.
+//! `worker-agents doctor`: each line says what, why it matters, and how to fix it. The checks are those that `run` makes, and a
+//! look at the endpoints of the worker that runs here.
 
+mod endpoints;
 mod sandbox;
 
 use std::process::ExitCode;
@@ -50,8 +52,10 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let metrics = Arc::new(Metrics::new()?);
     let identity = WorkloadIdentity::of_command(config.spiffe.as_ref(), Arc::clone(&metrics)).await;
     let agents = ServiceRegistryClient::of(&config, identity.clone(), metrics).map(Arc::new);
+    let endpoints = endpoints::look(&config).await;
     let checks = Checks::new(config, None, registry, agents, identity);
     findings.extend(checks.make(args.fix).await);
+    findings.extend(endpoints);
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
     let (failed, unknown) = (count(State::Failed), count(State::Unknown));
     if args.json {

@@ -85,7 +85,7 @@ impl Answer {
     fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let status = self.status.as_u16();
-            let cause = if self.body.trim_ascii_start().starts_with(b"<") {
+            let cause = if self.is_page() {
                 format!("{} (a page, not JSON; is CODE_FORGE_URL Code Forge?)", self.quoted())
             } else if error.is_eof() {
                 format!("Code Forge answered {status} with JSON that ends too early")
@@ -94,6 +94,11 @@ impl Answer {
             };
             Fault::Malformed { cause }
         })
+    }
+
+    /// A proxy's words, not Code Forge's.
+    fn is_page(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
     }
 
     /// What an error says, as FastAPI words it. `None`: somebody else has said it.
@@ -110,8 +115,13 @@ impl Answer {
             },
             401 | 403 | 405 | 407 => Fault::SetupRefused { cause },
             404 if self.detail().is_some() => Fault::SetupRefused { cause: format!("{cause}; check CODE_FORGE_URL") },
-            429 | 503 => Fault::Unavailable { cause, after: self.after },
+            429 => Fault::Deferred { cause, after: self.after },
+            503 => Fault::Unavailable { cause, after: self.after },
+            500 if !self.is_page() => Fault::Errored { cause },
             400..=499 if self.detail().is_some() => Fault::SetupRefused { cause },
+            408 => Fault::Lost { cause },
+            // Of something in between that minds what was asked for, such as a firewall, or that does not know the path.
+            400..=499 => Fault::Errored { cause },
             // Of something in between, or of a service that is not well: it may have been carried out.
             _ => Fault::Lost { cause },
         }

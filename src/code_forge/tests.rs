@@ -141,27 +141,31 @@ async fn every_status_has_its_fault_for_both_calls() {
     for (status, body, generate, generation) in [
         (400, refusal, "TicketRefused", "SetupRefused"),
         (422, refusal, "TicketRefused", "SetupRefused"),
-        (413, PAGE, "TicketRefused", "Lost"),
-        (400, PAGE, "Lost", "Lost"),
+        (413, PAGE, "TicketRefused", "Errored"),
+        // A firewall's words may be about what one ticket asks for.
+        (400, PAGE, "Errored", "Errored"),
+        (406, PAGE, "Errored", "Errored"),
         (404, UNKNOWN, "SetupRefused", "Vanished"),
         (404, no_path, "SetupRefused", "SetupRefused"),
         // A gateway's words say nothing about the request.
-        (404, "{\"message\": \"no route\"}", "SetupRefused", "Lost"),
-        (422, "{\"message\": \"no\"}", "Lost", "Lost"),
-        (400, "{\"detail\": null}", "Lost", "Lost"),
-        (404, PAGE, "Lost", "Lost"),
-        (404, "", "Lost", "Lost"),
+        (404, "{\"message\": \"no route\"}", "SetupRefused", "Errored"),
+        (422, "{\"message\": \"no\"}", "Errored", "Errored"),
+        (400, "{\"detail\": null}", "Errored", "Errored"),
+        (404, PAGE, "Errored", "Errored"),
+        (404, "", "Errored", "Errored"),
         (401, PAGE, "SetupRefused", "SetupRefused"),
         (403, "", "SetupRefused", "SetupRefused"),
         (405, "", "SetupRefused", "SetupRefused"),
         (307, "", "SetupRefused", "SetupRefused"),
         (408, "", "Lost", "Lost"),
-        (429, "", "Unavailable", "Unavailable"),
+        (429, "", "Deferred", "Deferred"),
         (503, refusal, "Unavailable", "Unavailable"),
         (503, PAGE, "Lost", "Unavailable"),
         (503, "{\"message\": \"upstream\"}", "Lost", "Unavailable"),
         (503, "", "Lost", "Unavailable"),
-        (500, refusal, "Lost", "Lost"),
+        (500, refusal, "Errored", "Errored"),
+        (500, "Internal Server Error", "Errored", "Errored"),
+        (500, PAGE, "Lost", "Lost"),
         (502, PAGE, "Lost", "Lost"),
         (504, PAGE, "Lost", "Lost"),
         (200, PAGE, "Malformed", "Malformed"),
@@ -245,7 +249,7 @@ async fn retry_after_is_heard_in_seconds_and_as_a_date_and_nonsense_is_none() {
         (String::new(), 0, 0),
     ] {
         let fault = Peer::answering(429, &header, "").await.client().generation(&id()).await.expect_err("throttled");
-        let Fault::Unavailable { after, .. } = fault else { panic!("{fault:?}") };
+        let Fault::Deferred { after, .. } = fault else { panic!("{fault:?}") };
         let seconds = after.map_or(0, |after| after.as_secs());
         assert!((least..=most).contains(&seconds), "{header}: {after:?}");
     }

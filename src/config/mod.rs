@@ -7,6 +7,7 @@ mod bridge;
 mod code_forge;
 mod dead_letters;
 mod docker;
+mod endpoints;
 mod http;
 mod http_api;
 mod identity;
@@ -33,6 +34,7 @@ pub use bridge::BridgeConfig;
 pub use code_forge::CodeForgeConfig;
 pub use dead_letters::DeadLetterConfig;
 pub use docker::{DockerRuntimeConfig, RegistryAccount};
+pub use endpoints::EndpointsConfig;
 pub use http::{HttpConfig, LogFormat};
 pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
@@ -83,6 +85,8 @@ pub struct Config {
     pub docker: Option<DockerRuntimeConfig>,
     /// Code Forge; `None`: it is not used.
     pub code_forge: Option<CodeForgeConfig>,
+    /// How the endpoints of providers are spared.
+    pub endpoints: EndpointsConfig,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -122,6 +126,7 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let docker = DockerRuntimeConfig::read(&mut reader);
         let code_forge = CodeForgeConfig::read(&mut reader);
+        let endpoints = EndpointsConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
@@ -139,6 +144,7 @@ impl Config {
             local,
             docker,
             code_forge,
+            endpoints,
             http,
             http_api,
             outgoing,
@@ -151,6 +157,14 @@ impl Config {
 }
 
 impl Config {
+    /// Providers of external work that this build has and settings switch on, by the names that they are registered with.
+    #[must_use]
+    pub fn external_providers(&self) -> Vec<&'static str> {
+        let all =
+            [("docker", cfg!(feature = "docker") && self.docker.is_some()), ("code_forge", self.code_forge.is_some())];
+        all.into_iter().filter_map(|(provider, on)| on.then_some(provider)).collect()
+    }
+
     /// How the Service Registry is called, in words.
     #[must_use]
     pub fn registry_connection(&self) -> &'static str {

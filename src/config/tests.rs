@@ -1,5 +1,8 @@
 //! Settings are read as the contract says.
 
+use std::num::NonZeroU32;
+
+use ticket_activities::external::EndpointLimits;
 use ticket_activities::sandbox::Network;
 
 use super::*;
@@ -738,4 +741,44 @@ fn inc_103_code_forge_is_used_where_it_is_named_and_not_switched_off() {
         let text = errors(&[(name, value)]);
         assert!(text.contains(name) && !text.contains("hunter2"), "{value}: {text}");
     }
+}
+
+#[test]
+fn endpoints_are_spared_unless_settings_say_otherwise() {
+    let usual = read([]).expect("defaults").endpoints.of("docker");
+    assert_eq!(usual, EndpointLimits::default());
+    let config = read([
+        ("CIRCUIT_BREAKER_FAULTS", "3"),
+        ("CIRCUIT_BREAKER_OPEN_SECONDS", "1.5"),
+        ("DOCKER_RATE_PER_SECOND", "7"),
+    ])
+    .expect("settings");
+    let docker = config.endpoints.of("docker");
+    assert_eq!((docker.faults_to_open, docker.rate), (NonZeroU32::new(3), NonZeroU32::new(7)));
+    assert_eq!(docker.pause.as_millis(), 1_500);
+    assert_eq!(config.endpoints.of("code_forge").rate, usual.rate, "the rate is Docker's alone");
+    let forge = read([("CODE_FORGE_RATE_PER_SECOND", "3")]).expect("settings").endpoints;
+    assert_eq!((forge.of("code_forge").rate, forge.of("docker").rate), (NonZeroU32::new(3), usual.rate));
+    let off = read([("CIRCUIT_BREAKER_FAULTS", "0"), ("DOCKER_RATE_PER_SECOND", "0")]).expect("settings");
+    let docker = off.endpoints.of("docker");
+    assert_eq!((docker.faults_to_open, docker.rate), (None, None));
+
+    let wrong = [
+        ("CIRCUIT_BREAKER_FAULTS", "-1"),
+        ("CIRCUIT_BREAKER_OPEN_SECONDS", "1e12"),
+        ("DOCKER_RATE_PER_SECOND", "1e9"),
+        ("CODE_FORGE_RATE_PER_SECOND", "many"),
+    ];
+    let errors = errors(&wrong);
+    for (name, _) in wrong {
+        assert!(errors.contains(name), "{name}: {errors}");
+    }
+}
+
+#[test]
+fn providers_of_external_work_are_those_that_are_on_and_in_this_build() {
+    assert!(of(&[]).external_providers().is_empty());
+    let on = of(&[("DOCKER_ENABLED", "true"), ("CODE_FORGE_URL", "http://code-forge")]).external_providers();
+    assert_eq!(on.contains(&"docker"), cfg!(feature = "docker"));
+    assert!(on.contains(&"code_forge"));
 }

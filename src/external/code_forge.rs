@@ -8,6 +8,7 @@ use ticket_activities::execute::code_forge::{CodeForgeRuntime, GenerationTimes};
 use ticket_activities::external::{External, Provider as _};
 use ticket_schemas::TaskType;
 
+use super::ExternalRuntimes;
 use crate::code_forge::CodeForgeClient;
 use crate::config::CodeForgeConfig;
 use crate::metrics::Metrics;
@@ -19,6 +20,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// Nothing is left behind that somebody could remove: Code Forge has no call for it.
 pub(super) fn add_to(
     registry: ExecutorRegistry,
+    runtimes: &ExternalRuntimes,
     settings: &CodeForgeConfig,
     metrics: &Arc<Metrics>,
     spans: &Spans,
@@ -26,6 +28,7 @@ pub(super) fn add_to(
     let client = CodeForgeClient::new(settings, Arc::clone(metrics), spans.clone())?;
     let times =
         GenerationTimes { limit: settings.generation_timeout, poll: settings.poll_interval, unknown_for: UNKNOWN_FOR };
-    let external = External::new(Arc::new(CodeForgeRuntime::new(Arc::new(client), times)));
+    let external = External::new(Arc::new(CodeForgeRuntime::new(Arc::new(client), times)))
+        .at(runtimes.endpoint(CodeForgeRuntime::NAME));
     Ok(registry.register(TaskType::Execute, CodeForgeRuntime::NAME, external))
 }

@@ -27,7 +27,8 @@ pub(super) fn add_to(
     let metrics = Arc::clone(metrics);
     let on_call: OnCall = Arc::new(move |method, answered| metrics.execute.docker_called(method, answered));
     let engine = Engine::new(settings.address.clone(), on_call);
-    let external = External::new(Arc::new(DockerRuntime::new(engine, runtime_config(settings))));
+    let external =
+        External::new(Arc::new(DockerRuntime::new(engine, runtime_config(settings)))).at(runtimes.endpoint("docker"));
     let janitor = external.janitor(Arc::clone(runs), settings.sweep_interval);
     runtimes.sweeps.push(Box::new(move |stop| Box::pin(janitor.run(stop))));
     (registry.register(TaskType::Execute, "docker", external), runtimes)

@@ -47,6 +47,8 @@ pub enum Check {
     Docker,
     /// Code Forge answers.
     CodeForge,
+    /// New work goes to the endpoints of providers.
+    Endpoints,
 }
 
 impl Check {
@@ -74,6 +76,7 @@ impl Check {
             Self::LocalRuntime => "local_runtime",
             Self::Docker => "docker",
             Self::CodeForge => "code_forge",
+            Self::Endpoints => "endpoints",
         }
     }
 
@@ -134,6 +137,10 @@ impl Check {
             Self::LocalRuntime => "a command that has no folder to work in fails",
             Self::Docker => "tickets that ask for a container fail without an engine, and are not run elsewhere",
             Self::CodeForge => "tickets that ask for code of a template fail without it: nothing else makes any",
+            Self::Endpoints => {
+                "while the circuit of a provider is open, its tickets wait for another attempt, or run elsewhere where settings \
+                 let them"
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
-use ticket_activities::external::{External, Patience, Provider};
+use ticket_activities::external::{Endpoint, EndpointLimits, External, Patience, Provider};
 use ticket_activities::{Executor as _, Job, Outcome, Recognition};
 use ticket_schemas::{ParameterView, TaskType};
 
@@ -24,7 +24,7 @@ pub(crate) enum Step {
     Collect,
 }
 
-/// One worker's driver of a provider.
+/// One worker's driver of a provider, whose attempts share an endpoint.
 pub(crate) type Driver = Arc<dyn Fn(Job) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
 /// One provider.
@@ -49,8 +49,8 @@ pub(crate) trait Candidate: Send + Sync {
     fn parameters(&self) -> Value;
     /// A fake of its API, without any work.
     fn peer(&self) -> Arc<dyn Peer>;
-    /// A driver for the API at `address` (`127.0.0.1:1234`).
-    fn driver(&self, address: &str, patience: Patience) -> Driver;
+    /// A driver for the API at `address` (`127.0.0.1:1234`), whose endpoint is spared within `limits`.
+    fn driver(&self, address: &str, patience: Patience, limits: EndpointLimits) -> Driver;
 }
 
 /// A fake of a provider's API.
@@ -76,8 +76,9 @@ pub(crate) trait Peer: Send + Sync {
 }
 
 /// A driver made of a provider.
-pub(crate) fn driver<P: Provider>(provider: P, patience: Patience) -> Driver {
-    let external = Arc::new(External::new(Arc::new(provider)).with_patience(patience));
+pub(crate) fn driver<P: Provider>(provider: P, patience: Patience, limits: EndpointLimits) -> Driver {
+    let endpoint = Endpoint::new(P::NAME, limits, Arc::new(|_| ()));
+    let external = Arc::new(External::new(Arc::new(provider)).with_patience(patience).at(endpoint));
     Arc::new(move |job: Job| {
         let external = Arc::clone(&external);
         Box::pin(async move {

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use ticket_activities::Recognition;
 use ticket_activities::execute::code_forge::{CodeForgeRuntime, GenerationTimes};
-use ticket_activities::external::Patience;
+use ticket_activities::external::{EndpointLimits, Patience};
 use ticket_schemas::TaskType;
 use worker_agents::code_forge::CodeForgeClient;
 use worker_agents::config::{CodeForgeConfig, PeerAccess};
@@ -58,7 +58,7 @@ impl Candidate for CodeForgeCandidate {
         Arc::new(FakeForge::default())
     }
 
-    fn driver(&self, address: &str, patience: Patience) -> Driver {
+    fn driver(&self, address: &str, patience: Patience, limits: EndpointLimits) -> Driver {
         let config = CodeForgeConfig {
             url: format!("http://{address}"),
             peer: PeerAccess::default(),
@@ -72,7 +72,7 @@ impl Candidate for CodeForgeCandidate {
             poll: config.poll_interval,
             unknown_for: Duration::ZERO,
         };
-        driver(CodeForgeRuntime::new(Arc::new(client), times), patience)
+        driver(CodeForgeRuntime::new(Arc::new(client), times), patience, limits)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use ticket_activities::Recognition;
 use ticket_activities::execute::PullPolicy;
 use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine};
-use ticket_activities::external::Patience;
+use ticket_activities::external::{EndpointLimits, Patience};
 use ticket_activities::{ExternalState, FailureClass, code};
 use ticket_schemas::TaskType;
 use tokio::sync::Notify;
@@ -50,7 +50,7 @@ impl Candidate for DockerCandidate {
         Arc::new(FakeEngine::default())
     }
 
-    fn driver(&self, address: &str, patience: Patience) -> Driver {
+    fn driver(&self, address: &str, patience: Patience, limits: EndpointLimits) -> Driver {
         let config = DockerConfig {
             default_timeout: Duration::from_secs(600),
             cpu_limit: 1.0,
@@ -67,7 +67,7 @@ impl Candidate for DockerCandidate {
             output_limit: 1000,
         };
         let engine = Engine::new(format!("tcp://{address}"), Arc::new(|_, _| ()));
-        driver(DockerRuntime::new(engine, config), patience)
+        driver(DockerRuntime::new(engine, config), patience, limits)
     }
 }
 

@@ -11,6 +11,7 @@ mod code_forge;
 #[path = "../support/code_forge.rs"]
 mod code_forge_stand_in;
 mod docker;
+mod endpoints;
 mod faults;
 mod interruptions;
 mod kills;
@@ -25,7 +26,7 @@ use ticket_activities::ExecutorRegistry;
 use ticket_activities::external::Runs;
 use worker_agents::config::{Config, MapSource, Origin};
 use worker_agents::external::ExternalRuntimes;
-use worker_agents::metrics::Metrics;
+use worker_agents::metrics::{CIRCUIT_STATE, Metrics};
 use worker_agents::spans::Spans;
 
 use crate::candidate::Candidate;
@@ -80,4 +81,17 @@ fn every_registered_provider_of_external_work_is_in_the_suite() {
         .map(|candidate| (candidate.task_type().as_str(), candidate.provider().to_owned()))
         .collect();
     assert_eq!(registered, known, "a provider joins the suite in candidates()");
+
+    let named: BTreeSet<_> = registered.iter().map(|(_, provider)| provider.as_str()).collect();
+    let switched_on: BTreeSet<_> = config.external_providers().into_iter().collect();
+    assert_eq!(switched_on, named, "`doctor` tells of the endpoints of external_providers()");
+    let families = metrics.gather();
+    let circuits = families.iter().find(|family| family.name() == CIRCUIT_STATE).expect("circuits");
+    let of = |metric: &prometheus::proto::Metric| metric.get_label()[0].value().to_owned();
+    let circuits: BTreeSet<_> = circuits.get_metric().iter().map(of).collect();
+    assert_eq!(
+        circuits,
+        named.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(),
+        "a provider is called at the endpoint that ExternalRuntimes::endpoint makes"
+    );
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use ticket_activities::external::Patience;
+use ticket_activities::external::{EndpointLimits, Patience};
 use ticket_activities::{Completed, Failed, Job, Outcome, Progress};
 use ticket_schemas::decode_json_ticket;
 use tokio_util::sync::CancellationToken;
@@ -51,8 +51,13 @@ impl World {
 
     /// A first attempt.
     pub(crate) fn job(&self) -> Job {
+        self.job_of("ac36f7e1-5276-5dd7-8937-0b54fce5af5b")
+    }
+
+    /// A first attempt at the ticket of this id.
+    pub(crate) fn job_of(&self, ticket_id: &str) -> Job {
         let ticket = json!({
-            "ticket_id": "ac36f7e1-5276-5dd7-8937-0b54fce5af5b", "task_id": "a",
+            "ticket_id": ticket_id, "task_id": "a",
             "task_type": self.candidate.task_type().as_str(), "status": "PENDING", "dependencies": [],
             "parameters": self.candidate.parameters(),
         });
@@ -69,14 +74,14 @@ impl World {
         }
     }
 
-    fn driver(&self) -> Driver {
-        self.candidate.driver(&self.server.address.to_string(), patience())
+    /// A worker's driver, at an endpoint with these limits.
+    pub(crate) fn driver(&self, limits: EndpointLimits) -> Driver {
+        self.candidate.driver(&self.server.address.to_string(), patience(), limits)
     }
 
-    /// A worker begins an attempt.
+    /// A worker of its own begins an attempt.
     pub(crate) fn begin(&self, job: Job) -> Attempt {
-        let running = (self.driver())(job.clone());
-        Attempt { job, running: AbortOnDropHandle::new(tokio::spawn(running)) }
+        Attempt::begin(&self.driver(EndpointLimits::default()), job)
     }
 
     /// The next worker runs the attempt to its end, whose work ends with 0. `told`: it reads what the last heartbeat said.
@@ -103,6 +108,12 @@ impl World {
 }
 
 impl Attempt {
+    /// The worker of this driver begins an attempt.
+    pub(crate) fn begin(driver: &Driver, job: Job) -> Self {
+        let running = driver(job.clone());
+        Self { job, running: AbortOnDropHandle::new(tokio::spawn(running)) }
+    }
+
     pub(crate) async fn outcome(self, what: &str) -> Outcome {
         let ended = tokio::time::timeout(DEADLINE, self.running).await;
         ended.unwrap_or_else(|_| panic!("{what} does not end")).expect("no panic")

@@ -11,7 +11,7 @@ const MAX_SAID: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The call was not taken: nobody is at the address, or everybody is told to come later (429, 503).
+    /// The call was not taken: nobody is at the address, or nobody is served there now (503).
     #[error("{cause}")]
     Unavailable {
         /// What was seen.
@@ -19,7 +19,23 @@ pub enum Fault {
         /// The provider's `Retry-After`.
         after: Option<Duration>,
     },
-    /// There is no answer, and the call may have been taken: reset, time-out, 500, 502, 504.
+    /// The call was not taken by an endpoint that is well: this worker asks too often (429), or what the call needs of somebody
+    /// else is not to be had now, such as an image of a registry that is away.
+    #[error("{cause}")]
+    Deferred {
+        /// What was seen.
+        cause: String,
+        /// The provider's `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// An answer says that the call went wrong (500 in the provider's own words, or a status that it has no such answer for): what
+    /// was asked for may be the reason, and the call may have been taken.
+    #[error("{cause}")]
+    Errored {
+        /// What was seen.
+        cause: String,
+    },
+    /// There is no answer of the provider's, and the call may have been taken: reset, time-out, 502, 504.
     #[error("{cause}")]
     Lost {
         /// What was seen.
@@ -67,13 +83,18 @@ impl Fault {
 
     /// Whether the call may have been taken all the same.
     pub(crate) fn is_ambiguous(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Malformed { .. })
+        matches!(self, Self::Errored { .. } | Self::Lost { .. } | Self::Malformed { .. })
+    }
+
+    /// Whether the endpoint did not answer as it should, whoever asks for what. What it refuses it has answered.
+    pub(crate) fn blames_endpoint(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Lost { .. } | Self::Malformed { .. })
     }
 
     /// When the provider wants to be asked again.
     pub(super) fn after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable { after, .. } => *after,
+            Self::Unavailable { after, .. } | Self::Deferred { after, .. } => *after,
             _ => None,
         }
     }
@@ -94,7 +115,11 @@ impl Fault {
             ),
             // A provider answers so to a stop, which is no attempt's failure.
             Self::Unsupported { .. } => (code::INTERNAL, FailureClass::Permanent, "this is a defect, report it"),
-            Self::Unavailable { .. } | Self::Lost { .. } | Self::Malformed { .. } => (
+            Self::Unavailable { .. }
+            | Self::Deferred { .. }
+            | Self::Errored { .. }
+            | Self::Lost { .. }
+            | Self::Malformed { .. } => (
                 code::PROVIDER_UNAVAILABLE,
                 FailureClass::Unavailable {
                     after_ms: self.after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
@@ -137,31 +162,24 @@ mod tests {
     fn each_fault_has_its_code_class_and_advice() {
         let cause = || "the cause".to_owned();
         let after = Some(Duration::from_millis(1500));
-        for (fault, code, class) in [
-            (
-                Fault::Unavailable { cause: cause(), after },
-                code::PROVIDER_UNAVAILABLE,
-                FailureClass::Unavailable { after_ms: Some(1500) },
-            ),
-            (Fault::Lost { cause: cause() }, code::PROVIDER_UNAVAILABLE, FailureClass::Unavailable { after_ms: None }),
-            (
-                Fault::Malformed { cause: cause() },
-                code::PROVIDER_UNAVAILABLE,
-                FailureClass::Unavailable { after_ms: None },
-            ),
+        let unavailable = |after_ms| FailureClass::Unavailable { after_ms };
+        for (fault, blames_endpoint, code, class) in [
+            (Fault::Unavailable { cause: cause(), after }, true, code::PROVIDER_UNAVAILABLE, unavailable(Some(1500))),
+            (Fault::Deferred { cause: cause(), after }, false, code::PROVIDER_UNAVAILABLE, unavailable(Some(1500))),
+            (Fault::Errored { cause: cause() }, false, code::PROVIDER_UNAVAILABLE, unavailable(None)),
+            (Fault::Lost { cause: cause() }, true, code::PROVIDER_UNAVAILABLE, unavailable(None)),
+            (Fault::Malformed { cause: cause() }, true, code::PROVIDER_UNAVAILABLE, unavailable(None)),
             (
                 Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause: cause() },
+                false,
                 code::IMAGE_NOT_AVAILABLE,
                 FailureClass::Permanent,
             ),
-            (
-                Fault::SetupRefused { cause: cause() },
-                code::PROVIDER_REFUSED,
-                FailureClass::Unavailable { after_ms: None },
-            ),
-            (Fault::Vanished { cause: cause() }, code::WORK_VANISHED, FailureClass::Retry { after_ms: None }),
-            (Fault::Unsupported { cause: cause() }, code::INTERNAL, FailureClass::Permanent),
+            (Fault::SetupRefused { cause: cause() }, false, code::PROVIDER_REFUSED, unavailable(None)),
+            (Fault::Vanished { cause: cause() }, false, code::WORK_VANISHED, FailureClass::Retry { after_ms: None }),
+            (Fault::Unsupported { cause: cause() }, false, code::INTERNAL, FailureClass::Permanent),
         ] {
+            assert_eq!(fault.blames_endpoint(), blames_endpoint, "{fault:?}");
             let failed = fault.into_failed("docker", Some(ExternalState::Unknown));
             assert_eq!((failed.code.as_str(), failed.class), (code, class), "{failed:?}");
             assert!(failed.message.starts_with("docker: the cause; "), "{}", failed.message);

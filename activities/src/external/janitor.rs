@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Provider};
+use super::{Endpoint, Fault, Provider};
 
 /// After an attempt has ended here: when its ticket has usually been reported, and when it has after a slow report.
 const AFTER_AN_END: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(15)];
@@ -28,14 +28,21 @@ pub trait Runs: Send + Sync + 'static {
 /// Sweeps one provider.
 pub struct Janitor<P> {
     provider: Arc<P>,
+    endpoint: Arc<Endpoint>,
     runs: Arc<dyn Runs>,
     attempt_ended: Arc<Notify>,
     interval: Duration,
 }
 
 impl<P: Provider> Janitor<P> {
-    pub(super) fn new(provider: Arc<P>, runs: Arc<dyn Runs>, attempt_ended: Arc<Notify>, interval: Duration) -> Self {
-        Self { provider, runs, attempt_ended, interval }
+    pub(super) fn new(
+        provider: Arc<P>,
+        endpoint: Arc<Endpoint>,
+        runs: Arc<dyn Runs>,
+        attempt_ended: Arc<Notify>,
+        interval: Duration,
+    ) -> Self {
+        Self { provider, endpoint, runs, attempt_ended, interval }
     }
 
     /// Sweeps at once, soon after each attempt that ends here, and every interval, until `stop`.
@@ -48,6 +55,10 @@ impl<P: Provider> Janitor<P> {
                 Some(Ok(removed)) => tracing::info!(provider = P::NAME, removed, "work of ended tickets was removed"),
                 Some(Err(fault)) => {
                     tracing::warn!(provider = P::NAME, %fault, "work of ended tickets is looked for again later");
+                    let told = tokio::time::sleep(fault.after().unwrap_or_default());
+                    if stop.run_until_cancelled(told).await.is_none() {
+                        return;
+                    }
                 }
             }
             let pause = pauses.next().copied().unwrap_or(self.interval).min(self.interval);
@@ -65,18 +76,20 @@ impl<P: Provider> Janitor<P> {
         }
     }
 
-    /// Removes what can be removed now; how much that was.
+    /// Removes what can be removed now; how much that was. It ends what still runs, and so waits for no turn.
     ///
     /// # Errors
-    /// When the provider does not say what is there. What cannot be removed is logged, and left for the next sweep.
+    /// When the provider does not say what is there, or wants to be asked later: then nothing more is asked. What cannot be removed
+    /// otherwise is logged, and left for the next sweep.
     pub async fn sweep(&self) -> Result<usize, Fault> {
         let mut removed = 0;
-        for leftover in within(self.provider.leftovers()).await? {
+        for leftover in self.call(Box::pin(self.provider.leftovers())).await? {
             let (ticket_id, run_id) = (leftover.ticket_id.as_str(), leftover.run_id.as_str());
             match self.runs.has_ended(ticket_id, run_id).await {
                 Ok(false) => {}
-                Ok(true) => match within(self.provider.clean_up(&leftover.handle)).await {
+                Ok(true) => match self.call(Box::pin(self.provider.clean_up(&leftover.handle))).await {
                     Ok(()) | Err(Fault::Vanished { .. }) => removed += 1,
+                    Err(fault) if fault.after().is_some() => return Err(fault),
                     Err(fault) => {
                         tracing::warn!(provider = P::NAME, ticket_id, %fault, "work of an ended ticket was not removed");
                     }
@@ -86,10 +99,10 @@ impl<P: Provider> Janitor<P> {
         }
         Ok(removed)
     }
-}
 
-async fn within<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::time::timeout(CALL_TIMEOUT, call)
-        .await
-        .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {} s", CALL_TIMEOUT.as_secs()) }))
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::time::timeout(CALL_TIMEOUT, self.endpoint.call(call))
+            .await
+            .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {} s", CALL_TIMEOUT.as_secs()) }))
+    }
 }

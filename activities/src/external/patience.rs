@@ -13,7 +13,7 @@ pub struct Patience {
     pub watch: Duration,
     /// First pause between two tries.
     pub first_pause: Duration,
-    /// Longest pause between two tries.
+    /// Longest pause between two tries, and longest wait for a turn at the endpoint of a call about work that has begun.
     pub longest_pause: Duration,
     /// For the stop to be confirmed, tries together.
     pub stop: Duration,

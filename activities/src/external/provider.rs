@@ -77,8 +77,8 @@ pub trait Provider: Send + Sync + 'static {
     /// Creates the work under its key, or answers with the work that has the key already.
     ///
     /// # Errors
-    /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::TicketRefused`],
-    /// [`Fault::SetupRefused`]), and when there may be ([`Fault::Lost`], [`Fault::Malformed`]).
+    /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::Deferred`], [`Fault::TicketRefused`],
+    /// [`Fault::SetupRefused`]), and when there may be ([`Fault::Errored`], [`Fault::Lost`], [`Fault::Malformed`]).
     fn create(&self, key: &Key, spec: &Self::Spec) -> impl Future<Output = Result<Self::Handle, Fault>> + Send;
 
     /// Waits for the end of the work, for which it starts work that was only created. May be dropped at any point and begun

@@ -1,5 +1,6 @@
 //! One attempt at external work, from its key to its outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,9 +8,10 @@ use ticket_schemas::DeliveryMode;
 use ticket_workflows::{Completed, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
 use tokio::time::Instant;
 
+use super::circuit::Leave;
 use super::patience::Pauses;
 use super::record::{self, Phase};
-use super::{Fault, Key, Patience, Provider, said};
+use super::{Endpoint, Fault, Key, Patience, Provider, said};
 use crate::executor::{Job, Recognition};
 
 /// Most creates under one key, each after a look that found nothing.
@@ -20,6 +22,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// An attempt.
 pub(super) struct Run<'a, P: Provider> {
     provider: &'a P,
+    endpoint: &'a Arc<Endpoint>,
     patience: &'a Patience,
     job: &'a Job,
     key: Key,
@@ -35,6 +38,15 @@ enum Cause {
     Detach,
 }
 
+/// What an attempt does before it creates anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    LookingUp,
+    /// For a turn; nothing was asked of the provider yet.
+    Waiting,
+    Preparing,
+}
+
 /// What a watch came to.
 enum Watched<E> {
     Ended(E),
@@ -45,9 +57,15 @@ enum Watched<E> {
 }
 
 impl<'a, P: Provider> Run<'a, P> {
-    pub(super) fn new(provider: &'a P, patience: &'a Patience, job: &'a Job, limit: Duration) -> Self {
+    pub(super) fn new(
+        provider: &'a P,
+        endpoint: &'a Arc<Endpoint>,
+        patience: &'a Patience,
+        job: &'a Job,
+        limit: Duration,
+    ) -> Self {
         let limit = limit.min(job.time_left).min(LONGEST);
-        Self { provider, patience, job, key: Key::of(job), limit, started: Instant::now() }
+        Self { provider, endpoint, patience, job, key: Key::of(job), limit, started: Instant::now() }
     }
 
     /// From the ticket's specification to its outcome. Work that may run only once, and of which nobody knows whether it
@@ -95,21 +113,57 @@ impl<'a, P: Provider> Run<'a, P> {
             return Ok(handle);
         }
         self.note(Phase::Preparing);
+        let leave = self.unless_interrupted(Before::Waiting, self.enter()).await?;
+        self.unless_interrupted(Before::Preparing, self.prepare(spec, leave)).await?;
+        self.create(spec).await
+    }
+
+    /// What comes before a create, if the attempt goes on so long.
+    async fn unless_interrupted<T>(
+        &self,
+        before: Before,
+        step: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Outcome> {
         tokio::select! {
             biased;
-            cause = self.interrupted() => return Err(self.never_began(cause, None)),
-            prepared = self.provider.prepare(spec) => {
-                prepared.map_err(|fault| Outcome::from(fault.into_failed(P::NAME, None)))?;
-            }
+            cause = self.interrupted() => Err(self.never_began(cause, self.inherited_doubt(), before)),
+            done = step => done.map_err(|fault| fault.into_failed(P::NAME, self.inherited_doubt()).into()),
         }
-        self.create(spec).await
+    }
+
+    /// What is known of the work before this attempt creates any: what a lost worker may have created is found only by creating it
+    /// again.
+    fn inherited_doubt(&self) -> Option<ExternalState> {
+        (P::RECOGNITION == Recognition::ClientToken && self.job.lost_workers > 0).then_some(ExternalState::Unknown)
+    }
+
+    /// Prepares what is created next. Only a fault of the endpoint says something of it: there may have been nothing to prepare,
+    /// and a refusal may be this worker's own.
+    async fn prepare(&self, spec: &mut P::Spec, leave: Option<Leave>) -> Result<(), Fault> {
+        let prepared = self.endpoint.call(Box::pin(self.provider.prepare(spec))).await;
+        if let Some(leave) = leave
+            && prepared.as_ref().is_err_and(Fault::blames_endpoint)
+        {
+            self.endpoint.heard(leave, &prepared);
+        }
+        prepared
+    }
+
+    /// Leave and a turn for a call by which work begins. `None`: leave is not asked for, since what a lost worker may have created
+    /// is found by creating it again.
+    async fn enter(&self) -> Result<Option<Leave>, Fault> {
+        if self.inherited_doubt().is_some() {
+            self.turn().await;
+            return Ok(None);
+        }
+        self.endpoint.enter(self.job.ticket.ticket_id.as_str(), self.time_left()).await.map(Some)
     }
 
     /// The work of the key, if there is any. Asks for as long as the attempt has time; one that is stopped meanwhile ends
     /// the work that it finds. `doubt`: what is known of a create without answer, which may still be carried out.
     async fn find(&self, spec: &P::Spec, doubt: Option<ExternalState>) -> Result<Option<P::Handle>, Outcome> {
         self.note(Phase::LookingUp);
-        let look_up = || self.within(self.patience.call, self.provider.look_up(&self.key, spec));
+        let look_up = || self.ask(Box::pin(self.provider.look_up(&self.key, spec)));
         let cause = tokio::select! {
             biased;
             cause = self.interrupted() => cause,
@@ -122,7 +176,7 @@ impl<'a, P: Provider> Run<'a, P> {
         }
         match self.persist(self.patience.stop, look_up).await {
             Ok(Some(handle)) => Err(self.end(spec, &handle, cause, None).await),
-            Ok(None) => Err(self.never_began(cause, doubt)),
+            Ok(None) => Err(self.never_began(cause, doubt, Before::LookingUp)),
             Err(fault) => Err(self.interruption(cause, Some(ExternalState::Unknown), Some(&fault)).into()),
         }
     }
@@ -131,13 +185,19 @@ impl<'a, P: Provider> Run<'a, P> {
     /// attempt has another key; nor is one that is under way dropped.
     async fn create(&self, spec: &P::Spec) -> Result<P::Handle, Outcome> {
         let mut pauses = Pauses::new(self.patience);
-        let (mut doubt, mut creates) = (None, 0);
+        let (mut doubt, mut creates) = (self.inherited_doubt(), 0);
+        // A preparation may have taken long. Once there is a doubt, nobody is asked.
+        let mut leave = self.unless_interrupted(Before::Preparing, self.enter()).await?;
         loop {
             if let Some(cause) = self.is_interrupted() {
-                return Err(self.never_began(cause, doubt));
+                return Err(self.never_began(cause, doubt, Before::Preparing));
             }
             self.note(Phase::Creating);
-            let fault = match self.within(self.patience.call, self.provider.create(&self.key, spec)).await {
+            let created = self.call(Box::pin(self.provider.create(&self.key, spec))).await;
+            if let Some(leave) = leave.take() {
+                self.endpoint.heard(leave, &created);
+            }
+            let fault = match created {
                 Ok(handle) => return Ok(handle),
                 Err(fault) => fault,
             };
@@ -159,9 +219,13 @@ impl<'a, P: Provider> Run<'a, P> {
             if creates == MAX_CREATES {
                 return Err(fault.into_failed(P::NAME, doubt).into());
             }
+            let pause = pauses.next(fault.after());
             tokio::select! {
                 _ = self.interrupted() => {}
-                () = tokio::time::sleep(pauses.next(fault.after())) => {}
+                () = async {
+                    tokio::time::sleep(pause).await;
+                    self.turn().await;
+                } => {}
             }
         }
     }
@@ -171,11 +235,17 @@ impl<'a, P: Provider> Run<'a, P> {
         let mut pauses = Pauses::new(self.patience);
         let mut last = None;
         loop {
+            tokio::select! {
+                biased;
+                cause = self.interrupted() => return Watched::Interrupted(cause, last),
+                () = self.turn() => {}
+            }
             let begun = Instant::now();
+            let watch = self.endpoint.call(Box::pin(self.provider.watch(handle)));
             let watched = tokio::select! {
                 biased;
                 cause = self.interrupted() => return Watched::Interrupted(cause, last),
-                watched = tokio::time::timeout(self.patience.watch, self.provider.watch(handle)) => watched,
+                watched = tokio::time::timeout(self.patience.watch, watch) => watched,
             };
             let fault = match watched {
                 Ok(Ok(end)) => return Watched::Ended(end),
@@ -203,7 +273,7 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Work that ended by itself: its output, and what its end means. Nobody's stop matters to it any more.
     async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
         self.record(Phase::Collecting, handle);
-        let collect = || self.within(self.patience.call, self.provider.collect(handle));
+        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
         let collected = tokio::select! {
             biased;
             cause = self.interrupted() => match cause {
@@ -228,7 +298,7 @@ impl<'a, P: Provider> Run<'a, P> {
         if let Ok(Some(end)) = &stopped {
             return self.finish(spec, handle, end).await;
         }
-        let collect = || self.within(self.patience.call, self.provider.collect(handle));
+        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
         let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
         let report = self.report(self.provider.report(spec, handle, None, output), missing);
         let goes_on = matches!(stopped, Err(Fault::Unsupported { .. }));
@@ -244,7 +314,8 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Stops the work; its end, if it had ended by itself. An error: nobody confirmed the stop.
     async fn end_work(&self, handle: &P::Handle) -> Result<Option<P::End>, Fault> {
         self.record(Phase::Stopping, handle);
-        match self.persist(self.patience.stop, || self.provider.stop(handle)).await {
+        let stop = || self.endpoint.call(Box::pin(self.provider.stop(handle)));
+        match self.persist(self.patience.stop, stop).await {
             Ok(end) => Ok(end),
             Err(Fault::Vanished { .. }) => Ok(None),
             Err(fault) => {
@@ -287,11 +358,40 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
-    fn never_began(&self, cause: Cause, doubt: Option<ExternalState>) -> Outcome {
-        match cause {
-            Cause::Detach => self.detached(),
-            cause => self.interruption(cause, doubt, None).into(),
+    fn never_began(&self, cause: Cause, doubt: Option<ExternalState>, before: Before) -> Outcome {
+        match (cause, doubt) {
+            (Cause::Detach, _) => self.detached(),
+            (Cause::TimeOut, None) => self.too_late(before).into(),
+            (cause, doubt) => self.interruption(cause, doubt, None).into(),
         }
+    }
+
+    /// All of the attempt's time went to what comes before a create. Another provider may take over only where this one was asked
+    /// for nothing: it would not do in the ticket's time what this one could not.
+    fn too_late(&self, before: Before) -> Failed {
+        let again = FailureClass::Retry { after_ms: None };
+        let (spent, class, advice) = match before {
+            Before::LookingUp => {
+                ("looking for what a lost worker may have begun, which is not there", again, "look at the provider")
+            }
+            Before::Waiting => (
+                "waiting for a turn to call",
+                FailureClass::Unavailable { after_ms: None },
+                "look at the provider's rate",
+            ),
+            Before::Preparing => (
+                "preparing it and waiting for a turn after that",
+                again,
+                "look at what it needs, such as an image, and at the provider's rate",
+            ),
+        };
+        let message = format!(
+            "{}: nothing was begun within the attempt's time of {:.1} s, which went to {spent}; {advice}, or raise \
+             `timeout_seconds` or `sla.timeout_ms`",
+            P::NAME,
+            self.limit.as_secs_f64()
+        );
+        Failed::new(code::TIMEOUT, class, message)
     }
 
     fn interruption(&self, cause: Cause, state: Option<ExternalState>, fault: Option<&Fault>) -> Failed {
@@ -354,6 +454,25 @@ impl<'a, P: Provider> Run<'a, P> {
 
     fn time_left(&self) -> Duration {
         self.limit.saturating_sub(self.started.elapsed())
+    }
+
+    /// A call about work that has begun, or may have. It waits for its turn, unless the attempt is over: what ends work waits for
+    /// nothing.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        if self.is_interrupted().is_none() {
+            self.turn().await;
+        }
+        self.call(call).await
+    }
+
+    /// A turn for work that has begun, or may have: what becomes of that is not left unseen for long, whatever the rate.
+    async fn turn(&self) {
+        self.endpoint.turn(self.patience.longest_pause).await;
+    }
+
+    /// A call that has its time.
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        self.endpoint.call(self.within(self.patience.call, call)).await
     }
 
     /// One call, which has no answer after `longest`.

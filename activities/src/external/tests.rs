@@ -1,6 +1,7 @@
 //! The protocol against a provider in memory, on a clock that costs nothing: every way to recognise work, every fault at
 //! every step, every interruption. Registered providers go through `tests/conformance` as well, over real connections.
 
+mod endpoints;
 mod fake;
 mod interruptions;
 mod janitor;

@@ -1,6 +1,7 @@
 //! The container of a ticket, as the engine is asked for it, and the labels it is found by.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, HostConfigLogConfig};
 
@@ -36,6 +37,8 @@ pub struct Spec {
     ticket_id: String,
     run_id: String,
     attempt: u32,
+    /// For the engine to say whether it has the image.
+    pub(super) look_timeout: Duration,
     /// Whether the image was pulled for it.
     pub(super) image_pulled: bool,
     /// Folders for which the image wants a volume.
@@ -43,10 +46,10 @@ pub struct Spec {
 }
 
 impl Spec {
-    pub(super) fn of(wanted: Wanted, job: &Job) -> Self {
+    pub(super) fn of(wanted: Wanted, job: &Job, look_timeout: Duration) -> Self {
         let ticket_id = job.ticket.ticket_id.as_str().to_owned();
         let (run_id, attempt) = (job.run_id.clone(), job.attempt);
-        Self { wanted, ticket_id, run_id, attempt, image_pulled: false, volumes: Vec::new() }
+        Self { wanted, ticket_id, run_id, attempt, look_timeout, image_pulled: false, volumes: Vec::new() }
     }
 }
 
@@ -170,37 +173,17 @@ pub(super) fn is_id(id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
-    use ticket_schemas::{ParameterView, decode_json_ticket};
-    use tokio_util::sync::CancellationToken;
 
+    use super::super::runtime::tests;
     use super::super::runtime::tests::config;
     use super::*;
-    use crate::executor::Progress;
 
     fn asked(parameters: &Value) -> Value {
-        let ticket = json!({
-            "ticket_id": "t-1", "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
-            "parameters": parameters,
-        });
-        let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
-        let params: super::super::DockerParams =
-            ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
-        let (wanted, _) = params.check(&config(), &ticket).expect("allowed");
-        let job = Job {
-            ticket: Arc::new(ticket),
-            run_id: "run".to_owned(),
-            attempt: 2,
-            lost_workers: 0,
-            time_left: std::time::Duration::from_secs(1),
-            recorded: Value::Null,
-            stop: CancellationToken::new(),
-            detach: CancellationToken::new(),
-            progress: Progress::default(),
-        };
-        let spec = Spec { volumes: vec!["/data/".to_owned(), "/tmp".to_owned()], ..Spec::of(wanted, &job) };
+        let (params, job) = tests::asked(parameters);
+        let (wanted, _) = params.check(&config(), &job.ticket).expect("allowed");
+        let volumes = vec!["/data/".to_owned(), "/tmp".to_owned()];
+        let spec = Spec { volumes, ..Spec::of(wanted, &job, Duration::from_secs(5)) };
         serde_json::to_value(body(&config(), &Key::of(&job), &spec)).expect("JSON")
     }
 

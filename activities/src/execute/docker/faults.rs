@@ -31,9 +31,13 @@ fn answered(status: u16, message: &str) -> Fault {
     match status {
         400 if is_page(message) => Fault::Lost { cause },
         404 if names(message, "no such container") => Fault::Vanished { cause },
-        // Of something between the engine and this worker, or of an engine that is not ready.
-        404 => Fault::Lost { cause },
-        429 | 503 => Fault::Unavailable { cause, after: None },
+        // Of something between the engine and this worker.
+        404 if is_page(message) => Fault::Lost { cause },
+        // The engine's own, of something that the call names.
+        404 => Fault::Errored { cause },
+        429 => Fault::Deferred { cause, after: None },
+        503 => Fault::Unavailable { cause, after: None },
+        500 if !is_page(message) => Fault::Errored { cause },
         500.. => Fault::Lost { cause },
         _ => Fault::SetupRefused { cause },
     }
@@ -80,7 +84,8 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// The fault of a pull. Nothing was created, so nothing is in doubt.
+/// The fault of a pull. Nothing was created, so nothing is in doubt. The engine has just answered whether it has the image: what
+/// goes wrong now is the image's or its registry's, unless nobody takes the call any more.
 pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     let text = match &error {
         Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. }
@@ -94,7 +99,7 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     let cause =
         format!("image {image} cannot be pulled: {}", if text.is_empty() { reasons(&error) } else { text.clone() });
     if says(&["toomanyrequests", "too many requests", "rate limit"]) {
-        return Fault::Unavailable { cause, after: None };
+        return Fault::Deferred { cause, after: None };
     }
     // A registry does not tell an image that is not there from one that is not for everybody.
     if says(&["not found", "manifest unknown", "does not exist", "no matching manifest", "repository name not known"]) {
@@ -103,10 +108,12 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
     if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
         return Fault::SetupRefused { cause };
     }
+    let is_untaken = matches!(status(&error), Some(502 | 504));
     match of_asked(error) {
         Fault::TicketRefused { .. } => Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause },
         Fault::SetupRefused { .. } => Fault::SetupRefused { cause },
-        _ => Fault::Unavailable { cause, after: None },
+        fault if is_untaken || matches!(fault, Fault::Unavailable { .. }) => Fault::Unavailable { cause, after: None },
+        _ => Fault::Deferred { cause, after: None },
     }
 }
 
@@ -128,7 +135,7 @@ pub(super) fn of_start(error: Error) -> Fault {
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause }
         }
         // The engine itself has tried and says so: nothing is under way any more.
-        Some(500) if !is_page(&message) => Fault::Unavailable { cause, after: None },
+        Some(500) if !is_page(&message) => Fault::Deferred { cause, after: None },
         _ => fault(error),
     }
 }
@@ -165,7 +172,7 @@ mod tests {
             (404, "Lost"),
             (405, "SetupRefused"),
             (409, "SetupRefused"),
-            (429, "Unavailable"),
+            (429, "Deferred"),
             (500, "Lost"),
             (502, "Lost"),
             (503, "Unavailable"),
@@ -177,8 +184,13 @@ mod tests {
             assert!(!fault.to_string().contains('\u{1b}'), "control codes are gone");
         }
         assert!(matches!(fault(server(400, "bad parameter")), Fault::SetupRefused { .. }));
+        assert!(matches!(fault(server(500, "layer does not exist")), Fault::Errored { .. }));
         assert!(matches!(fault(server(404, "No such container: abc")), Fault::Vanished { .. }));
-        assert!(matches!(fault(server(404, "page not found")), Fault::Lost { .. }));
+        for of_call in ["page not found", "network x not found", "No such image: x:1"] {
+            let fault = fault(server(404, of_call));
+            assert!(matches!(fault, Fault::Errored { .. }), "{fault:?}");
+            assert!(fault.is_ambiguous() && !fault.blames_endpoint(), "{fault:?}");
+        }
         assert!(matches!(fault(server(404, "<html>No such container</html>")), Fault::Lost { .. }));
         assert!(matches!(fault(Error::RequestTimeoutError), Fault::Lost { .. }));
         assert!(matches!(fault(Error::SocketNotFoundError("/x".to_owned())), Fault::Unavailable { .. }));
@@ -204,17 +216,50 @@ mod tests {
             ("manifest for x:1 not found: manifest unknown", "TicketRefused"),
             ("pull access denied for x, repository does not exist or may require 'docker login'", "TicketRefused"),
             ("unauthorized: authentication required", "SetupRefused"),
-            ("toomanyrequests: You have reached your pull rate limit", "Unavailable"),
-            ("Get https://registry: dial tcp: lookup registry: no such host", "Unavailable"),
+            ("toomanyrequests: You have reached your pull rate limit", "Deferred"),
+            ("Get https://registry: dial tcp: lookup registry: no such host", "Deferred"),
         ] {
             let fault = of_pull("x:1", server(500, message));
             assert!(format!("{fault:?}").starts_with(kind), "{message}: {fault:?}");
             let streamed = of_pull("x:1", Error::DockerStreamError { error: message.to_owned() });
             assert_eq!(std::mem::discriminant(&fault), std::mem::discriminant(&streamed), "{message}");
         }
-        assert!(matches!(of_pull("x", Error::RequestTimeoutError), Fault::Unavailable { .. }));
-        assert!(matches!(of_pull("x", server(404, "<html>404 Not Found</html>")), Fault::Unavailable { .. }));
+        let full = "failed to register layer: no space left on device";
+        let streamed = of_pull("x", Error::DockerStreamError { error: full.to_owned() });
+        assert!(matches!(streamed, Fault::Deferred { .. }), "it is the image's: {streamed:?}");
+        assert!(matches!(of_pull("x", server(429, "slow down")), Fault::Deferred { .. }));
+        assert!(matches!(of_pull("x", server(404, "<html>404 Not Found</html>")), Fault::Deferred { .. }));
         assert!(matches!(of_pull("x", server(400, "invalid reference format")), Fault::TicketRefused { .. }));
+    }
+
+    #[test]
+    fn a_pull_blames_no_engine_that_has_taken_it() {
+        let unread = serde_json::from_str::<u8>("<html>").expect_err("no number");
+        for error in [
+            // A registry that says nothing keeps the engine waiting, and the engine this worker.
+            Error::RequestTimeoutError,
+            Error::from(unread),
+            server(500, "a layer's digest is another one"),
+            server(500, "<html>500 Internal Server Error</html>"),
+        ] {
+            let fault = of_pull("x:1", error);
+            assert!(matches!(fault, Fault::Deferred { .. }), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_pull_that_nobody_takes_is_the_engines_fault() {
+        let gone = of_pull("x:1", Error::SocketNotFoundError("/x".to_owned()));
+        assert!(matches!(gone, Fault::Unavailable { .. }), "{gone:?}");
+        for (status, message) in [
+            (502, "Bad Gateway"),
+            (502, "<html>502 Bad Gateway</html>"),
+            (503, "https://engine is starting"),
+            (504, ""),
+        ] {
+            let fault = of_pull("x:1", server(status, message));
+            assert!(matches!(fault, Fault::Unavailable { .. }), "{status} {message}: {fault:?}");
+        }
     }
 
     #[test]
@@ -236,12 +281,12 @@ mod tests {
         }
         for of_engine in ["mount /var/lib/docker: permission denied", "open /run/containerd: no such file or directory"]
         {
-            assert!(matches!(of(500, of_engine), Fault::Unavailable { .. }), "{of_engine}");
+            assert!(matches!(of(500, of_engine), Fault::Deferred { .. }), "{of_engine}");
         }
         assert!(matches!(of(400, missing), Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, .. }));
         assert!(matches!(of(404, "network x not found"), Fault::TicketRefused { code: code::INVALID_PARAMETERS, .. }));
         assert!(matches!(of(404, "No such container: abc"), Fault::Vanished { .. }));
-        assert!(matches!(of(500, "containerd is away"), Fault::Unavailable { .. }));
+        assert!(matches!(of(500, "containerd is away"), Fault::Deferred { .. }));
         assert!(matches!(of(502, "<html>Bad Gateway</html>"), Fault::Lost { .. }));
         assert!(matches!(of(404, "<html>Not Found</html>"), Fault::Lost { .. }));
     }

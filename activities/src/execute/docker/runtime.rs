@@ -25,6 +25,9 @@ use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
 const NEVER: &str = "0001-01-01T00:00:00Z";
 /// Exit code of what was ended by KILL.
 const KILLED: i64 = 137;
+/// Longest that the engine may take to say whether it has an image. A preparation has no limit of its own, since a pull may take
+/// long.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of the Docker runtime.
 #[derive(Debug, Clone)]
@@ -98,6 +101,18 @@ impl DockerRuntime {
         let serveraddress = Some(login.server.clone());
         let (username, password) = (Some(username), Some(password));
         Ok(Some(DockerCredentials { username, password, serveraddress, ..DockerCredentials::default() }))
+    }
+
+    /// The folders for which the image wants a volume; `None`: the engine does not have it.
+    async fn volumes_of(&self, spec: &Spec) -> Result<Option<Vec<String>>, Fault> {
+        let image = &spec.wanted.image;
+        let looked = tokio::time::timeout(spec.look_timeout, self.engine.volumes_of(image)).await;
+        looked.unwrap_or_else(|_| {
+            let seconds = spec.look_timeout.as_secs_f64();
+            Err(Fault::Lost {
+                cause: format!("the engine does not say within {seconds:.1} s whether it has image {image}"),
+            })
+        })
     }
 
     /// Starts the container, unless an earlier start of this process may still be carried out.
@@ -176,22 +191,31 @@ impl Provider for DockerRuntime {
 
     fn plan(&self, params: DockerParams, job: &Job) -> Result<Plan<Spec>, Failed> {
         let (wanted, limit) = params.check(&self.config, &job.ticket)?;
-        Ok(Plan { spec: Spec::of(wanted, job), limit })
+        // Short tickets, too, find out an engine that says nothing, before their time is over.
+        let look_timeout = LOOK_TIMEOUT.min(limit.min(job.time_left) / 2);
+        Ok(Plan { spec: Spec::of(wanted, job, look_timeout), limit })
     }
 
     async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
         let image = spec.wanted.image.as_str();
-        if self.config.pull != PullPolicy::Always
-            && let Some(volumes) = self.engine.volumes_of(image).await?
-        {
-            spec.volumes = volumes;
-            return Ok(());
+        // Before every pull, too: an engine that says nothing is not waited for.
+        let always = self.config.pull == PullPolicy::Always;
+        match self.volumes_of(spec).await {
+            Ok(Some(volumes)) if !always => {
+                spec.volumes = volumes;
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(fault) if always && !fault.blames_endpoint() => {
+                tracing::warn!(image, %fault, "the engine cannot read its image, which a pull may mend");
+            }
+            Err(fault) => return Err(fault),
         }
         if self.config.pull == PullPolicy::Never {
             return Err(no_image(image, "and DOCKER_PULL_POLICY is never"));
         }
         self.engine.pull(image, self.login(image)?).await?;
-        let pulled = self.engine.volumes_of(image).await?;
+        let pulled = self.volumes_of(spec).await?;
         spec.volumes = pulled.ok_or_else(|| no_image(image, "it was pulled, and is gone"))?;
         spec.image_pulled = true;
         Ok(())
@@ -350,7 +374,17 @@ fn no_image(image: &str, why: &str) -> Fault {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread::JoinHandle;
+
+    use serde_json::Value;
+    use ticket_schemas::{ParameterView, decode_json_ticket};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::executor::Progress;
 
     #[test]
     fn only_a_container_that_ran_has_an_end_and_only_with_an_exit_code() {
@@ -370,9 +404,75 @@ pub(super) mod tests {
         }
     }
 
+    /// A runtime whose engine is at this port.
+    fn runtime(engine: &TcpListener, pull: PullPolicy) -> DockerRuntime {
+        let address = format!("tcp://{}", engine.local_addr().expect("an address"));
+        DockerRuntime::new(Engine::new(address, Arc::new(|_, _| ())), DockerConfig { pull, ..config() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_takes_connections_and_says_nothing_is_found_out_by_short_tickets_too() {
+        let engine = TcpListener::bind("127.0.0.1:0").expect("a port");
+        for (seconds, most) in [(60, 6), (2, 2)] {
+            let runtime = runtime(&engine, PullPolicy::IfNotPresent);
+            let (params, job) = asked(&json!({ "image": "busybox", "command": "true" }));
+            let job = Job { time_left: Duration::from_secs(seconds), ..job };
+            let mut spec = runtime.plan(params, &job).expect("allowed").spec;
+            let prepared = tokio::time::timeout(Duration::from_secs(most), runtime.prepare(&mut spec)).await;
+            let fault = prepared.expect("in time").expect_err("no answer");
+            assert!(matches!(fault, Fault::Lost { .. }) && fault.blames_endpoint(), "{seconds}: {fault:?}");
+        }
+    }
+
+    /// Gives these answers, a connection each, and then what it was asked.
+    fn answering(engine: TcpListener, answers: Vec<(&'static str, &'static str)>) -> JoinHandle<Vec<String>> {
+        std::thread::spawn(move || {
+            let answer = |(status, body): (&str, &str)| {
+                let (mut stream, _) = engine.accept().expect("a connection");
+                let mut request = String::new();
+                while !request.contains("\r\n\r\n") {
+                    let mut piece = [0; 4096];
+                    let read = stream.read(&mut piece).expect("a request");
+                    assert!(read > 0, "the request ends early: {request}");
+                    request.push_str(std::str::from_utf8(&piece[..read]).expect("text"));
+                }
+                let head = "content-type: application/json\r\nconnection: close";
+                write!(stream, "HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                    .expect("it is heard");
+                request.lines().next().unwrap_or_default().to_owned()
+            };
+            answers.into_iter().map(answer).collect()
+        })
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_always_pulled_is_mended_where_it_is_broken() {
+        let version = ("200 OK", r#"{ "Version": "20.10.24", "ApiVersion": "1.41" }"#);
+        let broken = ("500 Internal Server Error", r#"{ "message": "open /var/lib/docker/image: no such file" }"#);
+        let found = ("200 OK", r#"{ "Id": "sha256:0" }"#);
+        for (pull, answers) in [
+            (PullPolicy::Always, vec![version, broken, ("200 OK", r#"{ "status": "Pulling" }"#), found]),
+            (PullPolicy::IfNotPresent, vec![version, broken]),
+        ] {
+            let engine = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let runtime = runtime(&engine, pull);
+            let (params, job) = asked(&json!({ "image": "busybox:1", "command": "true" }));
+            let mut spec = runtime.plan(params, &job).expect("allowed").spec;
+            let engine = answering(engine, answers);
+            let prepared = runtime.prepare(&mut spec).await;
+            let asked = engine.join().expect("no panic");
+            if pull == PullPolicy::Always {
+                assert_eq!((prepared, spec.image_pulled), (Ok(()), true), "{asked:?}");
+                assert!(asked[2].starts_with("POST ") && asked[2].contains("/images/create?"), "{asked:?}");
+            } else {
+                assert!(matches!(prepared, Err(Fault::Errored { .. })), "{prepared:?}");
+            }
+        }
+    }
+
     #[test]
     fn too_much_memory_is_the_verdict_only_of_what_was_killed() {
-        let engine = Engine::new("unix:///none".to_owned(), std::sync::Arc::new(|_, _| ()));
+        let engine = Engine::new("unix:///none".to_owned(), Arc::new(|_, _| ()));
         let runtime = DockerRuntime::new(engine, config());
         let container = Container { id: "0abc".to_owned(), image_pulled: false, engine: String::new() };
         let verdict = |exit_code, out_of_memory| {
@@ -387,6 +487,28 @@ pub(super) mod tests {
         assert!(other.message.contains("exit code 3") && other.message.contains("memory_limit"), "{}", other.message);
         assert!(!failed(3, false).message.contains("memory_limit"));
         assert!(verdict(0, true).is_ok(), "whatever was killed in it, the command did its work");
+    }
+
+    /// What a ticket with these parameters asks for, and its second attempt, with a minute of time.
+    pub(in crate::execute::docker) fn asked(parameters: &Value) -> (DockerParams, Job) {
+        let ticket = json!({
+            "ticket_id": "t-1", "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
+            "parameters": parameters,
+        });
+        let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
+        let params = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
+        let job = Job {
+            ticket: Arc::new(ticket),
+            run_id: "run".to_owned(),
+            attempt: 2,
+            lost_workers: 0,
+            time_left: Duration::from_secs(60),
+            recorded: Value::Null,
+            stop: CancellationToken::new(),
+            detach: CancellationToken::new(),
+            progress: Progress::default(),
+        };
+        (params, job)
     }
 
     /// The defaults of `contracts/settings.md`, with the networks that settings allow by default.

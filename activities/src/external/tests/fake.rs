@@ -204,7 +204,7 @@ pub(super) fn lost() -> Fault {
 }
 
 pub(super) fn throttled(seconds: u64) -> Fault {
-    Fault::Unavailable { cause: "429".to_owned(), after: Some(Duration::from_secs(seconds)) }
+    Fault::Deferred { cause: "429".to_owned(), after: Some(Duration::from_secs(seconds)) }
 }
 
 /// Every fault that may pass.
@@ -213,6 +213,7 @@ pub(super) fn passing() -> Vec<Fault> {
         lost(),
         throttled(2),
         Fault::Unavailable { cause: "connection refused".to_owned(), after: None },
+        Fault::Errored { cause: "500".to_owned() },
         Fault::Malformed { cause: "<html>".to_owned() },
         Fault::SetupRefused { cause: "403".to_owned() },
     ]

@@ -35,7 +35,8 @@ async fn work_is_created_watched_and_collected() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_of_a_create_is_resolved_by_looking_or_by_the_token() {
     for taken in [true, false] {
-        for fault in [lost(), Fault::Malformed { cause: "{\"Id\":".to_owned() }] {
+        let errored = Fault::Errored { cause: "500".to_owned() };
+        for fault in [lost(), errored, Fault::Malformed { cause: "{\"Id\":".to_owned() }] {
             let scripted = |fault| if taken { Scripted::Taken(fault) } else { Scripted::Untaken(fault) };
             let fake = Fake::<LOOKUP>::default();
             fake.script(Step::Create, [scripted(fault.clone())]);
