@@ -14,6 +14,7 @@ mod kafka;
 mod kafka_security;
 mod known;
 mod local;
+mod logs;
 mod near;
 mod outgoing;
 mod reader;
@@ -39,6 +40,7 @@ pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
 pub use local::LocalRuntimeConfig;
+pub use logs::LogsConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
 pub use reader::{ConfigErrors, Setting};
 pub use runtimes::{RuntimesConfig, SIMULATION, SimulationFallback};
@@ -54,7 +56,7 @@ pub use vault::{VaultConfig, VaultLogin, VaultPath};
 
 use std::sync::Arc;
 
-use reader::Reader;
+use reader::{Gathered, Reader};
 
 /// Everything the worker is told.
 #[derive(Debug, Clone)]
@@ -83,6 +85,8 @@ pub struct Config {
     pub docker: Option<DockerRuntimeConfig>,
     /// Code Forge; `None`: it is not used.
     pub code_forge: Option<CodeForgeConfig>,
+    /// Where logs of attempts are kept.
+    pub logs: LogsConfig,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -97,6 +101,8 @@ pub struct Config {
     pub settings: Vec<Setting>,
     /// What is odd but not wrong.
     pub warnings: Vec<String>,
+    /// Where all secrets are, which must not be in logs.
+    pub secrets: Vec<SecretSource>,
 }
 
 impl Config {
@@ -122,10 +128,11 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let docker = DockerRuntimeConfig::read(&mut reader);
         let code_forge = CodeForgeConfig::read(&mut reader);
+        let logs = LogsConfig::read(&mut reader, &local.working_dir);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
-        let (settings, warnings) = reader.finish()?;
+        let Gathered { settings, warnings, secrets } = reader.finish()?;
         Ok(Self {
             identity,
             kafka,
@@ -139,6 +146,7 @@ impl Config {
             local,
             docker,
             code_forge,
+            logs,
             http,
             http_api,
             outgoing,
@@ -146,6 +154,7 @@ impl Config {
             tracing,
             settings,
             warnings,
+            secrets,
         })
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn check_search_path(reader: &mut Reader<'_>, search_path: &str, work
 }
 
 /// Whether one lies in the other, as they are written or as links in them lead.
-fn overlap(one: &Path, other: &Path) -> bool {
+pub(super) fn overlap(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| {
         // The rest, which is not there yet, has no links.
         path.ancestors()

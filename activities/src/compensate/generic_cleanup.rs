@@ -9,7 +9,7 @@ use ticket_workflows::{Completed, ExecutionReport, Failed, Outcome, code};
 
 use super::outputs::Outputs;
 use super::{describe, evidence, not_defined, not_here, repeated};
-use crate::attempt::report_of;
+use crate::executor::report_of;
 use crate::execute::local::{Allowance, Workplace};
 use crate::executor::{Executor, Job, Recognition};
 

@@ -10,7 +10,7 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, FailureClas
 
 use super::outputs::Outputs;
 use super::{describe, evidence, not_defined, not_here, repeated};
-use crate::attempt::report_of;
+use crate::executor::report_of;
 use crate::execute::command::named_time_limit;
 use crate::execute::local::{Allowance, LocalParams, Workplace};
 use crate::executor::{Executor, Job, Recognition};

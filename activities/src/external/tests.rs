@@ -2,6 +2,7 @@
 //! every step, every interruption. Registered providers go through `tests/conformance` as well, over real connections.
 
 mod fake;
+mod follow;
 mod interruptions;
 mod janitor;
 mod lost_answers;

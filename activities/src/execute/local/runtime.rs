@@ -12,7 +12,7 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Fail
 
 use super::command::{AllowList, argv};
 use super::environment::environment;
-use super::process::{Ended, Launch, Process};
+use super::process::{Ended, Launch, Process, STREAM_MARGIN};
 use super::working_dir::WorkingDir;
 use crate::execute::command::time_limit;
 use crate::execute::output::last_line;
@@ -41,7 +41,7 @@ pub struct LocalConfig {
     pub default_timeout: Duration,
     /// Between TERM and KILL.
     pub grace: Duration,
-    /// Bytes kept of each stream. 64 KiB: two streams of control characters, six bytes each as JSON, still fit a
+    /// Bytes kept of each stream, of its two ends. 64 KiB: two streams of control characters, six bytes each as JSON, still fit a
     /// Kafka message of 1 MiB.
     pub output_limit: usize,
     /// `PATH` of commands, and where their binaries are looked for.
@@ -188,6 +188,7 @@ impl LocalRuntime {
             folder: prepared.folder.path(),
             environment: prepared.environment,
             output_limit: self.config.output_limit,
+            log: job.progress.log().clone(),
             sandbox: self.sandbox.as_ref().zip(prepared.policy),
         };
         let mut process = match Process::start(launch).await {
@@ -394,6 +395,13 @@ impl Run<'_> {
             report.logs.push(format!(
                 "{} process(es) or thread(s) were refused: LOCAL_RUNTIME_MAX_PROCESSES bounds them",
                 ended.refused_processes
+            ));
+        }
+        if ended.output_missing {
+            report.metadata.insert("output_missing".to_owned(), json!(true));
+            report.logs.push(format!(
+                "somebody holds the command's output open: what came later than {} s after its end is missing",
+                STREAM_MARGIN.as_secs()
             ));
         }
         if ended.leftovers > 0 {
