@@ -17,6 +17,7 @@ pub(crate) mod tests;
 mod text;
 
 pub use line::{Line, Stream};
+#[cfg(test)]
 pub(crate) use log::LOG_END;
 pub use log::{Log, Logs};
 pub use logged::Logged;

@@ -18,17 +18,12 @@ const SHORTEST: usize = 4;
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<Secrets>);
 
+#[derive(Default)]
 struct Secrets {
     /// Longest first.
     texts: Vec<Zeroizing<String>>,
     /// Whether one of them begins with these two bytes: a bit for each pair. Keys begin with almost every byte.
     begins: Vec<u64>,
-}
-
-impl Default for Secrets {
-    fn default() -> Self {
-        Self { texts: Vec::new(), begins: vec![0; (1 << 16) / 64] }
-    }
 }
 
 impl fmt::Debug for Redactor {
@@ -42,7 +37,7 @@ impl Redactor {
     /// are not looked for.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = Zeroizing<String>>) -> Self {
-        let mut known = Secrets::default();
+        let mut known = Secrets { texts: Vec::new(), begins: vec![0; (1 << 16) / 64] };
         for secret in secrets {
             let lines = secret.lines().map(str::trim);
             let lines = lines.filter(|line| line.len() >= SHORTEST && !line.starts_with("-----"));
