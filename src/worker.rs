@@ -152,8 +152,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
     let agents = ServiceRegistryClient::of(&config, identity.clone(), Arc::clone(&metrics)).map(Arc::new);
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
     let logs = FileSink::of(&config.logs)?;
-    let checks =
-        Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity, logs.clone());
+    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity, logs.clone());
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let spans = Spans::of(&config, &metrics)?;
     let runs: Arc<dyn Runs> = Arc::new(TemporalRuns::new(client.clone()));

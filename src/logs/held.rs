@@ -153,7 +153,11 @@ mod tests {
         for (metadata, last, expected) in [
             (json!({ "log": "file://one/log", "log_lines": 5 }), 5, None),
             (json!({ "log": "file://one/log", "log_lines": 5 }), 4, Some("is at file://one/log")),
-            (json!({ "log": "file://one/log", "log_lines": 5, "log_error": "no space left" }), 5, Some("no space left")),
+            (
+                json!({ "log": "file://one/log", "log_lines": 5, "log_error": "no space left" }),
+                5,
+                Some("no space left"),
+            ),
             (json!({}), 0, None),
         ] {
             let metadata = serde_json::from_value(metadata).expect("an object");

@@ -86,10 +86,7 @@ impl Check {
     /// again. A log that cannot be kept costs no ticket.
     #[must_use]
     pub fn holds_back(self) -> bool {
-        !matches!(
-            self,
-            Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::Logs | Self::CodeForge
-        )
+        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::Logs | Self::CodeForge)
     }
 
     /// Why it matters.

@@ -389,7 +389,8 @@ async fn a_container_of_another_engine_has_neither_vanished_nor_stopped() {
 
 /// A job whose log goes on where a heartbeat left it.
 fn logged(job: Job, folder: &std::path::Path, recorded: Option<Logged>) -> Job {
-    let logs = Logs { sink: Some(Arc::new(FileSink::new(folder.to_owned(), 1 << 20).expect("a thread"))), secrets: None };
+    let logs =
+        Logs { sink: Some(Arc::new(FileSink::new(folder.to_owned(), 1 << 20).expect("a thread"))), secrets: None };
     let name = LogName { ticket_id: "t".to_owned(), run_id: "r".to_owned(), attempt: job.attempt };
     Job { progress: Progress::of(logs.begin(name, recorded)), ..job }
 }

@@ -184,7 +184,10 @@ async fn a_file_that_another_worker_has_not_gone_on_with_is_not_taken_for_the_lo
     assert!(said(&running).contains("is not kept as a whole"), "{}", said(&running));
     std::fs::write(&gate, "").expect("written");
     let result = world.result("lost").await;
-    assert!(result["result"]["metadata"]["log_error"].as_str().is_some_and(|it| it.contains("1 of the lines")), "{result}");
+    assert!(
+        result["result"]["metadata"]["log_error"].as_str().is_some_and(|it| it.contains("1 of the lines")),
+        "{result}"
+    );
     for options in [&[][..], &["-f"]] {
         let ended = logs(&world, "lost", options, &first);
         assert_eq!(ended.status.code(), Some(1), "{options:?}: {ended:?}");

@@ -73,7 +73,10 @@ impl Out {
         if texts.iter().all(|(_, text)| text.is_none()) {
             return Ok(false);
         }
-        self.say(report.metadata.get("log").and_then(Value::as_str), "is not read here; this is what the result holds of it");
+        self.say(
+            report.metadata.get("log").and_then(Value::as_str),
+            "is not read here; this is what the result holds of it",
+        );
         for (stream, text) in texts {
             for line in text.unwrap_or_default().lines() {
                 if !self.print(&self.shown_without_time(answer.attempt, stream, line))? {

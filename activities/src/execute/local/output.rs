@@ -66,11 +66,7 @@ pub(super) async fn drain(
 }
 
 /// What comes next; nothing at the stream's end.
-async fn next<'a>(
-    stream: &mut (impl AsyncRead + Unpin),
-    buffer: &'a mut [u8],
-    capture: &Mutex<Capture>,
-) -> &'a [u8] {
+async fn next<'a>(stream: &mut (impl AsyncRead + Unpin), buffer: &'a mut [u8], capture: &Mutex<Capture>) -> &'a [u8] {
     let read = border("command.output", stream.read(buffer)).await.unwrap_or(0);
     let piece = &buffer[..read];
     capture.lock().unwrap_or_else(PoisonError::into_inner).push(piece);

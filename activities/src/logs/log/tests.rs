@@ -187,7 +187,9 @@ async fn what_a_lost_worker_left_out_is_no_hole_and_is_counted_on() {
 
 #[tokio::test]
 async fn no_more_than_a_thousand_lines_are_kept_at_once_and_no_more_bytes_than_a_quarter_of_a_mebibyte() {
-    for (line, count, most) in [("\n", 50_000, 1000), ("\r", 50_000, 1000), (&*format!("{}\n", "x".repeat(16_000)), 100, 17)] {
+    for (line, count, most) in
+        [("\n", 50_000, 1000), ("\r", 50_000, 1000), (&*format!("{}\n", "x".repeat(16_000)), 100, 17)]
+    {
         let sink = Arc::new(MemorySink::default());
         let log = logs(&sink, &[]).begin(name(), None);
         log.write(Stream::Stdout, line.repeat(count).as_bytes()).await;
@@ -202,7 +204,8 @@ async fn a_write_that_nobody_waits_for_is_carried_out_in_its_order_and_what_came
         let sink = Arc::new(MemorySink { answers: Some(0), then, ..MemorySink::default() });
         let log = logs(&sink, &[]).begin(name(), None);
         for line in ["a\n", "b\n"] {
-            let written = tokio::time::timeout(Duration::from_millis(100), log.write(Stream::Stdout, line.as_bytes())).await;
+            let written =
+                tokio::time::timeout(Duration::from_millis(100), log.write(Stream::Stdout, line.as_bytes())).await;
             assert!(written.is_err(), "{then:?}: it is slow");
         }
         if then == Then::IsSlow {
