@@ -183,7 +183,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
         registrations: Arc::new(registrar.as_ref().map(Registrar::known_as).unwrap_or_default()),
         logs: Logs {
             sink: logs.map(|sink| sink as Arc<dyn LogSink>),
-            secrets: Some(Arc::new(HeldSecrets::new(config.secrets.clone()))),
+            secrets: Some(Arc::new(HeldSecrets::new([config.secrets.clone(), temporal::sdk_secrets()?].concat()))),
         },
     });
     let alerting = Alerting::new(&config, kafka.clone(), producer.clone(), Arc::clone(&metrics), health.clone());

@@ -9,6 +9,7 @@ mod out;
 use std::process::ExitCode;
 
 use clap::Args;
+use reqwest::Url;
 use temporalio_client::Client;
 use ticket_activities::logs::{Logged, clean};
 use ticket_schemas::TicketId;
@@ -50,9 +51,8 @@ Otherwise there are the last lines while the ticket runs, and both ends of its o
 Exit codes: 0 printed, 1 the ticket is unknown, nothing is kept of its log, or lines are missing in it, 2 wrong usage or settings, 3 Temporal did not \
 answer, or a file cannot be read.";
 
-/// Whose log is wanted, and where it may be.
+/// Whose log is wanted, and where its files may be.
 struct Wanted {
-    client: Client,
     ticket_id: String,
     run_id: String,
     attempt: Option<u32>,
@@ -75,7 +75,6 @@ pub(super) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
         }));
     };
     let wanted = Wanted {
-        client,
         ticket_id: ticket_id.to_owned(),
         run_id: run.run_id.clone(),
         attempt: args.attempt,
@@ -83,17 +82,17 @@ pub(super) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     };
     let mut out = Out::new(args.json);
     if !args.follow {
-        return wanted.print(&run, &mut out).await;
+        return wanted.print(&client, &run, &mut out).await;
     }
     tokio::select! {
-        ended = follow::follow(&wanted, run, &mut out) => ended,
+        ended = follow::follow(&client, &wanted, run, &mut out) => ended,
         () = shutdown_signal() => Ok(ExitCode::SUCCESS),
     }
 }
 
 impl Wanted {
     /// The newest of the wanted attempts that is kept anywhere.
-    async fn print(&self, run: &Run, out: &mut Out) -> anyhow::Result<ExitCode> {
+    async fn print(&self, client: &Client, run: &Run, out: &mut Out) -> anyhow::Result<ExitCode> {
         let told = self.told(run);
         let file = self.files()?.pop();
         let in_file = file.as_ref().map_or(0, |(attempt, _)| *attempt);
@@ -103,7 +102,7 @@ impl Wanted {
         }
         let answer = match told {
             Some(_) => None,
-            None => answered(&self.client, &self.ticket_id, &self.run_id, self.attempt).await.map_err(unanswered)?,
+            None => answered(client, &self.ticket_id, &self.run_id, self.attempt).await.map_err(unanswered)?,
         };
         if let Some(answer) = answer.as_ref().filter(|answer| answer.attempt > in_file) {
             return Ok(if out.answered(answer)? { ExitCode::SUCCESS } else { self.nothing() });
@@ -157,6 +156,15 @@ impl Wanted {
         })?;
         files.retain(|(attempt, _)| self.wants(*attempt));
         Ok(files)
+    }
+
+    /// Whether lines that a heartbeat tells are in the file that this machine would read.
+    fn has_file_of(&self, told: &Logged) -> bool {
+        let path = self.folder.as_ref().map(|folder| folder.file(&self.run_id, told.attempt));
+        let here = path.and_then(|path| Url::from_file_path(path).ok());
+        let there = told.address.as_ref().and_then(|address| Url::parse(address).ok());
+        let same = here.zip(there).is_some_and(|(here, there)| here.path() == there.path());
+        same && told.trouble.is_none() && told.left_out == 0
     }
 
     fn told(&self, run: &Run) -> Option<Logged> {

@@ -94,7 +94,7 @@ impl SecretSource {
     }
 
     /// A secret that a setting holds among other things.
-    pub(super) fn of_text(setting: &'static str, text: Secret) -> Self {
+    pub(crate) fn of_text(setting: &'static str, text: Secret) -> Self {
         Self { setting, place: Place::Value(text) }
     }
 

@@ -654,6 +654,16 @@ fn a_sandbox_that_cannot_work_or_keeps_nothing_apart_is_refused() {
 }
 
 #[test]
+fn a_stopped_command_has_at_most_as_long_as_the_server_waits_for_its_attempt() {
+    const NAME: &str = "LOCAL_RUNTIME_KILL_GRACE_SECONDS";
+    assert_eq!(read([(NAME, "17")]).expect("the most").local.grace.as_secs(), 17);
+    for wrong in ["17.1", "25"] {
+        let text = errors(&[(NAME, wrong)]);
+        assert!(text.contains(NAME) && text.contains("at most 17"), "{text}");
+    }
+}
+
+#[test]
 fn logs_are_kept_nowhere_unless_a_folder_is_named_that_commands_cannot_write() {
     let logs = read([]).expect("defaults").logs;
     assert_eq!((logs.folder, logs.max_bytes), (None, 256 << 20));

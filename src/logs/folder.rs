@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use ticket_activities::logs::Line;
+use ticket_activities::logs::{Line, Stream};
 
 /// Longest line of a file that is read as one; a sink writes none that is longer.
 const LONGEST_LINE: u64 = 256 * 1024;
@@ -56,11 +56,13 @@ fn name(run_id: &str) -> String {
     run_id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }
 
-/// Reads the lines of a file that grows.
+/// Reads the lines of a file that grows, each number once: a worker that was taken for lost may go on writing beside the next one.
 #[derive(Debug)]
 pub struct LogReader {
     file: BufReader<File>,
     begun: Vec<u8>,
+    /// The highest number so far.
+    last: u64,
 }
 
 impl LogReader {
@@ -69,10 +71,10 @@ impl LogReader {
     /// # Errors
     /// When it cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new() })
+        Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new(), last: 0 })
     }
 
-    /// The next whole line; `None`: there is none yet. What is no line of a log is passed over.
+    /// The next whole line; `None`: there is none yet. What is no line of a log, and what was read before, is passed over.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -81,15 +83,21 @@ impl LogReader {
             let room = LONGEST_LINE.saturating_sub(self.begun.len() as u64);
             let read = self.file.by_ref().take(room).read_until(b'\n', &mut self.begun)?;
             if self.begun.last() == Some(&b'\n') || room == 0 {
-                let line = serde_json::from_slice(&self.begun).ok();
+                let line = serde_json::from_slice(&self.begun).ok().filter(|line| self.is_new(line));
                 self.begun.clear();
-                if line.is_some() {
-                    return Ok(line);
+                if let Some(line) = line {
+                    self.last = self.last.max(line.seq);
+                    return Ok(Some(line));
                 }
             } else if read == 0 {
                 return Ok(None);
             }
         }
+    }
+
+    /// What a worker says of the log has the number of a line.
+    fn is_new(&self, line: &Line) -> bool {
+        line.seq > self.last || line.stream == Stream::Worker
     }
 }
 
@@ -115,6 +123,21 @@ mod tests {
         let line = reader.line().expect("read").expect("a line");
         assert_eq!((line.seq, line.cut), (2, 3));
         assert!(reader.begun.capacity() <= 2 * LONGEST_LINE as usize, "{}", reader.begun.capacity());
+    }
+
+    #[test]
+    fn a_line_that_two_workers_have_written_is_read_once() {
+        let mut file = tempfile::NamedTempFile::new().expect("file");
+        for (seq, stream) in
+            [(1, "stdout"), (2, "stdout"), (2, "worker"), (3, "stdout"), (2, "stderr"), (3, "stdout"), (4, "stdout")]
+        {
+            let line = serde_json::json!({ "seq": seq, "at_ms": 1, "stream": stream, "text": "" });
+            writeln!(file, "{line}").expect("written");
+        }
+        let mut reader = LogReader::open(file.path()).expect("readable");
+        let read = std::iter::from_fn(|| reader.line().expect("read"));
+        let read: Vec<_> = read.map(|line| (line.seq, line.stream.as_str())).collect();
+        assert_eq!(read, [(1, "stdout"), (2, "stdout"), (2, "worker"), (3, "stdout"), (4, "stdout")]);
     }
 
     #[test]

@@ -44,7 +44,11 @@ impl Answered {
         if let Some(error) = text("log_error") {
             return Some(error.to_owned());
         }
-        let lines = self.report.metadata.get("log_lines")?.as_u64().filter(|lines| *lines > last)?;
+        let number = |key: &str| self.report.metadata.get(key).and_then(Value::as_u64);
+        if let Some(left_out) = number("log_lines_left_out") {
+            return Some(format!("{left_out} lines were left out, as EXECUTION_LOG_MAX_MB allows no more"));
+        }
+        let lines = number("log_lines").filter(|lines| *lines > last)?;
         let address = text("log").unwrap_or("nowhere");
         Some(format!("its last line is number {lines}, and the last one here {last}; the whole log is at {address}"))
     }
@@ -158,6 +162,7 @@ mod tests {
                 5,
                 Some("no space left"),
             ),
+            (json!({ "log": "file://one/log", "log_lines": 5, "log_lines_left_out": 2 }), 5, Some("2 lines were left out")),
             (json!({}), 0, None),
         ] {
             let metadata = serde_json::from_value(metadata).expect("an object");

@@ -102,6 +102,8 @@ struct Engines {
     replaced: bool,
     /// Whoever follows output of a container that runs gets what is there, and is hung up on.
     hangs_up: bool,
+    /// So many times whoever follows output gets an error and none of it.
+    refuses_to_follow: u32,
     /// From when on output was asked for, each time that it was followed.
     followed_since: Vec<i64>,
 }
@@ -241,7 +243,14 @@ impl FakeEngine {
     /// Its output up to its end, which is waited for.
     async fn follow(&self, id: &str, query: &BTreeMap<String, String>) -> Answer {
         let since: Option<i64> = query.get("since").and_then(|since| since.parse().ok());
-        self.state().followed_since.extend(since);
+        {
+            let mut state = self.state();
+            state.followed_since.extend(since);
+            if state.refuses_to_follow > 0 {
+                state.refuses_to_follow -= 1;
+                return Answer::json(500, &json!({ "message": "the log driver is busy" }));
+            }
+        }
         loop {
             let changed = self.changed.notified();
             let waits = {
@@ -413,6 +422,8 @@ async fn each_line_of_a_container_is_kept_once_over_broken_connections_and_lost_
     engine.write(1, "half of ");
     engine.write(2, "a warning\n");
     eventually("a line of the other stream does not wait", || seq() == 3).await;
+    engine.state().refuses_to_follow = 2;
+    eventually("the connection is lost twice within a line", || engine.state().refuses_to_follow == 0).await;
     engine.write(1, "a line\n");
     eventually("a line that came in parts", || seq() == 4).await;
     engine.write(1, "50%\r");

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde_json::json;
 use ticket_workflows::ExecutionReport;
 
-use crate::logs::Redactor;
+use crate::logs::{Redactor, clean};
 
 /// The first and the last bytes of a stream.
 #[derive(Debug, Clone, Default)]
@@ -110,11 +110,12 @@ impl Captured {
     }
 }
 
-/// `: <last line>` of a stream's text, bounded and without control codes; empty when there is none.
+/// `: <last line>` of a stream's text, bounded and as a terminal shows it; empty when there is none. Secrets were looked for in the
+/// same lines: no part that they do not have together is put together here.
 pub(in crate::execute) fn last_line(text: &str) -> String {
-    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let clean: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-    if clean.is_empty() { String::new() } else { format!(": {clean}") }
+    let lines = text.rsplit(['\n', '\r']).map(|line| clean(line.as_bytes()));
+    let line = lines.map(|line| line.trim().to_owned()).find(|line| !line.is_empty());
+    line.map_or_else(String::new, |line| format!(": {}", line.chars().take(200).collect::<String>()))
 }
 
 #[cfg(test)]
@@ -167,6 +168,20 @@ mod tests {
         let captured = capture(10, &[b"a\xFFb"]);
         assert_eq!(captured.text, "a\u{FFFD}b");
         assert!(!captured.utf8);
+    }
+
+    #[test]
+    fn the_last_line_is_what_a_terminal_shows_of_it() {
+        for (text, expected) in [
+            ("", ""),
+            (" \n\n", ""),
+            ("a\nb\x1b[31mc\x1b[0m \n\n", ": bc"),
+            ("hun\x1bter2\n", ": huner2"),
+            ("hun\rter2\n", ": ter2"),
+        ] {
+            assert_eq!(last_line(text), expected, "{text:?}");
+        }
+        assert_eq!(last_line(&"é".repeat(300)).chars().count(), 202);
     }
 
     #[test]

@@ -402,15 +402,11 @@ impl<'a, P: Provider> Run<'a, P> {
 
     /// Whatever a provider makes of the output, the worker's secrets are not in it.
     fn redact(&self, outcome: &mut Outcome) {
-        let redactor = self.job.progress.log().redactor();
+        let redactor = self.job.progress.log().result_redactor();
         if let Outcome::Failed(failed) = outcome {
             redactor.clean(&mut failed.message);
         }
-        for value in report_of(outcome).output.values_mut() {
-            if let Value::String(text) = value {
-                redactor.clean(text);
-            }
-        }
+        report_of(outcome).output.values_mut().for_each(|value| redactor.clean_value(value));
     }
 
     async fn interrupted(&self) -> Cause {

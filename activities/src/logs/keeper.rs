@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::Line;
 use crate::ports::{LogName, LogSink, LogSinkError, LogWriter, OpenLog};
 
 /// How long a sink may take for one call. Work that writes waits for it meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long work may wait for a sink in all, beside a tenth of the log's age: a slow sink must not use up the work's own time.
+const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
 const ENDED: &str = "whoever kept it has ended";
 
 /// Keeps the lines of one attempt. The sink is called by a task of its own: a call that nobody waits for any more is carried out
@@ -18,6 +21,9 @@ pub(super) struct Keeper {
     state: State,
     /// The last line that the sink was given.
     held: u64,
+    begun: Instant,
+    /// How long the sink was waited for.
+    waited: Duration,
 }
 
 enum State {
@@ -34,13 +40,16 @@ type Call = (Option<Vec<Line>>, oneshot::Sender<Answer>);
 
 impl Keeper {
     pub(super) fn new(sink: Option<Arc<dyn LogSink>>, name: LogName) -> Self {
-        Self { state: sink.map_or(State::Off, |sink| State::Unopened(sink, name)), held: 0 }
+        let state = sink.map_or(State::Off, |sink| State::Unopened(sink, name));
+        Self { state, held: 0, begun: Instant::now(), waited: Duration::ZERO }
     }
 
     /// Opens the sink and says where lines go; `None`: there is no sink.
     pub(super) async fn open(&mut self) -> Result<Option<String>, String> {
         let State::Unopened(sink, name) = &self.state else { return Ok(None) };
+        let asked = Instant::now();
         let opened = within(sink.open(name.clone())).await;
+        self.waited += asked.elapsed();
         self.state = State::Off;
         let OpenLog { address, last_seq, writer } = opened?;
         let (calls, waiting) = mpsc::channel(1);
@@ -60,13 +69,23 @@ impl Keeper {
         self.held
     }
 
+    /// How long work has waited for the sink.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// Keeps those that the sink does not hold yet.
     pub(super) async fn append(&mut self, mut lines: Vec<Line>) -> Result<Option<u64>, String> {
         lines.retain(|line| line.seq > self.held);
         if lines.is_empty() {
             return Ok(None);
         }
-        self.ask(Some(lines)).await
+        let answer = self.ask(Some(lines)).await;
+        if answer.is_ok() && self.waited > PATIENCE_IN_ALL + self.begun.elapsed() / 10 {
+            self.state = State::Off;
+            return Err(format!("it is slow: the work has waited {:.1} s for it", self.waited.as_secs_f64()));
+        }
+        answer
     }
 
     /// Nothing more comes.
@@ -79,7 +98,7 @@ impl Keeper {
     /// `None`: nothing keeps lines.
     async fn ask(&mut self, lines: Option<Vec<Line>>) -> Result<Option<u64>, String> {
         let State::Open(calls) = &self.state else { return Ok(None) };
-        let (tell, told) = oneshot::channel();
+        let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
         let last = lines.as_ref().and_then(|lines| lines.last()).map(|line| line.seq);
         let answer = match calls.reserve().await {
             Ok(room) => {
@@ -90,6 +109,7 @@ impl Keeper {
             }
             Err(_) => Err(ENDED.to_owned()),
         };
+        self.waited += asked.elapsed();
         if answer.is_err() {
             self.state = State::Off;
         }

@@ -103,8 +103,8 @@ impl Log {
         }
     }
 
-    /// The place that the output was read up to, after lines that were written: with a heartbeat the next worker gets to know it. No
-    /// line of either stream may be unfinished there.
+    /// The place that the output was read up to, after something was written since [`Log::resume`]: with a heartbeat the next worker
+    /// gets to know it. No line of either stream may be unfinished there.
     pub fn reached(&self, at: Value) {
         if let Some(told) = &mut *self.told_mut() {
             told.reached = Some(Reached { seq: told.seq, left_out: told.left_out, at });
@@ -127,9 +127,14 @@ impl Log {
         at
     }
 
-    /// What finds the worker's secrets.
+    /// What takes the worker's secrets out of results.
     #[must_use]
-    pub fn redactor(&self) -> &Redactor {
+    pub fn result_redactor(&self) -> Redactor {
+        self.redactor().of_results()
+    }
+
+    /// What takes them out of lines.
+    fn redactor(&self) -> &Redactor {
         let secrets = &self.0.secrets;
         self.0
             .redactor
@@ -190,9 +195,10 @@ impl Log {
         if missing > 0 && writing.keeper.keeps() {
             let elsewhere = before.map_or_else(String::new, |address| format!(", see {address}"));
             let trouble = format!("a worker was lost, and {missing} of the lines up to here were not kept{elsewhere}");
+            // Before the sink is waited for, where this may be dropped.
+            self.trouble(trouble.clone());
             // With the number of the last of them: those that follow keep theirs.
             self.note(writing, &trouble).await;
-            self.trouble(trouble);
         }
         let last = writing.seq.max(held);
         // Output that cannot be read again is of another run; its numbers go on after all that is known of the lost one.
@@ -219,8 +225,11 @@ impl Log {
         }
     }
 
-    /// What the sink has answered.
+    /// What the sink has answered, and how long it was waited for.
     fn kept(&self, writing: &Writing, answer: Result<Option<u64>, String>) {
+        if let Some(told) = &mut *self.told_mut() {
+            told.waited_ms = u64::try_from(writing.keeper.waited().as_millis()).unwrap_or(u64::MAX);
+        }
         match answer {
             Ok(Some(left_out)) => self.tell(|told| told.left_out = writing.left_out + left_out),
             Ok(None) => {}
@@ -237,11 +246,14 @@ impl Log {
     }
 
     fn line(&self, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
-        let (text, redactor) = (clean(&bytes), self.redactor());
-        let part = redactor.whole(&text, false, cut > 0);
-        let end = part.end.min(text.floor_char_boundary(Line::MAX_BYTES));
-        let cut = cut + (text.len() - end) as u64;
-        Line { seq, at_ms, stream, text: redactor.redact(&text, 0..end).into_owned(), cut }
+        let raw = String::from_utf8_lossy(&bytes);
+        // Before it is cleaned: what begins a sequence may take the first character of a secret away.
+        let (redacted, whole) = self.redactor().redact_raw(&raw, false, cut > 0);
+        let mut text = clean(redacted.as_bytes()).into_owned();
+        let end = text.floor_char_boundary(Line::MAX_BYTES);
+        let cut = cut + (raw.len() - whole + text.len() - end) as u64;
+        text.truncate(end);
+        Line { seq, at_ms, stream, text, cut }
     }
 
     fn tell(&self, change: impl FnOnce(&mut Logged)) {

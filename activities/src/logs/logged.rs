@@ -13,6 +13,8 @@ use super::line::is_zero;
 pub(super) const LAST_LINES: usize = 5;
 /// Bytes of each of them: two KiB together.
 const LAST_LINE_BYTES: usize = 400;
+/// Shorter waits, in milliseconds, are not worth a result's metadata.
+const LEAST_WAIT_MS: u64 = 1000;
 
 /// What is known of an attempt's log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Logged {
     /// How many lines are missing there because the log was too large.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
+    /// How long this worker's work has waited for lines to be kept, milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waited_ms: u64,
     /// From where on output that outlives a worker is read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reached: Option<Reached>,
@@ -68,7 +73,7 @@ impl Logged {
         self.seq = seq;
     }
 
-    /// Metadata of the result: where the whole log is, how many lines the attempt wrote, and what is missing.
+    /// Metadata of the result: where the whole log is, how many lines the attempt wrote, what is missing, and what it cost in time.
     pub(crate) fn describe(self, report: &mut ExecutionReport) {
         if self.address.is_none() && self.trouble.is_none() {
             return;
@@ -80,6 +85,9 @@ impl Logged {
         }
         if self.left_out > 0 {
             set("log_lines_left_out", json!(self.left_out));
+        }
+        if self.waited_ms >= LEAST_WAIT_MS {
+            set("log_wait_seconds", json!(self.waited_ms as f64 / 1000.0));
         }
         if let Some(trouble) = self.trouble {
             set("log_error", json!(trouble));

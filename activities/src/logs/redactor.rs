@@ -5,18 +5,25 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::text::{acts_within_a_line, shown};
+use super::text::{ESCAPE, acts_within_a_line, shown};
 
 /// What stands in the place of a secret.
 const MARK: &str = "[redacted]";
 /// Shorter ones are in too many words that are no secret.
 const SHORTEST: usize = 4;
+/// The same of results, which other tickets compute with.
+const SHORTEST_OF_RESULTS: usize = 8;
 
 /// Knows secrets, and finds them in text. Clones share them.
 #[derive(Clone, Default)]
-pub struct Redactor(Arc<Secrets>);
+pub struct Redactor {
+    secrets: Arc<Secrets>,
+    /// Secrets of fewer bytes are passed over.
+    shortest: usize,
+}
 
 #[derive(Default)]
 struct Secrets {
@@ -28,7 +35,7 @@ struct Secrets {
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Redactor({} secrets)", self.0.texts.len())
+        write!(f, "Redactor({} secrets)", self.secrets.texts.len())
     }
 }
 
@@ -49,12 +56,18 @@ impl Redactor {
             let (word, bit) = pair(text.as_bytes());
             known.begins[word] |= bit;
         }
-        Self(Arc::new(known))
+        Self { secrets: Arc::new(known), shortest: SHORTEST }
+    }
+
+    /// The same for results: it passes over secrets below eight bytes.
+    #[must_use]
+    pub(crate) fn of_results(&self) -> Self {
+        Self { secrets: Arc::clone(&self.secrets), shortest: SHORTEST_OF_RESULTS }
     }
 
     /// Bytes that must be kept beyond a cut for a secret before it to be found: those of the longest one but one.
     pub(crate) fn margin(&self) -> usize {
-        self.0.texts.first().map_or(0, |longest| longest.len() - 1)
+        self.secrets.texts.first().map_or(0, |longest| longest.len() - 1)
     }
 
     /// The part of a text whose ends may have been cut off that holds no part of a secret which is not whole.
@@ -74,7 +87,7 @@ impl Redactor {
     /// As [`Redactor::redact`] of the [`Redactor::whole`] part, for text that may hold what terminals act on: a secret is found beneath
     /// it, and the rest stays as it is. Also says how many bytes the part has.
     pub(crate) fn redact_raw<'a>(&self, text: &'a str, cut_before: bool, cut_after: bool) -> (Cow<'a, str>, usize) {
-        if self.0.texts.is_empty() || !text.contains(acts_within_a_line) {
+        if self.secrets.texts.is_empty() || !text.contains(acts_within_a_line) {
             let part = self.whole(text, cut_before, cut_after);
             return (self.redact(text, part.clone()), part.len());
         }
@@ -95,6 +108,8 @@ impl Redactor {
         let part = start..end.max(start);
         // Those within a sequence too, which is still there.
         let mut found = self.secrets_in(text, &part);
+        // An escape before one would take the beginning of its mark.
+        found.iter_mut().for_each(|secret| secret.start -= usize::from(text[..secret.start].ends_with(ESCAPE)));
         found.extend(self.secrets_in(&plain, &beneath).into_iter().map(|it| at[it.start]..at[it.end - 1] + 1));
         found.sort_unstable_by_key(|secret| secret.start);
         found.dedup_by(|next, last| {
@@ -114,11 +129,21 @@ impl Redactor {
         }
     }
 
+    /// Takes the secrets out of every text of a value.
+    pub(crate) fn clean_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.clean(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.clean_value(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.clean_value(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
     /// Where secrets are that are at least partly in this part of the text.
     fn secrets_in(&self, text: &str, part: &Range<usize>) -> Vec<Range<usize>> {
         let bytes = text.as_bytes();
         let (mut found, mut at) = (Vec::new(), 0);
-        if self.0.texts.is_empty() {
+        if self.secrets.texts.is_empty() {
             return found;
         }
         while at < part.end {
@@ -140,10 +165,11 @@ impl Redactor {
             return None;
         }
         let (word, bit) = pair(bytes);
-        if self.0.begins[word] & bit == 0 {
+        if self.secrets.begins[word] & bit == 0 {
             return None;
         }
-        self.0.texts.iter().find(|text| bytes.starts_with(text.as_bytes())).map(|text| text.len())
+        let mut looked_for = self.secrets.texts.iter().take_while(|text| text.len() >= self.shortest);
+        looked_for.find(|text| bytes.starts_with(text.as_bytes())).map(|text| text.len())
     }
 }
 
@@ -209,12 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn results_keep_what_may_be_part_of_a_word() {
+        let redactor = redactor(&["admin", "hunter2-hunter2"]);
+        assert_eq!(all(&redactor, "administrator hunter2-hunter2"), "[redacted]istrator [redacted]");
+        let mut value = serde_json::json!({ "a": ["administrator", { "b": "hunter2-hunter2", "c": 1 }], "d": null });
+        redactor.of_results().clean_value(&mut value);
+        assert_eq!(value, serde_json::json!({ "a": ["administrator", { "b": "[redacted]", "c": 1 }], "d": null }));
+    }
+
+    #[test]
     fn a_secret_is_found_beneath_what_terminals_act_on_and_within_it() {
         let redactor = redactor(&["hunter2-hunter2"]);
         for (text, expected) in [
             ("a \x1b[1mhunter2-\x1b[0mhunter2\x1b[0m b\n", "a \x1b[1m[redacted]\x1b[0m b\n"),
             ("\x1b[1mred\x1b[0m", "\x1b[1mred\x1b[0m"),
             ("\x1b]0;hunter2-hunter2\x07", "\x1b]0;[redacted]\x07"),
+            ("\x1bhunter2-hunter2", "[redacted]"),
             ("hunter2-\u{9b}1mhunter2\u{202e}", "[redacted]\u{202e}"),
             ("\x1b]0;no end\nhunter2-hunter2\n\x07", "\x1b]0;no end\n[redacted]\n\x07"),
             ("hunter2-\nhunter2", "hunter2-\nhunter2"),

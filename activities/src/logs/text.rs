@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-const ESCAPE: char = '\u{1b}';
-/// What ends a command string (ECMA-48 §5.6), and what terminals take for it.
-const STRING_ENDS: [&str; 3] = ["\u{7}", "\u{1b}\\", "\u{9c}"];
+/// Begins most sequences.
+pub(super) const ESCAPE: char = '\u{1b}';
 
 /// The text of a line. Bytes that are not UTF-8 become U+FFFD; escape sequences and control characters go, tabs stay.
 #[must_use]
@@ -31,18 +30,20 @@ pub(super) fn acts_within_a_line(c: char) -> bool {
 /// The parts of a text between what `acts` and the sequences that it begins, and where each of them is.
 pub(super) fn shown(text: &str, acts: fn(char) -> bool) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = Some(text);
+    // Once a command string has no end, none that begins later has one: the text is not read again for each of them.
+    let mut strings_end = true;
     std::iter::from_fn(move || {
         let now = rest?;
         let at = text.len() - now.len();
         let end = now.find(acts);
-        rest = end.map(|end| after_sequence(&now[end..]));
+        rest = end.map(|end| after_sequence(&now[end..], &mut strings_end));
         Some((at, &now[..end.unwrap_or(now.len())]))
     })
 }
 
 /// What follows the sequence that `text` begins with. Of one that does not end, only its beginning is gone: nothing that
 /// could be read is hidden.
-fn after_sequence(text: &str) -> &str {
+fn after_sequence<'a>(text: &'a str, strings_end: &mut bool) -> &'a str {
     let mut chars = text.chars();
     let introducer = match chars.next() {
         Some(ESCAPE) => match chars.clone().next() {
@@ -62,16 +63,31 @@ fn after_sequence(text: &str) -> &str {
             let end = rest.find(|c: char| !matches!(c, '\u{20}'..='\u{3f}')).unwrap_or(rest.len());
             rest[end..].strip_prefix(|c: char| matches!(c, '\u{40}'..='\u{7e}')).unwrap_or(&rest[end..])
         }
-        ']' | 'P' | 'X' | '^' | '_' => {
-            let ends = STRING_ENDS.iter().filter_map(|end| Some(rest.find(end)? + end.len()));
-            ends.min().map_or(rest, |end| &rest[end..])
-        }
+        ']' | 'P' | 'X' | '^' | '_' if *strings_end => after_string(rest).unwrap_or_else(|| {
+            *strings_end = false;
+            rest
+        }),
         // Intermediate characters, and the one that ends them.
         '\u{20}'..='\u{2f}' => {
             let rest = rest.trim_start_matches(|c: char| matches!(c, '\u{20}'..='\u{2f}'));
             rest.strip_prefix(|c: char| matches!(c, '\u{30}'..='\u{7e}')).unwrap_or(rest)
         }
         _ => rest,
+    }
+}
+
+/// What follows the end of a command string (ECMA-48 §5.6), or what terminals take for its end.
+fn after_string(text: &str) -> Option<&str> {
+    let mut chars = text.chars();
+    loop {
+        let ends = match chars.next()? {
+            '\u{7}' | '\u{9c}' => true,
+            ESCAPE => chars.as_str().starts_with('\\') && chars.next().is_some(),
+            _ => false,
+        };
+        if ends {
+            return Some(chars.as_str());
+        }
     }
 }
 
@@ -100,8 +116,19 @@ mod tests {
             (b"\x1b[31", ""),
             (b"end\x1b", "end"),
             (b"\x1b\xc3\xa9", "é"),
+            (b"\x1b]0;a\x1b[0m\x1b\\b\x1b]0;c\xc2\x9cd\x1b]e", "bde"),
         ] {
             assert_eq!(clean(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn sequences_without_an_end_take_no_more_time_than_others() {
+        for sequence in ["\x1b]", "\x1bP", "\u{9d}", "\x1b]\x07", "\x1b]\x1b\\", "\x1b[0", "\x1b(", "\x1b"] {
+            let bytes = sequence.repeat((1 << 20) / sequence.len());
+            let began = std::time::Instant::now();
+            assert_eq!(clean(bytes.as_bytes()), "");
+            assert!(began.elapsed() < std::time::Duration::from_secs(2), "{sequence:?}: {:?}", began.elapsed());
         }
     }
 

@@ -99,10 +99,12 @@ pub(super) async fn follow(engine: &Engine, id: &str, log: &Log) -> Result<(), F
                 _ => read.push((stream, text.to_vec())),
             }
         }
+        // Before anything new has come, the log's last number may be of a line that was read beyond the place and comes again.
+        let is_new = !read.is_empty();
         for (stream, bytes) in read {
             log.write(stream, &bytes).await;
         }
-        if place.is_between_lines() {
+        if is_new && place.is_between_lines() {
             log.reached(json!(place));
         }
         if let Some(fault) = broken {

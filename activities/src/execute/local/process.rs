@@ -83,7 +83,7 @@ impl Process {
         let mut supervised =
             Supervised::start(&supervisor, launch.grace, launch.binary, launch.arguments, configure).await?;
         let log = launch.log;
-        let capture = || Arc::new(Mutex::new(Capture::new(launch.output_limit, log.redactor().clone())));
+        let capture = || Arc::new(Mutex::new(Capture::new(launch.output_limit, log.result_redactor())));
         let (stdout, stderr) = (capture(), capture());
         let (out, err) = supervised.streams();
         let streams = [

@@ -195,6 +195,7 @@ impl<const R: u8> Provider for Fake<R> {
     fn report(&self, (): &(), _: &String, end: Option<&i32>, output: Option<String>) -> ExecutionReport {
         let mut report = ExecutionReport::default();
         report.output.insert("exit_code".to_owned(), json!(end));
+        report.output.insert("parts".to_owned(), json!([{ "text": output }]));
         report.output.insert("stdout".to_owned(), json!(output));
         report
     }

@@ -115,5 +115,7 @@ async fn secrets_of_the_worker_are_in_no_outcome() {
     let (outcome, ()) = tokio::join!(driver.execute(NoParams {}, job), end);
     let failed = failed(outcome);
     assert_eq!(failed.message, "[redacted] 1");
-    assert!(failed.report.output["stdout"].as_str().expect("text").starts_with("[redacted] t-t-1-"), "{failed:?}");
+    for text in [&failed.report.output["stdout"], &failed.report.output["parts"][0]["text"]] {
+        assert!(text.as_str().expect("text").starts_with("[redacted] t-t-1-"), "{failed:?}");
+    }
 }

@@ -72,9 +72,12 @@ async fn a_secret_is_found_across_pieces_under_control_codes_and_at_the_end_of_w
     log.write(Stream::Stdout, text.as_bytes()).await;
     let long = format!("{}hunter2-hunter2{}\n", "x".repeat(Line::MAX_BYTES + 8), "y".repeat(100_000));
     log.write(Stream::Stderr, long.as_bytes()).await;
+    // The escape takes the character that follows it from a terminal, and not from whoever knows the secret.
+    log.write(Stream::Stdout, b"\x1bhunter2-hunter2 is \x1b(hunter2-hunter2\n").await;
     let lines = sink.lines();
     assert_eq!(lines[0].text, "key=[redacted]!");
-    assert!(lines[1].text.ends_with("xx[redacted]"), "{}", &lines[1].text[Line::MAX_BYTES - 20..]);
+    assert!(lines[1].text.ends_with("xx[reda"), "{}", &lines[1].text[Line::MAX_BYTES - 20..]);
+    assert!(lines[3].text.starts_with("[redacted] is ") && !lines[3].text.contains("unter2"), "{}", lines[3].text);
     assert!(!lines[2].text.contains('h') && lines[2].cut > 100_000, "{}", lines[2].cut);
     let told = serde_json::to_string(&log.told()).expect("JSON");
     assert!(!told.contains("hunter"), "{told}");
@@ -216,6 +219,42 @@ async fn a_write_that_nobody_waits_for_is_carried_out_in_its_order_and_what_came
         let error = report.metadata.get("log_error").and_then(Value::as_str);
         assert_eq!(error.is_some_and(|error| error.contains("no space left")), then == Then::FailsLate, "{report:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_slow_for_ten_seconds_in_all_is_given_up_and_the_result_says_so() {
+    let sink = Arc::new(MemorySink { answers: Some(0), then: Then::IsSlow, ..MemorySink::default() });
+    let log = logs(&sink, &[]).begin(name(), None);
+    let began = tokio::time::Instant::now();
+    for line in 0..100 {
+        log.write(Stream::Stdout, format!("{line}\n").as_bytes()).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(13), "{:?}", began.elapsed());
+    assert_eq!(sink.lines().len(), 6, "two seconds each");
+    let report = ended(&log).await;
+    assert!(report.metadata["log_error"].as_str().is_some_and(|error| error.contains("has waited 12.0 s")), "{report:?}");
+    let waited = |report: &ExecutionReport| report.metadata["log_wait_seconds"].as_f64().expect("a number");
+    assert!((12.0..12.1).contains(&waited(&report)) && report.metadata["log_lines"] == 100, "{report:?}");
+    // Work that runs for long may wait for longer.
+    let sink = Arc::new(MemorySink { answers: Some(0), then: Then::IsSlow, ..MemorySink::default() });
+    let log = logs(&sink, &[]).begin(name(), None);
+    for line in 0..20 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        log.write(Stream::Stdout, format!("{line}\n").as_bytes()).await;
+    }
+    let report = ended(&log).await;
+    assert_eq!((sink.lines().len(), report.metadata.get("log_error")), (20, None));
+    assert!((40.0..40.1).contains(&waited(&report)), "what it has cost is told all the same: {report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_told_also_when_nobody_waits_for_the_line_that_says_so() {
+    let (first, slow) = (Arc::new(MemorySink::default()), MemorySink { answers: Some(0), then: Then::IsSlow, ..MemorySink::default() });
+    let lost = logs(&first, &[]).begin(name(), None);
+    lost.write(Stream::Stdout, b"a\nb\n").await;
+    let next = logs(&Arc::new(slow), &[]).begin(name(), recorded(&lost));
+    tokio::time::timeout(Duration::from_millis(100), next.write(Stream::Stdout, b"a\n")).await.expect_err("it is slow");
+    assert!(next.told().and_then(|told| told.trouble).is_some_and(|trouble| trouble.contains("2 of the lines")));
 }
 
 #[tokio::test(start_paused = true)]
