@@ -152,6 +152,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
     let agents = ServiceRegistryClient::of(&config, identity.clone(), Arc::clone(&metrics)).map(Arc::new);
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
     let logs = FileSink::of(&config.logs)?;
+    let secrets = HeldSecrets::new([config.secrets.clone(), temporal::sdk_secrets()?].concat())?;
     let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity, logs.clone());
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let spans = Spans::of(&config, &metrics)?;
@@ -181,10 +182,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
         registrations: Arc::new(registrar.as_ref().map(Registrar::known_as).unwrap_or_default()),
-        logs: Logs {
-            sink: logs.map(|sink| sink as Arc<dyn LogSink>),
-            secrets: Some(Arc::new(HeldSecrets::new([config.secrets.clone(), temporal::sdk_secrets()?].concat()))),
-        },
+        logs: Logs { sink: logs.map(|sink| sink as Arc<dyn LogSink>), secrets: Some(Arc::new(secrets)) },
     });
     let alerting = Alerting::new(&config, kafka.clone(), producer.clone(), Arc::clone(&metrics), health.clone());
     let parts = BridgeParts {

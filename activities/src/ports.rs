@@ -183,6 +183,6 @@ pub struct LogSinkError {
 
 /// The secrets that this worker holds, which must not be in anything it passes on.
 pub trait WorkerSecrets: Send + Sync + 'static {
-    /// Those that can be read now.
-    fn texts(&self) -> Vec<Zeroizing<String>>;
+    /// Those that can be read now, or were last. Answers within a second or two, whatever holds them.
+    fn texts(&self) -> BoxFuture<'_, Vec<Zeroizing<String>>>;
 }

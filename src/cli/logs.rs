@@ -48,8 +48,8 @@ pub(super) struct LogsArgs {
 
 const AFTER_HELP: &str = "Whole logs are read from the folder of EXECUTION_LOG_SINK, when it is set and this machine has the file. \
 Otherwise there are the last lines while the ticket runs, and both ends of its output afterwards.\n\
-Exit codes: 0 printed, 1 the ticket is unknown, nothing is kept of its log, or lines are missing in it, 2 wrong usage or settings, 3 Temporal did not \
-answer, or a file cannot be read.";
+Exit codes: 0 printed, 1 the ticket is unknown, nothing is kept of its log, or it has ended and lines are missing in it, 2 wrong \
+usage or settings, 3 Temporal did not answer, or a file cannot be read.";
 
 /// Whose log is wanted, and where its files may be.
 struct Wanted {

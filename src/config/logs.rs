@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::Reader;
-use super::sandbox::overlap;
+use super::sandbox::overlap_as_written;
 
 /// Settings of logs.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct LogsConfig {
     pub folder: Option<PathBuf>,
     /// `EXECUTION_LOG_MAX_MB`: bytes of one attempt's log.
     pub max_bytes: u64,
+    /// Where commands write: no log may be there, nor where links lead there.
+    pub working_dir: PathBuf,
 }
 
 impl LogsConfig {
@@ -35,14 +37,15 @@ impl LogsConfig {
             }
             folder
         });
-        if let Some(folder) = folder.as_ref().filter(|folder| overlap(folder, working_dir)) {
+        // Links are followed by whoever uses the folder, which may be on a file system that does not answer.
+        if let Some(folder) = folder.as_ref().filter(|folder| overlap_as_written(folder, working_dir)) {
             reader.error(format!(
                 "EXECUTION_LOG_SINK: commands write in LOCAL_RUNTIME_WORKING_DIR, and could change the logs in {}; name a folder \
                  outside of it",
                 folder.display()
             ));
         }
-        Self { folder, max_bytes: max_mb << 20 }
+        Self { folder, max_bytes: max_mb << 20, working_dir: working_dir.to_owned() }
     }
 }
 

@@ -43,6 +43,7 @@ pub use local::LocalRuntimeConfig;
 pub use logs::LogsConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
 pub use reader::{ConfigErrors, Setting};
+pub(crate) use sandbox::overlap;
 pub use runtimes::{RuntimesConfig, SIMULATION, SimulationFallback};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use secrets::{REDACTED, Secret, SecretSource};

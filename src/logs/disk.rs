@@ -29,7 +29,7 @@ impl Disk {
         let (calls, mut waiting) = mpsc::channel::<Call>(MOST_WAITING);
         let since = Arc::new(Mutex::new(None));
         let present = Arc::clone(&since);
-        std::thread::Builder::new().name("logs".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("files".to_owned()).spawn(move || {
             while let Some(call) = waiting.blocking_recv() {
                 *present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 call();
@@ -52,7 +52,7 @@ impl Disk {
             // Whoever asked may be gone.
             let _ = tell.send(call());
         });
-        let ended = || io::Error::other("the thread that writes logs has ended; restart the worker");
+        let ended = || io::Error::other("the thread that asks the file system has ended; restart the worker");
         self.calls.send(call).await.map_err(|_| ended())?;
         told.await.map_err(|_| ended())?
     }

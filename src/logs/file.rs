@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Folder;
 use super::disk::Disk;
-use crate::config::LogsConfig;
+use crate::config::{LogsConfig, overlap};
 
 /// Bytes at the end of a file in which its last line is looked for: above the longest line, every byte of it escaped.
 const LOOKED_AT: u64 = 256 * 1024;
@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct FileSink {
     root: PathBuf,
+    /// Where commands write, which could change logs there.
+    working_dir: Option<PathBuf>,
     max_bytes: u64,
     disk: Disk,
 }
@@ -36,7 +38,8 @@ impl FileSink {
     /// When its thread cannot be started.
     pub fn of(config: &LogsConfig) -> io::Result<Option<Arc<Self>>> {
         let Some(folder) = &config.folder else { return Ok(None) };
-        Ok(Some(Arc::new(Self::new(folder.clone(), config.max_bytes)?)))
+        let working_dir = Some(config.working_dir.clone());
+        Ok(Some(Arc::new(Self { working_dir, ..Self::new(folder.clone(), config.max_bytes)? })))
     }
 
     /// Keeps at most `max_bytes` of each attempt's log below `root`.
@@ -48,7 +51,7 @@ impl FileSink {
     }
 
     pub(super) fn with_patience(root: PathBuf, max_bytes: u64, patience: Duration) -> io::Result<Self> {
-        Ok(Self { root, max_bytes, disk: Disk::new(patience)? })
+        Ok(Self { root, working_dir: None, max_bytes, disk: Disk::new(patience)? })
     }
 
     /// The folder of all logs.
@@ -61,8 +64,9 @@ impl FileSink {
     /// # Errors
     /// When that is not possible, or takes too long.
     pub(crate) async fn try_out(&self) -> io::Result<()> {
-        let root = self.root.clone();
+        let (root, check) = (self.root.clone(), self.check());
         let call = move || {
+            check()?;
             make_folder(&root)?;
             let path = root.join(format!(".check-{}", Uuid::new_v4()));
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path)?;
@@ -72,6 +76,18 @@ impl FileSink {
         };
         self.disk.try_call(call).await
     }
+
+    /// Refuses a folder from which links lead to where commands write.
+    fn check(&self) -> impl FnOnce() -> io::Result<()> + Send + use<> {
+        let (root, working_dir) = (self.root.clone(), self.working_dir.clone());
+        move || match working_dir.filter(|working_dir| overlap(&root, working_dir)) {
+            Some(working_dir) => Err(io::Error::other(format!(
+                "commands write in LOCAL_RUNTIME_WORKING_DIR, {}, and links lead there",
+                working_dir.display()
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl LogSink for FileSink {
@@ -79,7 +95,8 @@ impl LogSink for FileSink {
         Box::pin(async move {
             let path = Folder::of(&self.root, &name.ticket_id).file(&name.run_id, name.attempt);
             let (address, max_bytes) = (address(&path), self.max_bytes);
-            let opened = self.disk.try_call(move || FileLog::open(&path, max_bytes)).await;
+            let check = self.check();
+            let opened = self.disk.try_call(move || check().and_then(|()| FileLog::open(&path, max_bytes))).await;
             let (log, last_seq) = opened.map_err(|error| named(&address, &error))?;
             let log = Arc::new(Mutex::new(log));
             let writer = FileWriter { address: address.clone(), disk: self.disk.clone(), log };
@@ -309,6 +326,28 @@ mod tests {
         let sink = sink(Path::new("/dev/null/logs"), 1000);
         let error = sink.open(name("t")).await.err().expect("an error").to_string();
         assert!(error.contains("/dev/null/logs/ticket-t"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn no_log_is_kept_where_links_lead_to_what_commands_write() {
+        let base = tempfile::tempdir().expect("folder");
+        let (work, link) = (base.path().join("work"), base.path().join("link"));
+        std::fs::create_dir(&work).expect("made");
+        std::os::unix::fs::symlink(&work, &link).expect("a link");
+        let config = LogsConfig { folder: Some(link.join("logs")), max_bytes: 1 << 20, working_dir: work.clone() };
+        let sink = FileSink::of(&config).expect("a thread").expect("a sink");
+        for error in [sink.try_out().await.err().map(|error| error.to_string()), opening(&sink).await] {
+            assert!(error.as_ref().is_some_and(|error| error.contains("links lead there")), "{error:?}");
+        }
+        assert_eq!(std::fs::read_dir(&work).expect("there").count(), 0);
+        let apart = LogsConfig { folder: Some(base.path().join("logs")), ..config };
+        let sink = FileSink::of(&apart).expect("a thread").expect("a sink");
+        sink.try_out().await.expect("another folder");
+        assert_eq!(opening(&sink).await, None);
+    }
+
+    async fn opening(sink: &FileSink) -> Option<String> {
+        sink.open(name("t")).await.err().map(|error| error.to_string())
     }
 
     #[tokio::test]

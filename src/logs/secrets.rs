@@ -1,18 +1,31 @@
 //! The secrets that must not be in a log.
 
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ticket_activities::WorkerSecrets;
 use zeroize::Zeroizing;
 
+use super::disk::Disk;
 use crate::config::{Secret, SecretSource};
 
 /// Shortest part of a list that is taken for a secret of its own.
 const SHORTEST_PART: usize = 8;
 
+/// How long the files of secrets may take to answer: commands and the end of external work wait for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What settings, their files and Vault hold.
 #[derive(Debug)]
 pub struct HeldSecrets {
+    known: Arc<Known>,
+    disk: Disk,
+}
+
+#[derive(Debug)]
+struct Known {
     sources: Vec<SecretSource>,
     /// As each was read last: a file that is gone for a moment holds the worker's secret all the same.
     last: Mutex<Vec<Option<Secret>>>,
@@ -20,14 +33,18 @@ pub struct HeldSecrets {
 
 impl HeldSecrets {
     /// Of these places. Reads them once.
-    #[must_use]
-    pub fn new(sources: Vec<SecretSource>) -> Self {
+    ///
+    /// # Errors
+    /// When the thread that reads them cannot be started.
+    pub fn new(sources: Vec<SecretSource>) -> io::Result<Self> {
         let last = sources.iter().map(|source| source.read().ok()).collect();
-        Self { sources, last: Mutex::new(last) }
+        Ok(Self { known: Arc::new(Known { sources, last: Mutex::new(last) }), disk: Disk::new(PATIENCE)? })
     }
+}
 
-    /// The secrets as they are now, or were last. One that could never be read is not held.
-    fn held(&self) -> Vec<Secret> {
+impl Known {
+    /// Reads the secrets as they are now. One that cannot be read stays as it was last.
+    fn read(&self) {
         let now: Vec<_> = self.sources.iter().map(SecretSource::read).collect();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         for (last, now) in last.iter_mut().zip(now) {
@@ -39,14 +56,14 @@ impl HeldSecrets {
                 Err(_) => {}
             }
         }
-        last.iter().flatten().cloned().collect()
     }
-}
 
-impl WorkerSecrets for HeldSecrets {
+    /// As they were last read. One that could never be read is not held.
     fn texts(&self) -> Vec<Zeroizing<String>> {
+        let held: Vec<Secret> =
+            self.last.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect();
         let mut texts = Vec::new();
-        for secret in self.held() {
+        for secret in held {
             let text = secret.expose();
             texts.push(Zeroizing::new(text.to_owned()));
             // Tokens and headers are lists of `name=secret`.
@@ -57,13 +74,33 @@ impl WorkerSecrets for HeldSecrets {
     }
 }
 
+impl WorkerSecrets for HeldSecrets {
+    fn texts(&self) -> BoxFuture<'_, Vec<Zeroizing<String>>> {
+        Box::pin(async {
+            let known = Arc::clone(&self.known);
+            let read = move || {
+                known.read();
+                Ok(())
+            };
+            if let Err(error) = self.disk.try_call(read).await {
+                tracing::warn!(%error, "secrets are looked for in logs as they were last read");
+            }
+            self.known.texts()
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Config, MapSource};
 
-    #[test]
-    fn every_secret_of_the_settings_is_known_and_so_is_each_token_of_a_list() {
+    async fn texts(config: Config) -> Vec<Zeroizing<String>> {
+        HeldSecrets::new(config.secrets).expect("a thread").texts().await
+    }
+
+    #[tokio::test]
+    async fn every_secret_of_the_settings_is_known_and_so_is_each_token_of_a_list() {
         let file = tempfile::NamedTempFile::new().expect("file");
         std::fs::write(file.path(), "of-a-file\n").expect("written");
         let path = file.path().to_str().expect("text");
@@ -76,7 +113,7 @@ mod tests {
             ("KAFKA_SCHEMA_REGISTRY_URL", "https://user:of-a-url@registry"),
         ]))
         .expect("settings");
-        let texts = HeldSecrets::new(config.secrets).texts();
+        let texts = texts(config).await;
         let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
         for secret in
             ["of-a-file", "temporal-key", "ops-token-of-24-characters", "ci-token-of-24-characters", "of-a-url"]
@@ -86,25 +123,34 @@ mod tests {
         assert!(!texts.contains(&"worker"), "a user's name is in too many words: {texts:?}");
     }
 
-    #[test]
-    fn a_secret_whose_file_is_gone_is_still_looked_for() {
+    #[tokio::test]
+    async fn a_secret_whose_file_is_gone_is_still_looked_for() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("password");
         std::fs::write(&path, "of-a-file").expect("written");
         let settings = [("TEMPORAL_API_KEY_FILE", path.to_str().expect("text"))];
         let held = HeldSecrets::new(Config::read(&MapSource::from(settings)).expect("settings").secrets);
+        let held = held.expect("a thread");
         for written in [Some("written-anew"), None, Some("and-again")] {
             match written {
                 Some(text) => std::fs::write(&path, text).expect("written"),
                 None => std::fs::remove_file(&path).expect("removed"),
             }
             let expected = written.unwrap_or("written-anew");
-            assert!(held.texts().iter().any(|text| text.as_str() == expected), "{written:?}");
+            assert!(held.texts().await.iter().any(|text| text.as_str() == expected), "{written:?}");
         }
+        // A file system that does not answer: a pipe that nobody writes to.
+        std::fs::remove_file(&path).expect("removed");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let began = std::time::Instant::now();
+        for _ in 0..10 {
+            assert!(held.texts().await.iter().any(|text| text.as_str() == "and-again"));
+        }
+        assert!(began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
     }
 
-    #[test]
-    fn keys_and_tokens_that_settings_name_as_files_are_secrets() {
+    #[tokio::test]
+    async fn keys_and_tokens_that_settings_name_as_files_are_secrets() {
         let folder = tempfile::tempdir().expect("folder");
         let path = |name: &str| {
             let path = folder.path().join(name);
@@ -133,7 +179,7 @@ mod tests {
             ("OUTGOING_CLIENT_CERT_PATH", &outgoing_certificate),
         ]))
         .expect("settings");
-        let texts = HeldSecrets::new(config.secrets).texts();
+        let texts = texts(config).await;
         let held = |text: &str| texts.iter().any(|held| held.contains(text));
         for secret in ["secret of kafka.key", "secret of kafka.jwt", "secret of mtls.key", "PRIVATE KEY"] {
             assert!(held(secret), "{secret}");

@@ -63,7 +63,7 @@ impl<'a, P: Provider> Run<'a, P> {
         {
             failed.class = FailureClass::Permanent;
         }
-        self.redact(&mut outcome);
+        self.redact(&mut outcome).await;
         outcome
     }
 
@@ -401,8 +401,8 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     /// Whatever a provider makes of the output, the worker's secrets are not in it.
-    fn redact(&self, outcome: &mut Outcome) {
-        let redactor = self.job.progress.log().result_redactor();
+    async fn redact(&self, outcome: &mut Outcome) {
+        let redactor = self.job.progress.log().result_redactor().await;
         if let Outcome::Failed(failed) = outcome {
             redactor.clean(&mut failed.message);
         }

@@ -1,10 +1,11 @@
 //! The log of one attempt.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::batch::{Batch, Raw};
 use super::keeper::Keeper;
@@ -37,7 +38,7 @@ struct Shared {
     attempt: u32,
     secrets: Option<Arc<dyn WorkerSecrets>>,
     /// Made when something is written: most attempts of some types write nothing.
-    redactor: OnceLock<Redactor>,
+    redactor: OnceCell<Redactor>,
     /// Held while lines are kept, so that they are kept in their order.
     writing: tokio::sync::Mutex<Writing>,
     told: Mutex<Option<Logged>>,
@@ -70,7 +71,7 @@ impl Logs {
         Log(Arc::new(Shared {
             attempt,
             secrets: self.secrets.clone(),
-            redactor: OnceLock::new(),
+            redactor: OnceCell::new(),
             writing: tokio::sync::Mutex::new(writing),
             told: Mutex::new(recorded),
         }))
@@ -128,17 +129,19 @@ impl Log {
     }
 
     /// What takes the worker's secrets out of results.
-    #[must_use]
-    pub fn result_redactor(&self) -> Redactor {
-        self.redactor().of_results()
+    pub async fn result_redactor(&self) -> Redactor {
+        self.redactor().await.of_results()
     }
 
     /// What takes them out of lines.
-    fn redactor(&self) -> &Redactor {
-        let secrets = &self.0.secrets;
-        self.0
-            .redactor
-            .get_or_init(|| secrets.as_ref().map_or_else(Redactor::default, |secrets| Redactor::new(secrets.texts())))
+    async fn redactor(&self) -> &Redactor {
+        let made = self.0.redactor.get_or_init(|| async {
+            match &self.0.secrets {
+                Some(secrets) => Redactor::new(secrets.texts().await),
+                None => Redactor::default(),
+            }
+        });
+        made.await
     }
 
     /// What heartbeats tell; `None`: nothing was written.
@@ -188,7 +191,7 @@ impl Log {
             Ok(None) => {}
             Err(trouble) => self.trouble(trouble),
         }
-        let keep = Line::MAX_BYTES + self.redactor().margin() + CHAR_BYTES;
+        let keep = Line::MAX_BYTES + self.redactor().await.margin() + CHAR_BYTES;
         writing.splitters = Some([Splitter::new(keep), Splitter::new(keep)]);
         let held = writing.keeper.held();
         let missing = writing.seq.saturating_sub(held + writing.left_out);
@@ -214,8 +217,8 @@ impl Log {
     }
 
     async fn keep(&self, writing: &mut Writing, stream: Stream, read: impl Iterator<Item = Raw>) {
-        let at_ms = now_ms();
-        let lines: Vec<Line> = read.map(|raw| self.line(raw, stream, at_ms)).collect();
+        let (at_ms, redactor) = (now_ms(), self.redactor().await);
+        let lines: Vec<Line> = read.map(|raw| line(redactor, raw, stream, at_ms)).collect();
         let last = last_of(&lines);
         let kept = writing.keeper.append(lines).await;
         self.kept(writing, kept);
@@ -245,17 +248,6 @@ impl Log {
         });
     }
 
-    fn line(&self, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
-        let raw = String::from_utf8_lossy(&bytes);
-        // Before it is cleaned: what begins a sequence may take the first character of a secret away.
-        let (redacted, whole) = self.redactor().redact_raw(&raw, false, cut > 0);
-        let mut text = clean(redacted.as_bytes()).into_owned();
-        let end = text.floor_char_boundary(Line::MAX_BYTES);
-        let cut = cut + (raw.len() - whole + text.len() - end) as u64;
-        text.truncate(end);
-        Line { seq, at_ms, stream, text, cut }
-    }
-
     fn tell(&self, change: impl FnOnce(&mut Logged)) {
         let attempt = self.0.attempt;
         let mut told = self.told_mut();
@@ -283,6 +275,17 @@ impl Writing {
         }
         batch
     }
+}
+
+fn line(redactor: &Redactor, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
+    let raw = String::from_utf8_lossy(&bytes);
+    // Before it is cleaned: what begins a sequence may take the first character of a secret away.
+    let (redacted, whole) = redactor.redact_raw(&raw, false, cut > 0);
+    let mut text = clean(redacted.as_bytes()).into_owned();
+    let end = text.floor_char_boundary(Line::MAX_BYTES);
+    let cut = cut + (raw.len() - whole + text.len() - end) as u64;
+    text.truncate(end);
+    Line { seq, at_ms, stream, text, cut }
 }
 
 fn index_of(stream: Stream) -> Option<usize> {

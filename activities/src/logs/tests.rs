@@ -101,8 +101,8 @@ impl LogWriter for Writer {
 struct Known(Vec<&'static str>);
 
 impl WorkerSecrets for Known {
-    fn texts(&self) -> Vec<Zeroizing<String>> {
-        self.0.iter().map(|text| Zeroizing::new((*text).to_owned())).collect()
+    fn texts(&self) -> BoxFuture<'_, Vec<Zeroizing<String>>> {
+        Box::pin(async { self.0.iter().map(|text| Zeroizing::new((*text).to_owned())).collect() })
     }
 }
 

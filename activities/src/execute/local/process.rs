@@ -66,6 +66,8 @@ pub(super) struct Ended {
 
 impl Process {
     pub(super) async fn start(launch: Launch<'_>) -> Result<Self, StartError> {
+        // Before anything runs that would be held up.
+        let redactor = launch.log.result_redactor().await;
         let configure = |command: &mut tokio::process::Command| {
             command
                 .current_dir(launch.folder)
@@ -83,7 +85,7 @@ impl Process {
         let mut supervised =
             Supervised::start(&supervisor, launch.grace, launch.binary, launch.arguments, configure).await?;
         let log = launch.log;
-        let capture = || Arc::new(Mutex::new(Capture::new(launch.output_limit, log.result_redactor())));
+        let capture = || Arc::new(Mutex::new(Capture::new(launch.output_limit, redactor.clone())));
         let (stdout, stderr) = (capture(), capture());
         let (out, err) = supervised.streams();
         let streams = [
