@@ -57,6 +57,10 @@ outages: setup build ## Takes Kafka, Temporal and the registry away under load, 
 bench: setup ## Measures the throughput, release profile.
 	cargo bench --locked --bench throughput -- $(FIGURES)
 
+.PHONY: bench-logs
+bench-logs: setup ## Writes 50 MB/s into the log of a ticket, release profile, and measures how old the last line is that the server knows.
+	LOG_RATE_MB=50 cargo test --locked --release --test end_to_end logs::fresh -- --nocapture
+
 .PHONY: test-kafka
 test-kafka: setup ## Runs the tests on a real Kafka and Schema Registry; FULL=1: more of everything.
 	@scripts/test-kafka || [ $$? -eq 77 ]

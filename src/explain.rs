@@ -5,7 +5,7 @@
 //! history say what they can. Nothing here changes a ticket.
 
 mod account;
-mod server;
+pub(crate) mod server;
 mod words;
 
 use std::time::Duration;

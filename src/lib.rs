@@ -19,6 +19,7 @@ pub mod health;
 pub mod http;
 pub mod kafka;
 pub mod logging;
+pub mod logs;
 pub mod metrics;
 pub mod net;
 pub mod orders;

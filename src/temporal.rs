@@ -5,7 +5,9 @@ mod versions;
 use std::time::{Duration, SystemTime};
 
 use temporalio_client::envconfig::LoadClientConfigProfileOptions;
-use temporalio_client::{Client, ClientOptions, Connection, GrpcCompression, NamespacedClient as _, Url};
+use temporalio_client::{
+    Client, ClientOptions, Connection, ConnectionOptions, GrpcCompression, NamespacedClient as _, Url,
+};
 use temporalio_common::protos::temporal::api::enums::v1::{IndexedValueType, TaskQueueType};
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
@@ -24,7 +26,7 @@ use ticket_workflows::{SearchAttribute, TicketWaiters, TicketWorkflow, search_at
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
-use crate::config::{Config, SecretSource};
+use crate::config::{Config, Secret, SecretSource};
 use crate::health::Health;
 use crate::sdk_metrics::SdkMetrics;
 
@@ -58,10 +60,7 @@ pub fn runtime(metrics: Option<&SdkMetrics>) -> anyhow::Result<Runtime> {
 /// # Errors
 /// One sentence that names the address and what to do.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
-    let (mut connection, mut client) = ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
-        .map_err(|error| {
-            anyhow::anyhow!("the Temporal profile cannot be read: {error}; check TEMPORAL_* and temporal.toml")
-        })?;
+    let (mut connection, mut client) = sdk_options()?;
     if let Some(key) = &config.temporal.api_key {
         connection.api_key = Some(key.read().map_err(anyhow::Error::msg)?.expose().to_owned());
     }
@@ -82,6 +81,31 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
         anyhow::anyhow!("no Temporal server answered at {address} ({error}); check TEMPORAL_ADDRESS and the network")
     })?;
     Ok(Client::new(connection, client)?)
+}
+
+/// What the SDK's own variables and profiles say.
+fn sdk_options() -> anyhow::Result<(ConnectionOptions, ClientOptions)> {
+    ClientOptions::load_from_config(LoadClientConfigProfileOptions::default()).map_err(|error| {
+        anyhow::anyhow!("the Temporal profile cannot be read: {error}; check TEMPORAL_* and temporal.toml")
+    })
+}
+
+/// The secrets of the SDK's own variables and profiles, which must not be in logs.
+///
+/// # Errors
+/// When a profile cannot be read.
+pub fn sdk_secrets() -> anyhow::Result<Vec<SecretSource>> {
+    let (connection, _) = sdk_options()?;
+    Ok(secrets_of(&connection).map(|secret| SecretSource::of_text("TEMPORAL_*", secret)).collect())
+}
+
+/// The API key, the client's key, and what headers hold; of `Bearer …` the token.
+fn secrets_of(connection: &ConnectionOptions) -> impl Iterator<Item = Secret> {
+    let tls = connection.tls_options.as_ref().and_then(|tls| tls.client_tls_options.as_ref());
+    let key = tls.map(|tls| String::from_utf8_lossy(&tls.client_private_key).into_owned());
+    let headers = connection.headers.iter().flatten();
+    let headers = headers.filter_map(|(_, value)| Some(value.split_whitespace().last()?.to_owned()));
+    connection.api_key.clone().into_iter().chain(key).chain(headers).map(Secret::new)
 }
 
 /// Gives the connection each new API key, until stopped. Calls take it from their next one on.
@@ -304,5 +328,30 @@ pub async fn run_supervised(
         if stop.run_until_cancelled(tokio::time::sleep(RESTART_PAUSE)).await.is_none() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use temporalio_client::{ClientTlsOptions, TlsOptions};
+
+    use super::*;
+
+    #[test]
+    fn what_the_sdk_is_told_by_its_own_variables_is_secret_too() {
+        let tls = ClientTlsOptions::builder().client_cert(b"a certificate".to_vec());
+        let tls = tls.client_private_key(b"a private key".to_vec()).build();
+        let headers = [("authorization", "Bearer a-token"), ("x-key", "a-key"), ("x-empty", "")];
+        let headers: HashMap<_, _> = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let connection = ConnectionOptions::new(target("temporal:7233", true).expect("an address"))
+            .api_key("an API key")
+            .tls_options(TlsOptions::builder().client_tls_options(tls).build())
+            .headers(headers)
+            .build();
+        let mut secrets: Vec<_> = secrets_of(&connection).map(|secret| secret.expose().to_owned()).collect();
+        secrets.sort();
+        assert_eq!(secrets, ["a private key", "a-key", "a-token", "an API key"]);
     }
 }

@@ -11,10 +11,11 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use ticket_activities::execute::local::{LocalConfig, LocalRuntime};
 use ticket_activities::execute::{Noop, Simulation};
 use ticket_activities::external::Runs;
+use ticket_activities::logs::Logs;
 use ticket_activities::supervisor::SupervisorCommand;
 use ticket_activities::{
-    Activities, ActivityParts, Drain, ExecutorRegistry, Observer, PublishError, ResultSink, TicketService, border_call,
-    compensate,
+    Activities, ActivityParts, Drain, ExecutorRegistry, LogSink, Observer, PublishError, ResultSink, TicketService,
+    border_call, compensate,
 };
 use ticket_schemas::TaskType;
 use ticket_workflows::Report;
@@ -28,6 +29,7 @@ use crate::external::{ExternalRuntimes, TemporalRuns};
 use crate::health::Health;
 use crate::http::{self, Api, Surface};
 use crate::kafka::{self, Clients, Producer};
+use crate::logs::{FileSink, HeldSecrets};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use crate::rejections::Rejections;
@@ -45,7 +47,7 @@ use crate::vault::Vault;
 const BRIDGE_LOOP: &str = "bridge";
 /// The readiness check that a shutdown takes away.
 const DRAIN_CHECK: &str = "not_draining";
-/// Bytes kept of each output stream of a command.
+/// Bytes kept of each output stream of a command, of its two ends together.
 pub(crate) const OUTPUT_LIMIT: usize = 64 * 1024;
 /// How long unsent results get at shutdown; the tickets they belong to stay open otherwise.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -149,7 +151,9 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
     let watch = Watch::new(config.http.strict_startup_checks, health.clone(), Arc::clone(&metrics));
     let agents = ServiceRegistryClient::of(&config, identity.clone(), Arc::clone(&metrics)).map(Arc::new);
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
-    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity);
+    let logs = FileSink::of(&config.logs)?;
+    let secrets = HeldSecrets::new([config.secrets.clone(), temporal::sdk_secrets()?].concat())?;
+    let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity, logs.clone());
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));
     let spans = Spans::of(&config, &metrics)?;
     let runs: Arc<dyn Runs> = Arc::new(TemporalRuns::new(client.clone()));
@@ -178,6 +182,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
         drain: drain.clone(),
         agent_id: config.identity.agent_id.clone(),
         registrations: Arc::new(registrar.as_ref().map(Registrar::known_as).unwrap_or_default()),
+        logs: Logs { sink: logs.map(|sink| sink as Arc<dyn LogSink>), secrets: Some(Arc::new(secrets)) },
     });
     let alerting = Alerting::new(&config, kafka.clone(), producer.clone(), Arc::clone(&metrics), health.clone());
     let parts = BridgeParts {

@@ -318,6 +318,7 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
         ("identity", "ok"),
         ("clock", "ok"),
         ("local_runtime", "ok"),
+        ("logs", "ok"),
         ("docker", "ok"),
         ("code_forge", "ok"),
     ] {

@@ -9,17 +9,15 @@ use serde_json::Value;
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use ticket_schemas::{DeliveryMode, ParameterView, Ticket};
-use ticket_workflows::{
-    ExecuteRequest, ExecuteResponse, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code,
-};
+use ticket_workflows::{ExecuteRequest, ExecuteResponse, ExternalState, Failed, FailureClass, Outcome, code};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::now_ms;
-use crate::executor::{Job, Progress, Recognition};
+use crate::executor::{Job, Progress, Recognition, report_of};
 use crate::external::is_recorded;
 use crate::fallback::{self, Fallback, Told};
-use crate::ports::{AttemptEnd, ProviderChange};
+use crate::ports::{AttemptEnd, LogName, ProviderChange};
 use crate::registry::{Choice, Choices, ErasedExecutor};
 use crate::stop::stop_is_wanted;
 use crate::ticket_activities::Activities;
@@ -126,6 +124,12 @@ impl Activities {
             Err(failed) => return Ok(failed.into()),
         };
         job.recorded = told.take_progress();
+        let name = LogName {
+            ticket_id: job.ticket.ticket_id.as_str().to_owned(),
+            run_id: job.run_id.clone(),
+            attempt: job.attempt,
+        };
+        let log = self.0.logs.begin(name, told.take_log());
         let mut reason = NOT_HERE.to_owned();
         let mut given_up = None;
         while let Some((choice, others)) = left.split_first() {
@@ -148,7 +152,7 @@ impl Activities {
             }
             job.time_left = time.saturating_sub(begun.elapsed());
             // A worker that is lost before it has anything to tell leaves what the one before it told.
-            job.progress = Progress::default();
+            job.progress = Progress::of(log.clone());
             job.progress.set(job.recorded.clone());
             let outcome = self.watch(ctx, *choice, told.clone(), job.clone()).await?;
             let outcome = if doubtful { note_lost_workers(outcome, job.lost_workers) } else { outcome };
@@ -160,6 +164,11 @@ impl Activities {
         }
         let mut outcome = given_up.unwrap_or_else(|| unknown_to_the_server().into());
         fallback::note(report_of(&mut outcome), &told.fallbacks);
+        // A sink may hold it up, and the server must not take this worker for lost meanwhile.
+        let _heartbeat = heartbeat(ctx.clone(), told, job.progress.clone());
+        if let Some(logged) = log.end().await {
+            logged.describe(report_of(&mut outcome));
+        }
         Ok(outcome)
     }
 
@@ -275,13 +284,6 @@ fn too_many_lost(lost_workers: u32) -> Failed {
     );
     failed.external_state = Some(ExternalState::Unknown);
     failed
-}
-
-pub(crate) fn report_of(outcome: &mut Outcome) -> &mut ExecutionReport {
-    match outcome {
-        Outcome::Completed(completed) => &mut completed.report,
-        Outcome::Failed(failed) => &mut failed.report,
-    }
 }
 
 /// Work of a lost worker that cannot be recognised may have run twice: the result says so.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ticket_schemas::Ticket;
-use ticket_workflows::Outcome;
+use ticket_workflows::{ExecutionReport, Outcome};
 use tokio_util::sync::CancellationToken;
+
+use crate::logs::Log;
 
 /// How a provider lets work be recognised that was begun before a worker was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,23 +78,46 @@ pub struct Job {
     /// Cancelled before [`Job::stop`] when nobody wants the work ended and only this worker cannot go on with it: it drains,
     /// or the server gave the attempt to another one.
     pub detach: CancellationToken,
-    /// What the heartbeat tells the server.
+    /// What the heartbeat tells the server, and the attempt's log.
     pub progress: Progress,
 }
 
-/// What an attempt is doing, for heartbeats. Clones share it.
+/// What an attempt is doing and what it writes, for heartbeats. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<Value>>);
+pub struct Progress {
+    told: Arc<Mutex<Value>>,
+    log: Log,
+}
 
 impl Progress {
+    /// Of an attempt that writes to this log.
+    #[must_use]
+    pub fn of(log: Log) -> Self {
+        Self { told: Arc::default(), log }
+    }
+
     /// Replaces the progress; keep it small, it goes out every second.
     pub fn set(&self, progress: Value) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
     /// The last progress set.
     #[must_use]
     pub fn get(&self) -> Value {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What takes the output of the work.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// What an outcome reports, whatever it is.
+pub(crate) fn report_of(outcome: &mut Outcome) -> &mut ExecutionReport {
+    match outcome {
+        Outcome::Completed(completed) => &mut completed.report,
+        Outcome::Failed(failed) => &mut failed.report,
     }
 }

@@ -65,6 +65,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("docker.wait", "activities/src/execute/docker/client.rs"),
     ("docker.stop", "activities/src/execute/docker/client.rs"),
     ("docker.logs", "activities/src/execute/docker/client.rs"),
+    ("docker.follow", "activities/src/execute/docker/client.rs"),
     ("docker.remove", "activities/src/execute/docker/client.rs"),
 ];
 

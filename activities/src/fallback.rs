@@ -11,6 +11,7 @@ use ticket_workflows::{ExecutionReport, ExternalState, Failed, FailureClass, Out
 
 use crate::border::border;
 use crate::executor::Progress;
+use crate::logs::Logged;
 use crate::registry::{Choice, Choices};
 
 /// One change of provider.
@@ -33,6 +34,9 @@ pub(crate) struct Told {
     /// What the provider told last.
     #[serde(default)]
     progress: Value,
+    /// What the work has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<Logged>,
 }
 
 impl Told {
@@ -57,8 +61,13 @@ impl Told {
         std::mem::take(&mut self.progress)
     }
 
+    /// What the lost worker's log had come to, for the one that goes on.
+    pub(crate) fn take_log(&mut self) -> Option<Logged> {
+        self.log.take()
+    }
+
     pub(crate) async fn beat(&self, ctx: &ActivityContext, progress: &Progress) {
-        let told = Self { progress: progress.get(), ..self.clone() };
+        let told = Self { progress: progress.get(), log: progress.log().told(), ..self.clone() };
         if let Err(error) = ctx.record_heartbeat(told).await {
             tracing::warn!(%error, "a heartbeat could not be encoded");
         }

@@ -17,6 +17,7 @@ pub mod external;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod fallback;
+pub mod logs;
 mod outputs;
 mod ports;
 mod provider;
@@ -34,8 +35,8 @@ pub use clock::now_ms;
 pub use drain::Drain;
 pub use executor::{Executor, Job, Progress, Recognition};
 pub use ports::{
-    AttemptEnd, CompensationError, Observer, ProviderChange, PublishError, Registrations, ResultSink, TicketSink,
-    Tracer,
+    AttemptEnd, CompensationError, LogName, LogSink, LogSinkError, LogWriter, Observer, OpenLog, ProviderChange,
+    PublishError, Registrations, ResultSink, TicketSink, Tracer, WorkerSecrets,
 };
 pub use provider::{NoProviderName, requested_provider};
 pub use registry::ExecutorRegistry;

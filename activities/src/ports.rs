@@ -5,6 +5,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use ticket_schemas::{SecurityLevel, TaskType, Ticket};
 use ticket_workflows::{Owed, Report, StatusEnd, StatusUpdate, TraceContext};
+use zeroize::Zeroizing;
+
+use crate::logs::Line;
 
 /// Where results go.
 pub trait ResultSink: Send + Sync + 'static {
@@ -129,4 +132,57 @@ impl Tracer for () {
     fn attempt_ended(&self, _: &Ticket, _: &TraceContext, _: &AttemptEnd<'_>) {}
 
     fn ticket_reported(&self, _: &Report) {}
+}
+
+/// Whose log it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogName {
+    /// The ticket.
+    pub ticket_id: String,
+    /// The run of its workflow.
+    pub run_id: String,
+    /// Attempt as the workflow counts it, from 1.
+    pub attempt: u32,
+}
+
+/// Keeps the whole logs of attempts.
+pub trait LogSink: Send + Sync + 'static {
+    /// Opens the log of an attempt, after what it holds of it already.
+    fn open(&self, name: LogName) -> BoxFuture<'_, Result<OpenLog, LogSinkError>>;
+}
+
+/// A log that lines can be added to.
+pub struct OpenLog {
+    /// Where people find it.
+    pub address: String,
+    /// Number of the last line that it holds; 0: none.
+    pub last_seq: u64,
+    /// What adds lines.
+    pub writer: Box<dyn LogWriter>,
+}
+
+/// Adds lines to one log: one call after the other. A call that takes too long is dropped, and none follows it, nor an error.
+pub trait LogWriter: Send + 'static {
+    /// Returns when the lines would outlive this process. Answers with how many lines this writer has left out because the log was
+    /// too large.
+    fn append(&mut self, lines: Vec<Line>) -> BoxFuture<'_, Result<u64, LogSinkError>>;
+
+    /// Nothing more comes. Answers as `append` does.
+    fn close(&mut self) -> BoxFuture<'_, Result<u64, LogSinkError>>;
+}
+
+/// A sink does not keep lines.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address}: {cause}")]
+pub struct LogSinkError {
+    /// Where the log was to be.
+    pub address: String,
+    /// What the system or the peer said.
+    pub cause: String,
+}
+
+/// The secrets that this worker holds, which must not be in anything it passes on.
+pub trait WorkerSecrets: Send + Sync + 'static {
+    /// Those that can be read now, or were last. Answers within a second or two, whatever holds them.
+    fn texts(&self) -> BoxFuture<'_, Vec<Zeroizing<String>>>;
 }

@@ -38,6 +38,8 @@ use signal_hook::iterator::Signals;
 
 use crate::sandbox::{Answer, Confinement};
 
+#[cfg(test)]
+pub(crate) use client::ANSWER_MARGIN;
 pub(crate) use client::beside;
 pub use client::{StartError, Supervised, SupervisorCommand};
 use domain::Domain;

@@ -22,6 +22,7 @@ use crate::clock::now_ms;
 use crate::compensation;
 use crate::dependencies;
 use crate::drain::Drain;
+use crate::logs::Logs;
 use crate::outputs;
 use crate::ports::{Observer, PublishError, Registrations, ResultSink, TicketSink, Tracer};
 use crate::registry::ExecutorRegistry;
@@ -55,6 +56,8 @@ pub struct ActivityParts {
     pub agent_id: String,
     /// What the Service Registry calls this worker.
     pub registrations: Arc<dyn Registrations>,
+    /// Where attempts' logs go.
+    pub logs: Logs,
 }
 
 /// Implements the declared activities. Clones share everything.

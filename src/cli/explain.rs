@@ -53,7 +53,8 @@ pub(super) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn unanswered(status: tonic::Status) -> anyhow::Error {
+/// What to do about a server that describes nothing.
+pub(super) fn unanswered(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!(
         "the Temporal server does not describe the ticket ({}: {}); check TEMPORAL_NAMESPACE, its rights and the server",
         status.code(),

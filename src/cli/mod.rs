@@ -8,6 +8,7 @@ mod dlq;
 mod doctor;
 mod explain;
 mod follow;
+mod logs;
 mod output;
 mod run;
 mod submit;
@@ -54,6 +55,8 @@ enum Command {
     Submit(submit::SubmitArgs),
     /// Say what a ticket waits for, since when and until when, or how it ended
     Explain(explain::ExplainArgs),
+    /// Print what a ticket has written, and with -f what it writes
+    Logs(logs::LogsArgs),
     /// Cancel, pause, resume and retry a ticket, extend its deadline, skip a dependency
     Ticket(ticket::TicketArgs),
     /// List, show and re-drive dead letters
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(|| crate::dev::demo::run(args)),
         Command::Submit(args) => block_on(|| submit::run(args)),
         Command::Explain(args) => block_on(|| explain::run(args)),
+        Command::Logs(args) => block_on(|| logs::run(args)),
         Command::Ticket(args) => block_on(|| ticket::run(args)),
         Command::Dlq(args) => block_on(|| dlq::run(args)),
         Command::Agents(args) => block_on(|| agents::run(args)),

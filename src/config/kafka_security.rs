@@ -84,7 +84,7 @@ impl KafkaSecurity {
         let sasl = sasl(reader, protocol);
         let ca = file(reader, "KAFKA_SSL_CA_LOCATION", "CA file");
         let certificate = file(reader, "KAFKA_SSL_CERTIFICATE_LOCATION", "client certificate file");
-        let key = file(reader, "KAFKA_SSL_KEY_LOCATION", "client key file");
+        let key = secret_file(reader, "KAFKA_SSL_KEY_LOCATION", "client key file");
         let key_password = reader.secret(
             &secret_names!("KAFKA_SSL_KEY_PASSWORD", "password of the client key file", "; added by this product"),
             Shown::Hidden,
@@ -179,7 +179,7 @@ fn sasl(reader: &mut Reader<'_>, protocol: &str) -> Option<Sasl> {
 /// Incomplete settings are an error; none at all are none.
 fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
     const URL: &str = "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL";
-    let token_file = file(
+    let token_file = secret_file(
         reader,
         "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
         "file with the JWT for OAUTHBEARER, read again for every token; added by this product",
@@ -228,6 +228,15 @@ pub(super) fn file(reader: &mut Reader<'_>, name: &'static str, help: &'static s
         && let Err(error) = std::fs::metadata(path)
     {
         reader.error(format!("{name}={path:?}: {error}"));
+    }
+    path
+}
+
+/// The same for a file that holds a secret.
+pub(super) fn secret_file(reader: &mut Reader<'_>, name: &'static str, help: &'static str) -> Option<String> {
+    let path = file(reader, name, help);
+    if let Some(path) = &path {
+        reader.remember(&SecretSource::of_file(name, path));
     }
     path
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ticket_activities::execute::local::MOST_GRACE;
 use ticket_activities::sandbox::SandboxConfig;
 
 use super::reader::Reader;
@@ -67,6 +68,14 @@ impl LocalRuntimeConfig {
                 "between TERM and KILL; added by this product",
             ),
         };
+        if config.grace > MOST_GRACE {
+            reader.error(format!(
+                "LOCAL_RUNTIME_KILL_GRACE_SECONDS={}: expected at most {}: the server gives an attempt up 30 s after its time-out, \
+                 and the end of its output takes its time too",
+                config.grace.as_secs_f64(),
+                MOST_GRACE.as_secs()
+            ));
+        }
         for name in &config.allowed_commands {
             if name.contains(['/', ' ', '\t']) {
                 reader.warn(format!(

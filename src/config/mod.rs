@@ -15,6 +15,7 @@ mod kafka;
 mod kafka_security;
 mod known;
 mod local;
+mod logs;
 mod near;
 mod outgoing;
 mod reader;
@@ -41,8 +42,10 @@ pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
 pub use local::LocalRuntimeConfig;
+pub use logs::LogsConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
 pub use reader::{ConfigErrors, Setting};
+pub(crate) use sandbox::overlap;
 pub use runtimes::{RuntimesConfig, SIMULATION, SimulationFallback};
 pub use schema_registry::{RegistryAccess, RegistryLogin};
 pub use secrets::{REDACTED, Secret, SecretSource};
@@ -56,7 +59,7 @@ pub use vault::{VaultConfig, VaultLogin, VaultPath};
 
 use std::sync::Arc;
 
-use reader::Reader;
+use reader::{Gathered, Reader};
 
 /// Everything the worker is told.
 #[derive(Debug, Clone)]
@@ -87,6 +90,8 @@ pub struct Config {
     pub code_forge: Option<CodeForgeConfig>,
     /// How the endpoints of providers are spared.
     pub endpoints: EndpointsConfig,
+    /// Where logs of attempts are kept.
+    pub logs: LogsConfig,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -101,6 +106,8 @@ pub struct Config {
     pub settings: Vec<Setting>,
     /// What is odd but not wrong.
     pub warnings: Vec<String>,
+    /// Where all secrets are, which must not be in logs.
+    pub secrets: Vec<SecretSource>,
 }
 
 impl Config {
@@ -127,10 +134,11 @@ impl Config {
         let docker = DockerRuntimeConfig::read(&mut reader);
         let code_forge = CodeForgeConfig::read(&mut reader);
         let endpoints = EndpointsConfig::read(&mut reader);
+        let logs = LogsConfig::read(&mut reader, &local.working_dir);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
-        let (settings, warnings) = reader.finish()?;
+        let Gathered { settings, warnings, secrets } = reader.finish()?;
         Ok(Self {
             identity,
             kafka,
@@ -145,6 +153,7 @@ impl Config {
             docker,
             code_forge,
             endpoints,
+            logs,
             http,
             http_api,
             outgoing,
@@ -152,6 +161,7 @@ impl Config {
             tracing,
             settings,
             warnings,
+            secrets,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::kafka_security::file;
+use super::kafka_security::{file, secret_file};
 use super::near::is_near;
 use super::reader::Reader;
 use super::secrets::{SecretSource, Shown, secret_names};
@@ -112,7 +112,7 @@ fn certificate(reader: &mut Reader<'_>) -> Option<ClientCertificate> {
         CERTIFICATE,
         "PEM file with the certificate shown to HTTP peers that ask for one; added by this product",
     );
-    let key = file(reader, KEY, "PEM file with its key; added by this product");
+    let key = secret_file(reader, KEY, "PEM file with its key; added by this product");
     match (certificate, key) {
         (Some(certificate), Some(key)) => {
             let pair = ClientCertificate { certificate, key };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outgoing::{OutgoingConfig, PeerAccess};
-use super::secrets::{REDACTED, Secret};
+use super::secrets::{REDACTED, Secret, SecretSource};
 use super::source::{Origin, Source};
 use crate::vault::Held;
 
@@ -44,12 +44,21 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What was remembered of all settings.
+pub(super) struct Gathered {
+    pub(super) settings: Vec<Setting>,
+    pub(super) warnings: Vec<String>,
+    pub(super) secrets: Vec<SecretSource>,
+}
+
 /// Reads from a [`Source`].
 pub(super) struct Reader<'a> {
     source: &'a dyn Source,
     settings: Vec<Setting>,
     errors: Vec<String>,
     warnings: Vec<String>,
+    /// All secrets.
+    secrets: Vec<SecretSource>,
     /// What Vault gives, and whether secrets may come from elsewhere until it does.
     vault: Option<(Held, bool)>,
     /// How HTTP peers are reached.
@@ -63,14 +72,23 @@ impl<'a> Reader<'a> {
             settings: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            secrets: Vec::new(),
             vault: None,
             outgoing: Arc::default(),
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<(Vec<Setting>, Vec<String>), ConfigErrors> {
+    pub(super) fn finish(mut self) -> Result<Gathered, ConfigErrors> {
         self.warn_unused();
-        if self.errors.is_empty() { Ok((self.settings, self.warnings)) } else { Err(ConfigErrors(self.errors)) }
+        if !self.errors.is_empty() {
+            return Err(ConfigErrors(self.errors));
+        }
+        Ok(Gathered { settings: self.settings, warnings: self.warnings, secrets: self.secrets })
+    }
+
+    /// A secret that must not be in logs.
+    pub(super) fn remember(&mut self, secret: &SecretSource) {
+        self.secrets.push(secret.clone());
     }
 
     /// A setting that is set and does nothing is told, not ignored (INC-86).

@@ -91,16 +91,20 @@ pub(super) fn check_search_path(reader: &mut Reader<'_>, search_path: &str, work
     }
 }
 
-/// Whether one lies in the other, as they are written or as links in them lead.
-fn overlap(one: &Path, other: &Path) -> bool {
+/// Whether one lies in the other, as they are written.
+pub(super) fn overlap_as_written(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// Whether one lies in the other, as they are written or as links in them lead. Asks the file system.
+pub(crate) fn overlap(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| {
         // The rest, which is not there yet, has no links.
         path.ancestors()
             .find_map(|there| Some(there.canonicalize().ok()?.join(path.strip_prefix(there).ok()?)))
             .unwrap_or_else(|| path.to_owned())
     };
-    let within = |one: &Path, other: &Path| one.starts_with(other) || other.starts_with(one);
-    within(one, other) || within(&real(one), &real(other))
+    overlap_as_written(one, other) || overlap_as_written(&real(one), &real(other))
 }
 
 /// A number of mebibytes, in bytes.

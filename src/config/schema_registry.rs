@@ -76,6 +76,7 @@ fn url(reader: &mut Reader<'_>, text: &str) -> (Option<String>, Option<(String, 
     ));
     let password = Secret::new(decoded(parsed.password().unwrap_or_default()));
     let login = (decoded(parsed.username()), SecretSource::of_text(URL, password));
+    reader.remember(&login.1);
     let mut plain = parsed;
     // Neither fails for a URL with a host.
     let _ = plain.set_username("");

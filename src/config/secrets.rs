@@ -94,7 +94,7 @@ impl SecretSource {
     }
 
     /// A secret that a setting holds among other things.
-    pub(super) fn of_text(setting: &'static str, text: Secret) -> Self {
+    pub(crate) fn of_text(setting: &'static str, text: Secret) -> Self {
         Self { setting, place: Place::Value(text) }
     }
 
@@ -187,7 +187,11 @@ impl Reader<'_> {
             self.warn(format!("{setting} has no effect beside {} with VAULT_FAIL_OPEN=false", names.vault));
         }
         let meanwhile = fixed.filter(|_| fail_open).map(Box::new);
-        Some(SecretSource { setting: names.vault, place: Place::Vault { path, held, meanwhile } })
+        let source = SecretSource { setting: names.vault, place: Place::Vault { path, held, meanwhile } };
+        if shown == Shown::Hidden {
+            self.remember(&source);
+        }
+        Some(source)
     }
 
     /// A secret that is not in Vault.
@@ -208,6 +212,9 @@ impl Reader<'_> {
         };
         if let Err(error) = source.read() {
             self.error(error);
+        }
+        if shown == Shown::Hidden {
+            self.remember(&source);
         }
         Some(source)
     }

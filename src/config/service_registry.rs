@@ -10,6 +10,7 @@ use ticket_schemas::SecurityLevel;
 use super::http_api::DEVELOPMENT;
 use super::near::is_near;
 use super::reader::Reader;
+use super::secrets::SecretSource;
 use super::spiffe::SpiffeConfig;
 
 /// Settings of the registry's client and of the registrations.
@@ -172,6 +173,7 @@ fn mtls(reader: &mut Reader<'_>) -> Option<MtlsFiles> {
             reader.error(format!("{name}={path:?}: {error}; ENABLE_MTLS needs the file"));
         }
     }
+    reader.remember(&SecretSource::of_file("MTLS_KEY_PATH", &key));
     Some(MtlsFiles { certificate: certificate.into(), key: key.into(), ca: ca.map(PathBuf::from) })
 }
 

@@ -657,6 +657,40 @@ fn a_sandbox_that_cannot_work_or_keeps_nothing_apart_is_refused() {
 }
 
 #[test]
+fn a_stopped_command_has_at_most_as_long_as_the_server_waits_for_its_attempt() {
+    const NAME: &str = "LOCAL_RUNTIME_KILL_GRACE_SECONDS";
+    assert_eq!(read([(NAME, "17")]).expect("the most").local.grace.as_secs(), 17);
+    for wrong in ["17.1", "25"] {
+        let text = errors(&[(NAME, wrong)]);
+        assert!(text.contains(NAME) && text.contains("at most 17"), "{text}");
+    }
+}
+
+#[test]
+fn logs_are_kept_nowhere_unless_a_folder_is_named_that_commands_cannot_write() {
+    let logs = read([]).expect("defaults").logs;
+    assert_eq!((logs.folder, logs.max_bytes), (None, 256 << 20));
+    let logs = read([("EXECUTION_LOG_SINK", "file:///var/log/worker%20agents"), ("EXECUTION_LOG_MAX_MB", "1")]);
+    let logs = logs.expect("a folder").logs;
+    assert_eq!((logs.folder.as_deref(), logs.max_bytes), (Some("/var/log/worker agents".as_ref()), 1 << 20));
+    for wrong in [
+        "/var/log",
+        "logs",
+        "s3://bucket/logs",
+        "file:///",
+        "file://",
+        "file://elsewhere/logs",
+        "file:///logs?a=b",
+        "file:///tmp/neural-hive-execution/logs",
+        "file:///tmp",
+    ] {
+        let text = errors(&[("EXECUTION_LOG_SINK", wrong)]);
+        assert!(text.contains("EXECUTION_LOG_SINK"), "{wrong}: {text}");
+    }
+    assert!(errors(&[("EXECUTION_LOG_MAX_MB", "0")]).contains("EXECUTION_LOG_MAX_MB"));
+}
+
+#[test]
 fn the_ticket_services_grpc_address_is_a_host_and_a_port() {
     const NAME: &str = "EXECUTION_TICKET_SERVICE_GRPC_ADDRESS";
     for good in

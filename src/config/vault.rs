@@ -199,6 +199,7 @@ fn login(reader: &mut Reader<'_>, enabled: bool) -> (Option<VaultLogin>, &'stati
         "file to log in with, read for every login: the service account's token, the JWT, or Vault's own token",
     );
     let file = SecretSource::of_file("VAULT_TOKEN_PATH", file);
+    reader.remember(&file);
     let kubernetes_role = reader.text("VAULT_KUBERNETES_ROLE", "worker-agents", "role of the method kubernetes");
     let jwt_role = reader.text("VAULT_JWT_ROLE", "worker-agents", "role of the method jwt; added by this product");
     let role_id = reader.optional("VAULT_APPROLE_ROLE_ID", "role id of the method approle; added by this product");

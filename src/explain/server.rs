@@ -1,10 +1,10 @@
 //! What the server knows of a ticket's run: its description, the newest events of its history, and a worker's answer to
-//! the query `status`. All calls are bounded.
+//! the query `status`. All calls are bounded. What heartbeats tell is read for logs too.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use temporalio_client::{Client, NamespacedClient as _};
-use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
+use temporalio_common::protos::temporal::api::common::v1::{Payload, WorkflowExecution};
 use temporalio_common::protos::temporal::api::enums::v1::{PendingActivityState, WorkflowExecutionStatus};
 use temporalio_common::protos::temporal::api::failure::v1::Failure;
 use temporalio_common::protos::temporal::api::failure::v1::failure::FailureInfo;
@@ -27,80 +27,87 @@ use crate::dead_letters::parse_instant;
 use crate::temporal;
 
 /// How long one call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Newest events that are read.
 const EVENTS: i32 = 50;
 
 /// A ticket's newest run, as the server describes it. Times are epoch milliseconds.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Run {
-    pub(super) run_id: String,
-    pub(super) task_queue: String,
-    pub(super) status: WorkflowExecutionStatus,
-    pub(super) started_ms: Option<i64>,
-    pub(super) closed_ms: Option<i64>,
-    pub(super) phase: Option<String>,
-    pub(super) task_type: Option<String>,
-    pub(super) provider: Option<String>,
-    pub(super) error_code: Option<String>,
-    pub(super) deadline_ms: Option<i64>,
-    pub(super) dependencies: Vec<String>,
-    pub(super) pending: Vec<Pending>,
-    pub(super) workflow_task: Option<WorkflowTask>,
+pub(crate) struct Run {
+    pub(crate) run_id: String,
+    pub(crate) task_queue: String,
+    pub(crate) status: WorkflowExecutionStatus,
+    pub(crate) started_ms: Option<i64>,
+    pub(crate) closed_ms: Option<i64>,
+    pub(crate) phase: Option<String>,
+    pub(crate) task_type: Option<String>,
+    pub(crate) provider: Option<String>,
+    pub(crate) error_code: Option<String>,
+    pub(crate) deadline_ms: Option<i64>,
+    pub(crate) dependencies: Vec<String>,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) workflow_task: Option<WorkflowTask>,
     /// The only version whose workers run it.
-    pub(super) pinned: Option<WorkerDeploymentVersion>,
+    pub(crate) pinned: Option<WorkerDeploymentVersion>,
 }
 
 impl Run {
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.status, WorkflowExecutionStatus::Running | WorkflowExecutionStatus::Paused)
     }
 }
 
 /// An activity that has not ended.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pending {
-    pub(super) activity: String,
-    pub(super) state: PendingActivityState,
-    pub(super) attempt: i32,
-    pub(super) worker: Option<String>,
-    pub(super) scheduled_ms: Option<i64>,
+pub(crate) struct Pending {
+    pub(crate) activity: String,
+    pub(crate) state: PendingActivityState,
+    pub(crate) attempt: i32,
+    pub(crate) worker: Option<String>,
+    pub(crate) scheduled_ms: Option<i64>,
     /// When the server gives it up.
-    pub(super) until_ms: Option<i64>,
-    pub(super) last_failure: Option<String>,
+    pub(crate) until_ms: Option<i64>,
+    pub(crate) last_failure: Option<String>,
+    /// What it told last.
+    pub(crate) heartbeat: Option<Payload>,
 }
 
 /// A workflow task that has not ended.
 #[derive(Debug, Clone, Default)]
-pub(super) struct WorkflowTask {
-    pub(super) attempt: i32,
-    pub(super) scheduled_ms: Option<i64>,
+pub(crate) struct WorkflowTask {
+    pub(crate) attempt: i32,
+    pub(crate) scheduled_ms: Option<i64>,
 }
 
 /// What the newest events say.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Recent {
+pub(crate) struct Recent {
     /// Since when and until when a timer runs.
-    pub(super) timer: Option<(Option<i64>, Option<i64>)>,
+    pub(crate) timer: Option<(Option<i64>, Option<i64>)>,
     /// Why the last workflow task failed, when none has succeeded since.
-    pub(super) task_failure: Option<String>,
+    pub(crate) task_failure: Option<String>,
     /// How the run closed: error code and message.
-    pub(super) close: Option<(Option<String>, String)>,
+    pub(crate) close: Option<(Option<String>, String)>,
 }
 
 /// A worker's answer.
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Status(Box<TicketStatus>),
     /// None, and why.
     Nobody(String),
 }
 
 /// The ticket's newest run; `None` when the server knows none.
-pub(super) async fn describe(client: &Client, ticket_id: &str) -> Result<Option<Run>, Status> {
+pub(crate) async fn describe(client: &Client, ticket_id: &str) -> Result<Option<Run>, Status> {
+    describe_run(client, ticket_id, "").await
+}
+
+/// One run of a ticket, the newest one without a run id; `None` when the server knows none.
+pub(crate) async fn describe_run(client: &Client, ticket_id: &str, run_id: &str) -> Result<Option<Run>, Status> {
     let request = DescribeWorkflowExecutionRequest {
         namespace: client.namespace(),
-        execution: Some(execution(ticket_id, String::new())),
+        execution: Some(execution(ticket_id, run_id.to_owned())),
     };
     let mut service = client.connection().workflow_service();
     match service.describe_workflow_execution(bounded(request, CALL_TIMEOUT)).await {
@@ -111,7 +118,7 @@ pub(super) async fn describe(client: &Client, ticket_id: &str) -> Result<Option<
 }
 
 /// Asks a worker what the ticket is doing.
-pub(super) async fn status(client: &Client, ticket_id: &str, run_id: &str, patience: Duration) -> Answer {
+pub(crate) async fn status(client: &Client, ticket_id: &str, run_id: &str, patience: Duration) -> Answer {
     let request = QueryWorkflowRequest {
         namespace: client.namespace(),
         execution: Some(execution(ticket_id, run_id.to_owned())),
@@ -136,7 +143,7 @@ pub(super) async fn status(client: &Client, ticket_id: &str, run_id: &str, patie
 }
 
 /// What the newest events of the run say.
-pub(super) async fn recent(client: &Client, ticket_id: &str, run_id: &str) -> Result<Recent, Status> {
+pub(crate) async fn recent(client: &Client, ticket_id: &str, run_id: &str) -> Result<Recent, Status> {
     let request = GetWorkflowExecutionHistoryReverseRequest {
         namespace: client.namespace(),
         execution: Some(execution(ticket_id, run_id.to_owned())),
@@ -149,16 +156,16 @@ pub(super) async fn recent(client: &Client, ticket_id: &str, run_id: &str) -> Re
 }
 
 /// When a worker that may run it polled the task queue last; the inner `None`: the server remembers no poll.
-pub(super) async fn newest_poll(client: &Client, run: &Run) -> Result<Option<i64>, Status> {
+pub(crate) async fn newest_poll(client: &Client, run: &Run) -> Result<Option<i64>, Status> {
     let poll = temporal::newest_poll(client, &run.task_queue, run.pinned.as_ref()).await?;
     Ok(poll.and_then(|poll| epoch_ms(Some(poll))))
 }
 
-fn execution(ticket_id: &str, run_id: String) -> WorkflowExecution {
+pub(crate) fn execution(ticket_id: &str, run_id: String) -> WorkflowExecution {
     WorkflowExecution { workflow_id: workflow_id(ticket_id), run_id }
 }
 
-fn bounded<T>(message: T, patience: Duration) -> Request<T> {
+pub(crate) fn bounded<T>(message: T, patience: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(patience);
     request
@@ -202,6 +209,7 @@ fn pending(info: PendingActivityInfo) -> Pending {
         scheduled_ms: epoch_ms(info.scheduled_time),
         until_ms: [ends_ms, epoch_ms(info.expiration_time)].into_iter().flatten().min(),
         last_failure: info.last_failure.map(|failure| failure.message),
+        heartbeat: info.heartbeat_details.and_then(|details| details.payloads.into_iter().next()),
     }
 }
 

@@ -9,12 +9,13 @@ use super::cluster::{self, Role};
 use super::engine::{self, Engine};
 use super::finding::{Check, Finding, demand};
 use super::topics::ConsumerTimes;
-use super::{clock, code_forge, identity, local, retention, schemas, service_registry, topics};
+use super::{clock, code_forge, identity, local, logs, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, VaultConfig};
 #[cfg(feature = "docker")]
 use crate::external;
 use crate::kafka::Clients;
+use crate::logs::FileSink;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
 use crate::spiffe::WorkloadIdentity;
@@ -30,11 +31,12 @@ pub struct Checks {
     registry: Option<Arc<RegistryClient>>,
     agents: Option<Arc<ServiceRegistryClient>>,
     identity: Option<Arc<WorkloadIdentity>>,
+    logs: Option<Arc<FileSink>>,
 }
 
 impl Checks {
     /// Checks of a worker with these settings. `registry` is that of schemas, `agents` that of services, `identity` the one
-    /// that SPIFFE gives.
+    /// that SPIFFE gives, `logs` where logs of attempts go.
     #[must_use]
     pub fn new(
         config: Config,
@@ -42,8 +44,9 @@ impl Checks {
         registry: Option<Arc<RegistryClient>>,
         agents: Option<Arc<ServiceRegistryClient>>,
         identity: Option<Arc<WorkloadIdentity>>,
+        logs: Option<Arc<FileSink>>,
     ) -> Self {
-        Self { config, client, registry, agents, identity }
+        Self { config, client, registry, agents, identity, logs }
     }
 
     /// What nothing works without, in Kafka.
@@ -68,11 +71,12 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock), agents, docker, code_forge) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, code_forge) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
             schemas::look(kafka, self.registry.as_deref()),
             service_registry::look(&self.config.service_registry, self.agents.as_deref()),
+            logs::look(self.logs.as_deref()),
             docker(&self.config),
             code_forge::look(self.config.code_forge.as_ref())
         );
@@ -111,6 +115,7 @@ impl Checks {
         sights.extend(registry_clock);
         findings.push(clock::judge(&sights));
         findings.push(local::judge(&self.config.local));
+        findings.push(logs);
         findings.push(docker);
         findings.push(code_forge);
         findings

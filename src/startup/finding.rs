@@ -43,6 +43,8 @@ pub enum Check {
     Clock,
     /// Local commands have a folder to work in.
     LocalRuntime,
+    /// Logs of attempts have a folder.
+    Logs,
     /// The Docker engine answers, and keeps containers to their limits.
     Docker,
     /// Code Forge answers.
@@ -74,6 +76,7 @@ impl Check {
             Self::Identity => "identity",
             Self::Clock => "clock",
             Self::LocalRuntime => "local_runtime",
+            Self::Logs => "logs",
             Self::Docker => "docker",
             Self::CodeForge => "code_forge",
             Self::Endpoints => "endpoints",
@@ -83,10 +86,10 @@ impl Check {
     /// Whether strict start-up checks wait for it. A version is made current when its workers are ready: they cannot wait
     /// for that. Nothing waits for the Service Registry, or for the identity that it asks for: a worker that is not in it takes
     /// tickets all the same. So does one that finds no Code Forge, which is a service that comes and goes; its tickets are tried
-    /// again.
+    /// again. A log that cannot be kept costs no ticket.
     #[must_use]
     pub fn holds_back(self) -> bool {
-        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::CodeForge)
+        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::Logs | Self::CodeForge)
     }
 
     /// Why it matters.
@@ -135,6 +138,7 @@ impl Check {
                  compared with both"
             }
             Self::LocalRuntime => "a command that has no folder to work in fails",
+            Self::Logs => "the whole output of tickets is nowhere, and results hold both ends of it only",
             Self::Docker => "tickets that ask for a container fail without an engine, and are not run elsewhere",
             Self::CodeForge => "tickets that ask for code of a template fail without it: nothing else makes any",
             Self::Endpoints => {

@@ -13,6 +13,7 @@ mod engine;
 mod finding;
 mod identity;
 mod local;
+mod logs;
 mod retention;
 mod schemas;
 mod service_registry;

@@ -10,13 +10,15 @@ use ticket_activities::Recognition;
 use ticket_activities::execute::PullPolicy;
 use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine};
 use ticket_activities::external::{EndpointLimits, Patience};
-use ticket_activities::{ExternalState, FailureClass, code};
+use ticket_activities::logs::{Logged, Logs};
+use ticket_activities::{ExternalState, FailureClass, Job, LogName, Progress, code};
 use ticket_schemas::TaskType;
 use tokio::sync::Notify;
+use worker_agents::logs::{FileSink, Folder, LogReader};
 
 use crate::candidate::{Candidate, Driver, Peer, Step, driver};
 use crate::server::{Answer, Request, Server};
-use crate::world::{World, eventually, failed};
+use crate::world::{World, completed, eventually, failed};
 
 pub(crate) struct DockerCandidate;
 
@@ -83,6 +85,8 @@ struct Container {
     name: String,
     labels: Value,
     state: State,
+    /// Pieces of output: second, stream and bytes. The engine gets one each second; the parts of a line have the second of its first.
+    written: Vec<(i64, u8, String)>,
 }
 
 #[derive(Default)]
@@ -96,6 +100,12 @@ struct Engines {
     clock_ahead: i64,
     /// Its containers are on another engine than the one that answers now.
     replaced: bool,
+    /// Whoever follows output of a container that runs gets what is there, and is hung up on.
+    hangs_up: bool,
+    /// So many times whoever follows output gets an error and none of it.
+    refuses_to_follow: u32,
+    /// From when on output was asked for, each time that it was followed.
+    followed_since: Vec<i64>,
 }
 
 /// An engine whose containers run until they are told to end.
@@ -125,7 +135,8 @@ impl FakeEngine {
         let id = format!("{:064x}", state.containers.len() + 1);
         let labels = body["Labels"].clone();
         *state.creates.entry(name.clone()).or_default() += 1;
-        state.containers.insert(id.clone(), Container { name, labels, state: State::Created });
+        let written = vec![(0, 1, "hello\n".to_owned()), (1, 2, "warning\n".to_owned())];
+        state.containers.insert(id.clone(), Container { name, labels, state: State::Created, written });
         Answer::json(201, &json!({ "Id": id, "Warnings": [] }))
     }
 
@@ -211,19 +222,63 @@ impl FakeEngine {
         Answer::json(200, &json!(found))
     }
 
-    fn logs(&self, id: &str) -> Answer {
-        if !self.state().containers.contains_key(id) {
-            return no_such(id);
-        }
+    /// Its output, from a time on and with the time in front of each piece when that is asked for.
+    fn logs(&self, id: &str, query: &BTreeMap<String, String>) -> Answer {
+        let state = self.state();
+        let Some(container) = state.containers.get(id) else { return no_such(id) };
+        let asked = |name: &str| query.get(name).map_or("", String::as_str);
+        let since = asked("since").parse().unwrap_or(0);
         let mut body = Vec::new();
-        for (stream, text) in [(1u8, "hello\n"), (2, "warning\n")] {
-            body.extend([stream, 0, 0, 0]);
-            body.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+        for (second, stream, text) in container.written.iter().filter(|(second, ..)| BEGAN + second >= since) {
+            let time = format!("2026-03-16T09:{}:{:02}.000000000Z ", 30 + second / 60, second % 60);
+            let time = if asked("timestamps") == "true" { time } else { String::new() };
+            body.extend([*stream, 0, 0, 0]);
+            body.extend(u32::try_from(time.len() + text.len()).expect("short").to_be_bytes());
+            body.extend(time.as_bytes());
             body.extend(text.as_bytes());
         }
         Answer { status: 200, content_type: "application/vnd.docker.raw-stream", headers: Vec::new(), body }
     }
+
+    /// Its output up to its end, which is waited for.
+    async fn follow(&self, id: &str, query: &BTreeMap<String, String>) -> Answer {
+        let since: Option<i64> = query.get("since").and_then(|since| since.parse().ok());
+        {
+            let mut state = self.state();
+            state.followed_since.extend(since);
+            if state.refuses_to_follow > 0 {
+                state.refuses_to_follow -= 1;
+                return Answer::json(500, &json!({ "message": "the log driver is busy" }));
+            }
+        }
+        loop {
+            let changed = self.changed.notified();
+            let waits = {
+                let state = self.state();
+                let running = state.containers.get(id).is_some_and(|container| container.state == State::Running);
+                running && !state.hangs_up
+            };
+            if !waits {
+                return self.logs(id, query);
+            }
+            changed.await;
+        }
+    }
+
+    /// Every container writes this.
+    fn write(&self, stream: u8, text: &str) {
+        let mut state = self.state();
+        for Container { written, .. } in state.containers.values_mut() {
+            let begun = written.iter().rev().find(|(_, other, _)| *other == stream);
+            let begun = begun.filter(|(.., text)| !text.ends_with('\n')).map(|(second, ..)| *second);
+            let second = begun.unwrap_or(i64::try_from(written.len()).expect("few pieces"));
+            written.push((second, stream, text.to_owned()));
+        }
+    }
 }
+
+/// When containers begin to write: 2026-03-16T09:30:00Z.
+const BEGAN: i64 = 1_773_653_400;
 
 fn no_such(id: &str) -> Answer {
     Answer::json(404, &json!({ "message": format!("No such container: {id}") }))
@@ -235,8 +290,16 @@ fn parts(request: &Request) -> Vec<&str> {
     parts.skip_while(|part| part.starts_with("v1.")).collect()
 }
 
+/// Whether output is asked for as it comes. Nothing rests on it but the log.
+fn is_followed(request: &Request) -> bool {
+    request.query.get("follow").is_some_and(|follow| follow == "true")
+}
+
 impl Peer for FakeEngine {
     fn step(&self, request: &Request) -> Option<Step> {
+        if is_followed(request) {
+            return None;
+        }
         match (request.method.as_str(), parts(request).as_slice()) {
             ("GET", ["version"] | ["images", .., "json"]) | ("POST", ["images", "create"]) => Some(Step::Prepare),
             ("GET", ["containers", "json"]) => Some(Step::LookUp),
@@ -261,7 +324,8 @@ impl Peer for FakeEngine {
                 ("GET", ["containers", id, "json"]) => self.inspect(id),
                 ("POST", ["containers", id, "wait"]) => self.wait(id).await,
                 ("POST", ["containers", id, "stop"]) => self.stop(id),
-                ("GET", ["containers", id, "logs"]) => self.logs(id),
+                ("GET", ["containers", id, "logs"]) if is_followed(&request) => self.follow(id, &request.query).await,
+                ("GET", ["containers", id, "logs"]) => self.logs(id, &request.query),
                 ("DELETE", ["containers", id]) => self.remove(id),
                 _ => Answer::json(404, &json!({ "message": "page not found" })),
             }
@@ -330,4 +394,71 @@ async fn a_container_of_another_engine_has_neither_vanished_nor_stopped() {
         assert!(failed.message.contains("another engine"), "{mode}: {}", failed.message);
         assert_eq!(world.peer.creates().values().sum::<usize>(), 1, "{mode}");
     }
+}
+
+/// A job whose log goes on where a heartbeat left it.
+fn logged(job: Job, folder: &std::path::Path, recorded: Option<Logged>) -> Job {
+    let logs =
+        Logs { sink: Some(Arc::new(FileSink::new(folder.to_owned(), 1 << 20).expect("a thread"))), secrets: None };
+    let name = LogName { ticket_id: "t".to_owned(), run_id: "r".to_owned(), attempt: job.attempt };
+    Job { progress: Progress::of(logs.begin(name, recorded)), ..job }
+}
+
+#[tokio::test]
+async fn each_line_of_a_container_is_kept_once_over_broken_connections_and_lost_workers() {
+    let folder = tempfile::tempdir().expect("folder");
+    let candidate: Arc<dyn Candidate> = Arc::new(DockerCandidate);
+    let engine = Arc::new(FakeEngine::default());
+    engine.state().hangs_up = true;
+    let peer: Arc<dyn Peer> = Arc::clone(&engine) as _;
+    let server = Server::start(Arc::clone(&peer)).await;
+    let world = World { candidate, peer, server };
+
+    let job = logged(world.job(), folder.path(), None);
+    let attempt = world.begin(job);
+    let log = attempt.job.progress.log().clone();
+    let seq = || log.told().map_or(0, |told| told.seq);
+    eventually("what was written first is followed", || seq() == 2).await;
+    engine.write(1, "half of ");
+    engine.write(2, "a warning\n");
+    eventually("a line of the other stream does not wait", || seq() == 3).await;
+    engine.state().refuses_to_follow = 2;
+    eventually("the connection is lost twice within a line", || engine.state().refuses_to_follow == 0).await;
+    engine.write(1, "a line\n");
+    eventually("a line that came in parts", || seq() == 4).await;
+    engine.write(1, "50%\r");
+    eventually("a part of the engine's line that is a line of the log", || seq() == 5).await;
+    // It is read again several times by now, before the rest of it comes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let recorded = (attempt.job.progress.get(), log.told());
+    engine.write(1, "100%\n");
+    engine.write(1, "after the last heartbeat\n");
+    eventually("the lost worker has kept it", || seq() == 7).await;
+    let next = attempt.job.clone();
+    drop(attempt);
+    engine.write(2, "while nobody looks\n");
+
+    let next = Job { lost_workers: 1, recorded: recorded.0, ..logged(next, folder.path(), recorded.1) };
+    world.peer.end_all(0);
+    completed(world.begin(next).outcome("the next worker's attempt").await, "the attempt");
+    world.was_done_once("the attempt");
+    let mut reader = LogReader::open(&Folder::of(folder.path(), "t").file("r", 1)).expect("the log");
+    let mut lines = Vec::new();
+    while let Some(line) = reader.line().expect("readable") {
+        lines.push(format!("{} {} {}", line.seq, line.stream.as_str(), line.text));
+    }
+    assert_eq!(
+        lines,
+        [
+            "1 stdout hello",
+            "2 stderr warning",
+            "3 stderr a warning",
+            "4 stdout half of a line",
+            "5 stdout 50%",
+            "6 stdout 100%",
+            "7 stdout after the last heartbeat",
+            "8 stderr while nobody looks",
+        ]
+    );
+    assert!(engine.state().followed_since.last().is_some_and(|since| *since > BEGAN), "not all is read again");
 }

@@ -127,7 +127,7 @@ async fn a_failed_attempt_waits_for_its_next_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_ticket_waits_for_its_attempt_to_stop() {
     let world = World::new().await;
-    let _worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "30")]).await;
+    let _worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "17")]).await;
     let (begun, gate) = (world.shared("kept/begun"), world.shared("kept/gate"));
     let script = format!("trap '' TERM; touch begun; {}", until(&gate));
     world.publish(&world.ticket_in("kept", "unwanted", &script)).await;

@@ -18,6 +18,7 @@ mod explain;
 mod http_api;
 mod kills;
 mod local_load;
+mod logs;
 mod memory;
 mod outages;
 mod peers;

@@ -90,7 +90,7 @@ async fn inc_11_inc_47_a_cancel_order_stops_the_work_and_says_who_needed_the_pla
 #[tokio::test(flavor = "multi_thread")]
 async fn inc_11_work_that_does_not_stop_within_the_grace_is_reported_as_unknown() {
     let world = World::new().await;
-    let worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "20")]).await;
+    let worker = world.worker(&[("LOCAL_RUNTIME_KILL_GRACE_SECONDS", "17")]).await;
     let marker = marker(&world, 85);
     let script = format!("trap '' TERM; sleep {marker} & while :; do wait; sleep {marker}; done");
     world.publish(&world.ticket("deaf", &script)).await;

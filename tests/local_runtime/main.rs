@@ -6,6 +6,7 @@
 
 mod levels;
 mod limits;
+mod output;
 mod reach;
 mod supervision;
 mod undoing;

@@ -26,7 +26,7 @@ pub(crate) struct World {
     pub(crate) time_left: Duration,
     pub(crate) security_level: &'static str,
     pub(crate) attempt: u32,
-    /// What executors tell of attempts.
+    /// What executors tell of attempts, and what commands write.
     pub(crate) progress: Progress,
     /// What a lost worker has told; null: none was lost.
     pub(crate) recorded: Value,

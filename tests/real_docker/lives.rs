@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lane::{end_gracefully, engine, removed, running, ticket, world};
-use crate::world::verdict;
+use crate::world::{eventually, verdict};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Docker engine: make test-docker"]
@@ -143,4 +143,35 @@ async fn containers_are_kept_when_a_setting_says_so() {
     let kept = engine().containers(&world.ticket_id("kept"), true);
     assert_eq!(kept.len(), 1);
     engine().cli(&["rm", &kept[0]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Docker engine: make test-docker"]
+async fn what_a_container_writes_is_followed_and_each_line_is_kept_once_over_a_lost_worker() {
+    let mut world = world().await;
+    let folder = tempfile::tempdir().expect("folder");
+    let sink: &'static str = format!("file://{}", folder.path().display()).leak();
+    world.settings.push(("EXECUTION_LOG_SINK", sink));
+    let mut worker = world.worker(&[]).await;
+    let script = "echo one; echo two >&2; sleep 8; printf 'half '; sleep 1; echo of three; echo four >&2; printf five";
+    world.publish(&ticket(&world, "logged", script)).await;
+    let id = world.ticket_id("logged");
+    let printed = |world: &crate::world::World| {
+        let output = world.command(&["logs", &id, "--json"], "");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let line = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+        text.lines().map(line).map(|line| (line["seq"].clone(), line["text"].clone())).collect::<Vec<_>>()
+    };
+    eventually("it is followed", || (printed(&world).len() == 2).then_some(())).await;
+    worker.kill_9();
+    let _next = world.worker(&[]).await;
+    let result = world.result("logged").await;
+    assert_eq!(result["result"]["output"]["stdout"], "one\nhalf of three\nfive", "{result}");
+    assert_eq!(result["result"]["metadata"]["log_lines"], "5", "{result}");
+    let lines = printed(&world);
+    assert!((1..=5).zip(&lines).all(|(seq, (found, _))| *found == json!(seq)) && lines.len() == 5, "{lines:?}");
+    let mut texts: Vec<&str> = lines.iter().filter_map(|(_, text)| text.as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["five", "four", "half of three", "one", "two"]);
+    removed(&world, "logged").await;
 }

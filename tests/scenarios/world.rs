@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 use temporalio_client::Client;
 use temporalio_common::protos::temporal::api::testservice::v1::{SleepRequest, UnlockTimeSkippingRequest};
+use ticket_activities::logs::Logs;
 use ticket_activities::{Activities, ActivityParts, Drain, ExecutorRegistry, TicketSink};
 use ticket_schemas::{ExecutionStatus, TaskType, decode_json_ticket};
 use ticket_workflows::{DependencyState, Failed, FailureClass, RecordPosition, Report, TraceContext, Verb};
@@ -302,6 +303,7 @@ impl Scenario {
             drain: Drain::default(),
             agent_id: "scenario".to_owned(),
             registrations: Arc::new(()),
+            logs: Logs::default(),
         });
         let runtime = temporal::runtime(None).expect("runtime");
         let peers = Peers { client, starter, topic, kept, attendance: Attendance::new() };

@@ -9,9 +9,8 @@ use ticket_workflows::{Completed, ExecutionReport, Failed, Outcome, code};
 
 use super::outputs::Outputs;
 use super::{describe, evidence, not_defined, not_here, repeated};
-use crate::attempt::report_of;
 use crate::execute::local::{Allowance, Workplace};
-use crate::executor::{Executor, Job, Recognition};
+use crate::executor::{Executor, Job, Recognition, report_of};
 
 /// Its name in tickets.
 pub(super) const ACTION: &str = "generic_cleanup";

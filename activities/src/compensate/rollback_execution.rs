@@ -10,10 +10,9 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, Failed, FailureClas
 
 use super::outputs::Outputs;
 use super::{describe, evidence, not_defined, not_here, repeated};
-use crate::attempt::report_of;
 use crate::execute::command::named_time_limit;
 use crate::execute::local::{Allowance, LocalParams, Workplace};
-use crate::executor::{Executor, Job, Recognition};
+use crate::executor::{Executor, Job, Recognition, report_of};
 
 /// Its name in tickets.
 pub(super) const ACTION: &str = "rollback_execution";

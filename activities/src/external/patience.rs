@@ -17,7 +17,7 @@ pub struct Patience {
     pub longest_pause: Duration,
     /// For the stop to be confirmed, tries together.
     pub stop: Duration,
-    /// For the output of work that was stopped, tries together.
+    /// For the output of work that was stopped and the end of its log, tries together.
     pub last_words: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for Patience {
             watch: Duration::from_secs(60),
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(15),
-            stop: Duration::from_secs(22),
+            stop: Duration::from_secs(20),
             last_words: Duration::from_secs(5),
         }
     }
@@ -57,6 +57,7 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::LOG_END;
 
     #[test]
     fn pauses_double_are_capped_jittered_and_never_undercut_what_was_asked_for() {
@@ -71,6 +72,6 @@ mod tests {
     #[test]
     fn a_stopped_attempt_answers_before_the_server_gives_it_up() {
         let patience = Patience::default();
-        assert!(patience.stop + patience.last_words < Duration::from_secs(30));
+        assert!(patience.stop + patience.last_words + LOG_END < Duration::from_secs(30));
     }
 }

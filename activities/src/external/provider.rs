@@ -9,6 +9,7 @@ use ticket_workflows::{Evidence, ExecutionReport, Failed};
 
 use super::{Fault, Key};
 use crate::executor::{Job, Recognition};
+use crate::logs::Log;
 
 /// What a ticket asks for, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,18 @@ pub trait Provider: Send + Sync + 'static {
     /// [`Fault::Vanished`] when the provider says that there is no such work. [`Fault::TicketRefused`] when it will never
     /// start. Any other fault is passed over until the attempt's time is over.
     fn watch(&self, handle: &Self::Handle) -> impl Future<Output = Result<Self::End, Fault>> + Send;
+
+    /// Gives what the work writes to `log`, from [`Log::resume`] on, and says by [`Log::reached`] how far it came. Returns when
+    /// the provider has no more for now: the work has ended, or has not begun. May be dropped at any point and begun again; that is
+    /// done for as long as the work is watched, and once more when it has ended. For people: [`Provider::collect`] reads what the
+    /// result holds.
+    ///
+    /// # Errors
+    /// When it cannot be read now.
+    fn follow(&self, handle: &Self::Handle, log: &Log) -> impl Future<Output = Result<(), Fault>> + Send {
+        let _ = (handle, log);
+        std::future::ready(Ok(()))
+    }
 
     /// Ends the work, and answers once the provider has said that nothing of it runs any more. Ending what has ended is no
     /// error. `Some`: it was seen to have ended by itself, and so; the attempt is then judged by that end.

@@ -1,5 +1,7 @@
 //! One attempt at external work, from its key to its outcome.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use super::circuit::Leave;
 use super::patience::Pauses;
 use super::record::{self, Phase};
 use super::{Endpoint, Fault, Key, Patience, Provider, said};
-use crate::executor::{Job, Recognition};
+use crate::executor::{Job, Recognition, report_of};
 
 /// Most creates under one key, each after a look that found nothing.
 const MAX_CREATES: u32 = 3;
@@ -79,6 +81,7 @@ impl<'a, P: Provider> Run<'a, P> {
         {
             failed.class = FailureClass::Permanent;
         }
+        self.redact(&mut outcome).await;
         outcome
     }
 
@@ -88,7 +91,7 @@ impl<'a, P: Provider> Run<'a, P> {
             Err(outcome) => return outcome,
         };
         self.record(Phase::Watching, &handle);
-        match self.watch(&handle).await {
+        match self.followed(&handle, self.watch(&handle)).await {
             Watched::Ended(end) => self.finish(&spec, &handle, &end).await,
             Watched::Lost(fault) => self.lost(&spec, &handle, fault).await.into(),
             Watched::Interrupted(Cause::Detach, _) => self.detached(),
@@ -270,21 +273,82 @@ impl<'a, P: Provider> Run<'a, P> {
         }
     }
 
+    /// Does `work`; what the handle's work writes meanwhile is followed.
+    async fn followed<T>(&self, handle: &P::Handle, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.follow(handle) => match never {},
+        }
+    }
+
+    /// Follows what the work writes, for as long as it is polled. A connection that has said nothing for long is made anew: it may
+    /// have died.
+    async fn follow(&self, handle: &P::Handle) -> Infallible {
+        let log = self.job.progress.log();
+        let lines = || log.told().map_or(0, |told| told.seq);
+        let mut pauses = Pauses::new(self.patience);
+        loop {
+            let (begun, mut seen) = (Instant::now(), lines());
+            let mut following = pin!(self.read_log(handle));
+            let followed = loop {
+                let followed = tokio::time::timeout(self.patience.watch, following.as_mut()).await;
+                match followed {
+                    Err(_) if lines() != seen => seen = lines(),
+                    followed => break followed.unwrap_or(Ok(())),
+                }
+            };
+            if begun.elapsed() > self.patience.longest_pause {
+                pauses = Pauses::new(self.patience);
+            }
+            let pause = match followed {
+                Ok(()) => self.patience.first_pause,
+                Err(fault) => {
+                    tracing::debug!(provider = P::NAME, key = %self.key, %fault, "the output is followed again after a pause");
+                    pauses.next(fault.after())
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The output of work that nobody waits for any more, and the end of its log.
+    async fn last_words(&self, handle: &P::Handle) -> (Result<P::Output, Fault>, Result<(), Fault>) {
+        let longest = self.patience.last_words;
+        tokio::join!(
+            self.persist(longest, || self.ask(Box::pin(self.provider.collect(handle)))),
+            self.persist(longest, || self.read_log(handle))
+        )
+    }
+
+    /// The output of work that has ended, and the end of its log. Whatever keeps the output away is waited for; the log, which nothing
+    /// rests on, is not waited for much longer than that.
+    async fn all_words(&self, handle: &P::Handle) -> (Result<P::Output, Fault>, Result<(), Fault>) {
+        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
+        let collected = self.persist(self.time_left(), collect).await;
+        let longest = self.time_left().min(self.patience.call);
+        (collected, self.persist(longest, || self.read_log(handle)).await)
+    }
+
+    /// Reads what the work writes. One call for all of it, so it waits for no turn.
+    async fn read_log(&self, handle: &P::Handle) -> Result<(), Fault> {
+        self.endpoint.call(Box::pin(self.provider.follow(handle, self.job.progress.log()))).await
+    }
+
     /// Work that ended by itself: its output, and what its end means. Nobody's stop matters to it any more.
     async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
         self.record(Phase::Collecting, handle);
-        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
-        let collected = tokio::select! {
+        let (collected, followed) = tokio::select! {
             biased;
             cause = self.interrupted() => match cause {
                 Cause::Detach => return self.detached(),
-                Cause::TimeOut | Cause::Stop => self.persist(self.patience.last_words, collect).await,
+                Cause::TimeOut | Cause::Stop => self.last_words(handle).await,
             },
-            collected = self.persist(self.time_left(), collect) => collected,
+            said = self.all_words(handle) => said,
         };
         let (output, fault) = split(collected);
         let verdict = self.provider.verdict(handle, end, output.as_ref());
-        let report = self.report(self.provider.report(spec, handle, Some(end), output), fault);
+        let report = self.report(self.provider.report(spec, handle, Some(end), output), fault, followed);
         match verdict {
             Ok(evidence) => Outcome::Completed(Completed { evidence, report }),
             Err(failed) => Failed { report, ..failed }.into(),
@@ -294,13 +358,13 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Ends the work, has that confirmed, and keeps what it had said until then. Work that is found to have ended by itself is
     /// finished.
     async fn end(&self, spec: &P::Spec, handle: &P::Handle, cause: Cause, fault: Option<Fault>) -> Outcome {
-        let stopped = self.end_work(handle).await;
+        let stopped = self.followed(handle, self.end_work(handle)).await;
         if let Ok(Some(end)) = &stopped {
             return self.finish(spec, handle, end).await;
         }
-        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
-        let (output, missing) = split(self.persist(self.patience.last_words, collect).await);
-        let report = self.report(self.provider.report(spec, handle, None, output), missing);
+        let (collected, followed) = self.last_words(handle).await;
+        let (output, missing) = split(collected);
+        let report = self.report(self.provider.report(spec, handle, None, output), missing, followed);
         let goes_on = matches!(stopped, Err(Fault::Unsupported { .. }));
         let (state, fault) = (state_after(&stopped), stopped.err().or(fault));
         let mut failed = Failed { report, ..self.interruption(cause, Some(state), fault.as_ref()) };
@@ -331,7 +395,7 @@ impl<'a, P: Provider> Run<'a, P> {
             Fault::Vanished { .. } => ExternalState::Unknown,
             _ => state_after(&self.end_work(handle).await),
         };
-        let report = self.report(self.provider.report(spec, handle, None, None), None);
+        let report = self.report(self.provider.report(spec, handle, None, None), None, Ok(()));
         Failed { report, ..fault.into_failed(P::NAME, Some(state)) }
     }
 
@@ -421,7 +485,12 @@ impl<'a, P: Provider> Run<'a, P> {
         Failed::new(code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, message).into()
     }
 
-    fn report(&self, mut report: ExecutionReport, missing: Option<Fault>) -> ExecutionReport {
+    fn report(
+        &self,
+        mut report: ExecutionReport,
+        missing: Option<Fault>,
+        followed: Result<(), Fault>,
+    ) -> ExecutionReport {
         report.metadata.insert("simulated".to_owned(), json!(false));
         let millis = self.started.elapsed().as_millis() as f64;
         report.metadata.insert("duration_seconds".to_owned(), json!(millis / 1000.0));
@@ -429,7 +498,20 @@ impl<'a, P: Provider> Run<'a, P> {
             report.metadata.insert("output_missing".to_owned(), json!(true));
             report.logs.push(format!("the output could not be read: {fault}"));
         }
+        if let Err(fault) = followed {
+            self.job.progress.log().lacks(format!("the output was not read to its end: {fault}"));
+            report.logs.push(format!("the log was not read to its end: {fault}"));
+        }
         report
+    }
+
+    /// Whatever a provider makes of the output, the worker's secrets are not in it.
+    async fn redact(&self, outcome: &mut Outcome) {
+        let redactor = self.job.progress.log().result_redactor().await;
+        if let Outcome::Failed(failed) = outcome {
+            redactor.clean(&mut failed.message);
+        }
+        report_of(outcome).output.values_mut().for_each(|value| redactor.clean_value(value));
     }
 
     async fn interrupted(&self) -> Cause {

@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod fake;
+mod follow;
 mod interruptions;
 mod janitor;
 mod lost_answers;

@@ -20,7 +20,7 @@ use crate::sandbox::{Confinement, Policy};
 /// In which a supervisor that lives has killed its tree.
 const SOON: Duration = Duration::from_millis(200);
 /// What the supervisor may take beyond the grace, to kill and to answer.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
 /// How a supervisor is started: `program arguments… --grace-ms N -- COMMAND…`.
 #[derive(Debug, Clone)]

@@ -14,15 +14,22 @@ use bollard::query_parameters::{
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::stream::{BoxStream, ReadyChunks};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::check::EngineFacts;
 use super::faults::{fault, is_missing_image, is_other_version, of_asked, of_pull, of_start, status};
-use crate::border::border;
+use crate::border::{border, border_call};
 use crate::external::{Fault, said};
 
 /// Until the head of an answer is there. Above what the protocol waits for any single call, which bounds them.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Pieces of output that are taken at once, when so many are there.
+const MOST_PIECES: usize = 128;
+
+/// Output as it comes.
+pub(super) type Pieces = ReadyChunks<BoxStream<'static, Result<LogOutput, Error>>>;
 
 /// Told of every call: what was asked, and whether there was an answer.
 pub type OnCall = Arc<dyn Fn(&'static str, bool) + Send + Sync>;
@@ -183,6 +190,28 @@ impl Engine {
             Ok(())
         });
         self.called("logs", read.await).map_err(fault)
+    }
+
+    /// What the container writes from `since` (epoch seconds) on, until it ends; each piece with the engine's time in front.
+    pub(super) async fn follow(&self, id: &str, since: i32) -> Result<Pieces, Fault> {
+        let daemon = self.daemon().await?;
+        let options =
+            LogsOptions { follow: true, stdout: true, stderr: true, since, timestamps: true, ..Default::default() };
+        let pieces = border_call("docker.follow", || daemon.logs(id, Some(options)));
+        Ok(pieces.boxed().ready_chunks(MOST_PIECES))
+    }
+
+    /// The next pieces of those; `None` when there are no more.
+    pub(super) async fn next(&self, pieces: &mut Pieces) -> Option<Vec<Result<LogOutput, Fault>>> {
+        let Some(next) = pieces.next().await else {
+            (self.on_call)("follow", true);
+            return None;
+        };
+        let checked = |piece: Result<LogOutput, Error>| match piece {
+            Ok(piece) => Ok(piece),
+            broken => self.called("follow", broken).map_err(fault),
+        };
+        Some(next.into_iter().map(checked).collect())
     }
 
     /// Kills and removes the container and its anonymous volumes.

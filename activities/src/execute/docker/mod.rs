@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod container;
 mod faults;
+mod follow;
 mod image;
 mod params;
 mod runtime;

@@ -13,13 +13,15 @@ use ticket_workflows::{Evidence, ExecutionReport, Failed, code};
 
 use super::client::{Created, Engine};
 use super::container::{self, Container, Spec, is_id};
+use super::follow::follow;
 use super::image::{RegistryLogin, registry_of};
 use super::params::DockerParams;
 use super::starts::Starts;
 use crate::execute::PullPolicy;
-use crate::execute::output::{Captured, Tail, last_line};
+use crate::execute::output::{Capture, Captured, last_line};
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
+use crate::logs::{Log, Redactor};
 
 /// When a container that was never started was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -56,7 +58,7 @@ pub struct DockerConfig {
     pub grace: Duration,
     /// `DOCKER_CLEANUP_CONTAINERS`: whether the containers of ended tickets are removed.
     pub clean_up: bool,
-    /// Bytes kept of each output stream.
+    /// Bytes kept of each output stream, of its two ends.
     pub output_limit: usize,
 }
 
@@ -248,6 +250,10 @@ impl Provider for DockerRuntime {
         Ok(end)
     }
 
+    async fn follow(&self, container: &Container, log: &Log) -> Result<(), Fault> {
+        follow(&self.engine, &container.id, log).await
+    }
+
     async fn stop(&self, container: &Container) -> Result<Option<Ended>, Fault> {
         self.here(container, self.end(container).await).await?;
         self.starts.forget(&container.id);
@@ -255,9 +261,12 @@ impl Provider for DockerRuntime {
     }
 
     async fn collect(&self, container: &Container) -> Result<Written, Fault> {
-        let tail = || Mutex::new(Tail::new(self.config.output_limit));
-        let (stdout, stderr) = (tail(), tail());
-        let push = |tail: &Mutex<Tail>, bytes: &[u8]| tail.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        // Secrets are taken out of what comes of it.
+        let capture = || Mutex::new(Capture::new(self.config.output_limit, Redactor::default()));
+        let (stdout, stderr) = (capture(), capture());
+        let push = |capture: &Mutex<Capture>, bytes: &[u8]| {
+            capture.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        };
         self.engine
             .logs(&container.id, |piece| match piece {
                 LogOutput::StdErr { message } => push(&stderr, &message),
@@ -265,7 +274,7 @@ impl Provider for DockerRuntime {
                 LogOutput::StdIn { .. } => {}
             })
             .await?;
-        let finish = |tail: Mutex<Tail>| tail.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+        let finish = |capture: Mutex<Capture>| capture.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
         Ok(Written { stdout: finish(stdout), stderr: finish(stderr) })
     }
 

@@ -14,5 +14,5 @@ mod workplace;
 
 pub use command::not_installed;
 pub(crate) use command::shown;
-pub use runtime::{LocalConfig, LocalParams, LocalRuntime};
+pub use runtime::{LocalConfig, LocalParams, LocalRuntime, MOST_GRACE};
 pub use workplace::{Allowance, Workplace};

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::output::{Captured, Tail, drain};
+use super::output::{Capture, Captured, Reading, drain};
+use crate::logs::{Log, Stream};
 use crate::sandbox::{Cgroup, Confinement, Over, Policy, Sandbox, Watch};
 use crate::supervisor::{Notice, StartError, Supervised, SupervisorCommand};
 
-/// What the streams may take to end after the whole tree has.
-const STREAM_MARGIN: Duration = Duration::from_secs(2);
+/// What the streams and the log of them may take to end after the whole tree has, all together.
+pub(super) const STREAM_MARGIN: Duration = Duration::from_secs(4);
 
 /// What to run.
 pub(super) struct Launch<'a> {
@@ -26,6 +27,8 @@ pub(super) struct Launch<'a> {
     pub(super) folder: &'a Path,
     pub(super) environment: BTreeMap<OsString, OsString>,
     pub(super) output_limit: usize,
+    /// Takes the output beside the result.
+    pub(super) log: Log,
     /// `None`: it runs as the worker's user does.
     pub(super) sandbox: Option<(&'a Sandbox, Policy)>,
 }
@@ -35,9 +38,10 @@ pub(super) struct Process {
     supervised: Supervised,
     cgroup: Cgroup,
     watch: Option<Watch>,
-    streams: Vec<AbortOnDropHandle<()>>,
-    stdout: Arc<Mutex<Tail>>,
-    stderr: Arc<Mutex<Tail>>,
+    log: Log,
+    streams: Vec<(Reading, AbortOnDropHandle<()>)>,
+    stdout: Arc<Mutex<Capture>>,
+    stderr: Arc<Mutex<Capture>>,
 }
 
 /// How it ended.
@@ -56,10 +60,14 @@ pub(super) struct Ended {
     pub(super) refused_processes: u64,
     pub(super) stdout: Captured,
     pub(super) stderr: Captured,
+    /// Whether there was more output that could not be read in time.
+    pub(super) output_missing: bool,
 }
 
 impl Process {
     pub(super) async fn start(launch: Launch<'_>) -> Result<Self, StartError> {
+        // Before anything runs that would be held up.
+        let redactor = launch.log.result_redactor().await;
         let configure = |command: &mut tokio::process::Command| {
             command
                 .current_dir(launch.folder)
@@ -76,11 +84,16 @@ impl Process {
         }
         let mut supervised =
             Supervised::start(&supervisor, launch.grace, launch.binary, launch.arguments, configure).await?;
-        let tail = || Arc::new(Mutex::new(Tail::new(launch.output_limit)));
-        let (stdout, stderr) = (tail(), tail());
+        let log = launch.log;
+        let capture = || Arc::new(Mutex::new(Capture::new(launch.output_limit, redactor.clone())));
+        let (stdout, stderr) = (capture(), capture());
         let (out, err) = supervised.streams();
-        let streams = [out.map(|stream| read(stream, &stdout)), err.map(|stream| read(stream, &stderr))];
-        Ok(Self { supervised, cgroup, watch, streams: streams.into_iter().flatten().collect(), stdout, stderr })
+        let streams = [
+            out.map(|stream| read(stream, Stream::Stdout, &stdout, &log)),
+            err.map(|stream| read(stream, Stream::Stderr, &stderr, &log)),
+        ];
+        let streams = streams.into_iter().flatten().collect();
+        Ok(Self { supervised, cgroup, watch, log, streams, stdout, stderr })
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -89,7 +102,7 @@ impl Process {
 
     /// Bytes of standard output and standard error so far.
     pub(super) fn bytes(&self) -> (u64, u64) {
-        let total = |tail: &Mutex<Tail>| tail.lock().unwrap_or_else(PoisonError::into_inner).total();
+        let total = |capture: &Mutex<Capture>| capture.lock().unwrap_or_else(PoisonError::into_inner).total();
         (total(&self.stdout), total(&self.stderr))
     }
 
@@ -133,9 +146,15 @@ impl Process {
         // Of a tree that nobody can vouch for: whoever left the session is still in the group.
         self.cgroup.kill();
         self.supervised.collect(notice.as_ref()).await;
-        for stream in self.streams {
+        let until = tokio::time::Instant::now() + STREAM_MARGIN;
+        self.streams.iter().for_each(|(reading, _)| reading.ended.cancel());
+        let mut output_missing = false;
+        for (reading, stream) in self.streams {
             // Nobody is left to write, unless the tree was lost.
-            let _ = tokio::time::timeout(STREAM_MARGIN, stream).await;
+            output_missing |= tokio::time::timeout_at(until, reading.read.cancelled()).await.is_err();
+            if tokio::time::timeout_at(until, stream).await.is_err() {
+                self.log.lacks(format!("its end was not kept within {} s", STREAM_MARGIN.as_secs()));
+            }
         }
         let (exit_code, signal, leftovers, stopped, confirmed) = match notice {
             Some(Notice::Ended { exit_code, signal, leftovers, stopped }) => {
@@ -143,8 +162,9 @@ impl Process {
             }
             _ => (None, None, 0, false, false),
         };
-        let take =
-            |tail: &Mutex<Tail>| std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).finish();
+        let take = |capture: &Mutex<Capture>| {
+            std::mem::take(&mut *capture.lock().unwrap_or_else(PoisonError::into_inner)).finish()
+        };
         let (stdout, stderr) = (take(&self.stdout), take(&self.stderr));
         Ended {
             exit_code,
@@ -157,11 +177,19 @@ impl Process {
             refused_processes,
             stdout,
             stderr,
+            output_missing,
         }
     }
 }
 
-fn read(stream: impl tokio::io::AsyncRead + Unpin + Send + 'static, tail: &Arc<Mutex<Tail>>) -> AbortOnDropHandle<()> {
-    let tail = Arc::clone(tail);
-    AbortOnDropHandle::new(tokio::spawn(async move { drain(stream, &tail).await }))
+fn read(
+    stream: impl tokio::io::AsyncRead + Unpin + Send + 'static,
+    name: Stream,
+    capture: &Arc<Mutex<Capture>>,
+    log: &Log,
+) -> (Reading, AbortOnDropHandle<()>) {
+    let (capture, log, reading) = (Arc::clone(capture), log.clone(), Reading::default());
+    let told = reading.clone();
+    let task = tokio::spawn(async move { drain(stream, name, &capture, &log, &told).await });
+    (reading, AbortOnDropHandle::new(task))
 }

@@ -12,7 +12,7 @@ use ticket_workflows::{Completed, Evidence, ExecutionReport, ExternalState, Fail
 
 use super::command::{AllowList, argv};
 use super::environment::environment;
-use super::process::{Ended, Launch, Process};
+use super::process::{Ended, Launch, Process, STREAM_MARGIN};
 use super::working_dir::WorkingDir;
 use crate::execute::command::time_limit;
 use crate::execute::output::last_line;
@@ -20,6 +20,9 @@ use crate::executor::{Executor, Job, Recognition};
 use crate::sandbox::{Cgroups, Confinement, Level, Limits, Network, Over, Policy, Sandbox, SandboxConfig};
 use crate::supervisor::{Notice, StartError, SupervisorCommand};
 
+/// Longest time between TERM and KILL: after it come the confirmation, the end of the output and that of the log, before the server
+/// gives the attempt up.
+pub const MOST_GRACE: Duration = Duration::from_secs(17);
 /// How often the heartbeat's progress is renewed.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -39,9 +42,9 @@ pub struct LocalConfig {
     pub working_dir: PathBuf,
     /// `LOCAL_RUNTIME_TIMEOUT_SECONDS`: time of a command that names none.
     pub default_timeout: Duration,
-    /// Between TERM and KILL.
+    /// Between TERM and KILL; [`MOST_GRACE`] at most.
     pub grace: Duration,
-    /// Bytes kept of each stream. 64 KiB: two streams of control characters, six bytes each as JSON, still fit a
+    /// Bytes kept of each stream, of its two ends. 64 KiB: two streams of control characters, six bytes each as JSON, still fit a
     /// Kafka message of 1 MiB.
     pub output_limit: usize,
     /// `PATH` of commands, and where their binaries are looked for.
@@ -188,6 +191,7 @@ impl LocalRuntime {
             folder: prepared.folder.path(),
             environment: prepared.environment,
             output_limit: self.config.output_limit,
+            log: job.progress.log().clone(),
             sandbox: self.sandbox.as_ref().zip(prepared.policy),
         };
         let mut process = match Process::start(launch).await {
@@ -396,6 +400,13 @@ impl Run<'_> {
                 ended.refused_processes
             ));
         }
+        if ended.output_missing {
+            report.metadata.insert("output_missing".to_owned(), json!(true));
+            report.logs.push(format!(
+                "somebody holds the command's output open: what came later than {} s after its end is missing",
+                STREAM_MARGIN.as_secs()
+            ));
+        }
         if ended.leftovers > 0 {
             report.logs.push(format!("{} process(es) left behind by the command were ended", ended.leftovers));
         }
@@ -417,5 +428,17 @@ fn shown_limit(limit: Duration) -> String {
         format!("{} ms", limit.as_millis())
     } else {
         format!("{:.1} s", limit.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::LOG_END;
+    use crate::supervisor::ANSWER_MARGIN;
+
+    #[test]
+    fn a_stopped_command_answers_before_the_server_gives_it_up() {
+        assert!(MOST_GRACE + ANSWER_MARGIN + STREAM_MARGIN + LOG_END < Duration::from_secs(30));
     }
 }

@@ -10,6 +10,7 @@ use ticket_workflows::{Evidence, ExecutionReport, Failed, code};
 
 use crate::executor::{Job, Recognition};
 use crate::external::{External, Fault, Key, Leftover, Plan, Provider};
+use crate::logs::{Log, Stream};
 
 /// Where a fault is scripted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +19,7 @@ pub(super) enum Step {
     LookUp,
     Create,
     Watch,
+    Follow,
     Stop,
     Collect,
     Leftovers,
@@ -46,6 +48,8 @@ pub(super) struct State {
     /// Whose work is there.
     pub(super) leftovers: Vec<Leftover<String>>,
     pub(super) removed: Vec<String>,
+    /// What all work has written.
+    pub(super) written: Vec<String>,
     script: BTreeMap<Step, VecDeque<Scripted>>,
 }
 
@@ -156,6 +160,16 @@ impl<const R: u8> Provider for Fake<R> {
         }
     }
 
+    async fn follow(&self, _: &String, log: &Log) -> Result<(), Fault> {
+        let from = log.resume().await.as_u64().unwrap_or_default();
+        let written = self.call(Step::Follow, |state| Ok(state.written.clone())).await?;
+        for (at, line) in (1..).zip(written).skip(usize::try_from(from).expect("few lines")) {
+            log.write(Stream::Stdout, line.as_bytes()).await;
+            log.reached(json!(at));
+        }
+        Ok(())
+    }
+
     async fn stop(&self, handle: &String) -> Result<Option<i32>, Fault> {
         self.call(Step::Stop, |state| {
             state.stopped.push(handle.clone());
@@ -181,6 +195,7 @@ impl<const R: u8> Provider for Fake<R> {
     fn report(&self, (): &(), _: &String, end: Option<&i32>, output: Option<String>) -> ExecutionReport {
         let mut report = ExecutionReport::default();
         report.output.insert("exit_code".to_owned(), json!(end));
+        report.output.insert("parts".to_owned(), json!([{ "text": output }]));
         report.output.insert("stdout".to_owned(), json!(output));
         report
     }

@@ -1,0 +1,300 @@
+//! The log of one attempt.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::batch::{Batch, Raw};
+use super::keeper::Keeper;
+use super::logged::{Logged, Reached, last_of};
+use super::splitter::Splitter;
+use super::text::clean;
+use super::{Line, Redactor, Stream};
+use crate::clock::now_ms;
+use crate::ports::{LogName, LogSink, WorkerSecrets};
+
+/// How long the end of a log may take, when its work has ended.
+pub(crate) const LOG_END: Duration = Duration::from_secs(3);
+/// Longest character.
+const CHAR_BYTES: usize = 4;
+
+/// What logs are made with. Without a sink only the last lines are known; without secrets nothing is taken out.
+#[derive(Clone, Default)]
+pub struct Logs {
+    /// Where whole logs go.
+    pub sink: Option<Arc<dyn LogSink>>,
+    /// What must not be in them.
+    pub secrets: Option<Arc<dyn WorkerSecrets>>,
+}
+
+/// What an attempt writes. Clones write to the same log.
+#[derive(Clone)]
+pub struct Log(Arc<Shared>);
+
+struct Shared {
+    attempt: u32,
+    secrets: Option<Arc<dyn WorkerSecrets>>,
+    /// Made when something is written: most attempts of some types write nothing.
+    redactor: OnceCell<Redactor>,
+    /// Held while lines are kept, so that they are kept in their order.
+    writing: tokio::sync::Mutex<Writing>,
+    told: Mutex<Option<Logged>>,
+}
+
+struct Writing {
+    /// Of standard output and of standard error; `None`: nothing was written yet.
+    splitters: Option<[Splitter; 2]>,
+    keeper: Keeper,
+    /// Number of the last line.
+    seq: u64,
+    /// How many lines a lost worker had left out.
+    left_out: u64,
+    /// Whether the output can be read again from any place on, so that a line has one number for ever.
+    resumes: bool,
+}
+
+impl Logs {
+    /// The log of an attempt. `recorded`: what the lost worker's last heartbeat told of it.
+    #[must_use]
+    pub fn begin(&self, name: LogName, recorded: Option<Logged>) -> Log {
+        let attempt = name.attempt;
+        let writing = Writing {
+            splitters: None,
+            keeper: Keeper::new(self.sink.clone(), name),
+            seq: recorded.as_ref().map_or(0, |recorded| recorded.seq),
+            left_out: recorded.as_ref().map_or(0, |recorded| recorded.left_out),
+            resumes: false,
+        };
+        Log(Arc::new(Shared {
+            attempt,
+            secrets: self.secrets.clone(),
+            redactor: OnceCell::new(),
+            writing: tokio::sync::Mutex::new(writing),
+            told: Mutex::new(recorded),
+        }))
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Logs::default().begin(LogName::default(), None)
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Log").field(&self.told()).finish()
+    }
+}
+
+impl Log {
+    /// Takes a piece of a stream, and returns when its lines are kept. Never fails: what cannot be kept is told in the result.
+    /// [`Stream::Worker`] is for this type's own words.
+    pub async fn write(&self, stream: Stream, piece: &[u8]) {
+        let Some(index) = index_of(stream).filter(|_| !piece.is_empty()) else { return };
+        let mut writing = self.0.writing.lock().await;
+        self.begin(&mut writing).await;
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let batch = writing.read(index, &mut rest);
+            self.keep(&mut writing, stream, batch.into_lines()).await;
+        }
+    }
+
+    /// The place that the output was read up to, after something was written since [`Log::resume`]: with a heartbeat the next worker
+    /// gets to know it. No line of either stream may be unfinished there.
+    pub fn reached(&self, at: Value) {
+        if let Some(told) = &mut *self.told_mut() {
+            told.reached = Some(Reached { seq: told.seq, left_out: told.left_out, at });
+        }
+    }
+
+    /// Where output is to be read from that can be read again, after a lost worker or a lost connection: the last place that was
+    /// reached, and null before the first. What was written of lines that have not ended is forgotten; it comes again.
+    pub async fn resume(&self) -> Value {
+        let mut writing = self.0.writing.lock().await;
+        writing.splitters.iter_mut().flatten().for_each(Splitter::forget);
+        let reached = self.told_mut().as_ref().and_then(|told| told.reached.clone());
+        let (seq, left_out, at) = reached.map_or((0, 0, Value::Null), |it| (it.seq, it.left_out, it.at));
+        // Lines after it get the numbers that they had.
+        writing.seq = seq;
+        if writing.splitters.is_none() {
+            writing.left_out = left_out;
+        }
+        writing.resumes = true;
+        at
+    }
+
+    /// What takes the worker's secrets out of results.
+    pub async fn result_redactor(&self) -> Redactor {
+        self.redactor().await.of_results()
+    }
+
+    /// What takes them out of lines.
+    async fn redactor(&self) -> &Redactor {
+        let made = self.0.redactor.get_or_init(|| async {
+            match &self.0.secrets {
+                Some(secrets) => Redactor::new(secrets.texts().await),
+                None => Redactor::default(),
+            }
+        });
+        made.await
+    }
+
+    /// What heartbeats tell; `None`: nothing was written.
+    #[must_use]
+    pub fn told(&self) -> Option<Logged> {
+        self.told_mut().clone()
+    }
+
+    /// Lines that were to be kept are missing because whoever reads the output could not do so.
+    pub(crate) fn lacks(&self, what: String) {
+        if self.told().is_some_and(|told| told.address.is_some()) {
+            self.trouble(what);
+        }
+    }
+
+    /// Nothing more is written; what is known of it all, after [`LOG_END`] at the latest.
+    pub(crate) async fn end(&self) -> Option<Logged> {
+        if tokio::time::timeout(LOG_END, self.finish()).await.is_err() {
+            self.trouble(format!("its end was not kept within {} s", LOG_END.as_secs()));
+        }
+        self.told()
+    }
+
+    async fn finish(&self) {
+        let mut writing = self.0.writing.lock().await;
+        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let last = writing.splitters.as_mut().and_then(|splitters| splitters[index].finish());
+            if let Some((bytes, cut)) = last {
+                writing.seq += 1;
+                let line = (writing.seq, bytes, cut);
+                self.keep(&mut writing, stream, [line].into_iter()).await;
+            }
+        }
+        let closed = writing.keeper.close().await;
+        self.kept(&writing, closed);
+    }
+
+    /// Before the first line: opens the sink, and says what is missing there.
+    async fn begin(&self, writing: &mut Writing) {
+        if writing.splitters.is_some() {
+            return;
+        }
+        let before = self.told().and_then(|told| told.address);
+        match writing.keeper.open().await {
+            Ok(Some(address)) => self.tell(|told| told.address = Some(address)),
+            Ok(None) if before.is_some() => self.trouble("the worker that went on keeps no logs".to_owned()),
+            Ok(None) => {}
+            Err(trouble) => self.trouble(trouble),
+        }
+        let keep = Line::MAX_BYTES + self.redactor().await.margin() + CHAR_BYTES;
+        writing.splitters = Some([Splitter::new(keep), Splitter::new(keep)]);
+        let held = writing.keeper.held();
+        let missing = writing.seq.saturating_sub(held + writing.left_out);
+        if missing > 0 && writing.keeper.keeps() {
+            let elsewhere = before.map_or_else(String::new, |address| format!(", see {address}"));
+            let trouble = format!("a worker was lost, and {missing} of the lines up to here were not kept{elsewhere}");
+            // Before the sink is waited for, where this may be dropped.
+            self.trouble(trouble.clone());
+            // With the number of the last of them: those that follow keep theirs.
+            self.note(writing, &trouble).await;
+        }
+        let last = writing.seq.max(held);
+        // Output that cannot be read again is of another run; its numbers go on after all that is known of the lost one.
+        if !writing.resumes && last > 0 {
+            writing.seq = last + 1;
+            self.note(writing, "a worker was lost; what follows is the output of another run").await;
+        }
+    }
+
+    async fn note(&self, writing: &mut Writing, text: &str) {
+        let line = (writing.seq, text.as_bytes().to_vec(), 0);
+        self.keep(writing, Stream::Worker, [line].into_iter()).await;
+    }
+
+    async fn keep(&self, writing: &mut Writing, stream: Stream, read: impl Iterator<Item = Raw>) {
+        let (at_ms, redactor) = (now_ms(), self.redactor().await);
+        let lines: Vec<Line> = read.map(|raw| line(redactor, raw, stream, at_ms)).collect();
+        let last = last_of(&lines);
+        let kept = writing.keeper.append(lines).await;
+        self.kept(writing, kept);
+        // Not before they are kept: whoever knows a number finds its line.
+        if !last.is_empty() {
+            self.tell(|told| told.add(last));
+        }
+    }
+
+    /// What the sink has answered, and how long it was waited for.
+    fn kept(&self, writing: &Writing, answer: Result<Option<u64>, String>) {
+        if let Some(told) = &mut *self.told_mut() {
+            told.waited_ms = u64::try_from(writing.keeper.waited().as_millis()).unwrap_or(u64::MAX);
+        }
+        match answer {
+            Ok(Some(left_out)) => self.tell(|told| told.left_out = writing.left_out + left_out),
+            Ok(None) => {}
+            Err(trouble) => self.trouble(trouble),
+        }
+    }
+
+    /// Lines are missing: the first reason is told. Work is worth more than its log.
+    fn trouble(&self, trouble: String) {
+        self.tell(|told| {
+            tracing::warn!(address = told.address, error = trouble, "the log of an attempt is not kept as a whole");
+            told.trouble.get_or_insert(trouble);
+        });
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Logged)) {
+        let attempt = self.0.attempt;
+        let mut told = self.told_mut();
+        change(told.get_or_insert_with(|| Logged { attempt, ..Logged::default() }));
+    }
+
+    fn told_mut(&self) -> MutexGuard<'_, Option<Logged>> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writing {
+    /// Lines of `rest`, of which what was read is gone.
+    fn read(&mut self, index: usize, rest: &mut &[u8]) -> Batch {
+        let mut batch = Batch::new(self.keeper.keeps());
+        let Some(splitters) = &mut self.splitters else {
+            *rest = &[];
+            return batch;
+        };
+        while !batch.is_full()
+            && let Some((bytes, cut)) = splitters[index].next(rest)
+        {
+            self.seq += 1;
+            batch.add((self.seq, bytes, cut));
+        }
+        batch
+    }
+}
+
+fn line(redactor: &Redactor, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
+    let raw = String::from_utf8_lossy(&bytes);
+    // Before it is cleaned: what begins a sequence may take the first character of a secret away.
+    let (redacted, whole) = redactor.redact_raw(&raw, false, cut > 0);
+    let mut text = clean(redacted.as_bytes()).into_owned();
+    let end = text.floor_char_boundary(Line::MAX_BYTES);
+    let cut = cut + (raw.len() - whole + text.len() - end) as u64;
+    text.truncate(end);
+    Line { seq, at_ms, stream, text, cut }
+}
+
+fn index_of(stream: Stream) -> Option<usize> {
+    match stream {
+        Stream::Stdout => Some(0),
+        Stream::Stderr => Some(1),
+        Stream::Worker => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! What tests of logs share: a sink in memory.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use zeroize::Zeroizing;
+
+use super::Line;
+use crate::ports::{LogName, LogSink, LogSinkError, LogWriter, OpenLog, WorkerSecrets};
+
+/// Keeps lines in memory, or does what it is told.
+#[derive(Debug, Default)]
+pub(crate) struct MemorySink {
+    pub(crate) lines: Arc<Mutex<Vec<Line>>>,
+    /// Most lines that came at once.
+    pub(crate) most: Arc<Mutex<usize>>,
+    /// It answers to so many calls of `append`, and then does as `then` says.
+    pub(crate) answers: Option<usize>,
+    pub(crate) then: Then,
+}
+
+/// What a sink does that does not keep lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    #[default]
+    Fails,
+    Hangs,
+    /// It takes two seconds for each call.
+    IsSlow,
+    /// It takes two seconds, and fails.
+    FailsLate,
+    /// It answers to `append` as ever, and hangs in the end.
+    HangsAtTheEnd,
+}
+
+impl MemorySink {
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.lines.lock().expect("no test panics with it").clone()
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        *self.most.lock().expect("no test panics with it")
+    }
+}
+
+struct Writer {
+    lines: Arc<Mutex<Vec<Line>>>,
+    most: Arc<Mutex<usize>>,
+    answers: Option<usize>,
+    then: Then,
+}
+
+impl Writer {
+    async fn misbehave(&self) -> Result<(), LogSinkError> {
+        match self.then {
+            Then::Hangs => std::future::pending().await,
+            Then::IsSlow | Then::FailsLate => tokio::time::sleep(Duration::from_secs(2)).await,
+            Then::Fails | Then::HangsAtTheEnd => {}
+        }
+        match self.then {
+            Then::IsSlow | Then::HangsAtTheEnd => Ok(()),
+            _ => Err(LogSinkError { address: "memory://".to_owned(), cause: "no space left".to_owned() }),
+        }
+    }
+}
+
+impl LogSink for MemorySink {
+    fn open(&self, _: LogName) -> BoxFuture<'_, Result<OpenLog, LogSinkError>> {
+        let last_seq = self.lines().last().map_or(0, |line| line.seq);
+        let (lines, most) = (Arc::clone(&self.lines), Arc::clone(&self.most));
+        let writer = Writer { lines, most, answers: self.answers, then: self.then };
+        Box::pin(async move { Ok(OpenLog { address: "memory://".to_owned(), last_seq, writer: Box::new(writer) }) })
+    }
+}
+
+impl LogWriter for Writer {
+    fn append(&mut self, lines: Vec<Line>) -> BoxFuture<'_, Result<u64, LogSinkError>> {
+        Box::pin(async move {
+            match self.answers {
+                Some(0) => self.misbehave().await?,
+                more => self.answers = more.map(|answers| answers - 1),
+            }
+            let mut most = self.most.lock().expect("no test panics with it");
+            *most = lines.len().max(*most);
+            self.lines.lock().expect("no test panics with it").extend(lines);
+            Ok(0)
+        })
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, Result<u64, LogSinkError>> {
+        Box::pin(async move {
+            if self.then == Then::HangsAtTheEnd {
+                std::future::pending::<()>().await;
+            }
+            Ok(0)
+        })
+    }
+}
+
+struct Known(Vec<&'static str>);
+
+impl WorkerSecrets for Known {
+    fn texts(&self) -> BoxFuture<'_, Vec<Zeroizing<String>>> {
+        Box::pin(async { self.0.iter().map(|text| Zeroizing::new((*text).to_owned())).collect() })
+    }
+}
+
+/// A worker that holds these.
+pub(crate) fn redactor_of(secrets: &[&'static str]) -> Arc<dyn WorkerSecrets> {
+    Arc::new(Known(secrets.to_vec()))
+}

@@ -1,0 +1,228 @@
+//! Follows a run of a ticket until it has ended.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use temporalio_client::Client;
+use tokio::time::Instant;
+
+use super::out::Out;
+use super::{Wanted, unanswered, unreadable};
+use crate::explain::server::{Run, describe_run};
+use crate::logs::LogReader;
+use crate::logs::held::answered;
+
+/// Between two looks at files.
+const POLL: Duration = Duration::from_millis(250);
+/// Between two questions to the server: heartbeats reach it once a second.
+const ASK: Duration = Duration::from_millis(500);
+/// How long the server may be away.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lines of a file after which a signal gets its turn.
+const ROUND: usize = 256;
+/// Looks at a file that lacks lines which a heartbeat has told: a folder that machines share may show them later.
+const MOST_WAITS: u32 = 8;
+
+/// How far it was printed.
+#[derive(Default)]
+struct Printed {
+    attempt: u32,
+    seq: u64,
+    /// Number of the last line that a heartbeat has told.
+    told: u64,
+    /// Looks at the file in a row that have found no line which a heartbeat had told.
+    waits: u32,
+    /// The file of that attempt.
+    file: Option<(std::path::PathBuf, LogReader)>,
+}
+
+/// Prints what comes; of a run that has ended all that is kept.
+pub(super) async fn follow(
+    client: &Client,
+    wanted: &Wanted,
+    mut run: Run,
+    out: &mut Out,
+) -> anyhow::Result<ExitCode> {
+    let mut printed = Printed::default();
+    let (mut asked, mut answered) = (Instant::now(), Instant::now());
+    loop {
+        // What it wrote before it was seen to have ended is there.
+        let ended = !run.is_open();
+        if !printed.go_on(wanted, &run, out).await? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if ended {
+            return printed.end(client, wanted, &run, out).await;
+        }
+        tokio::time::sleep(POLL).await;
+        if asked.elapsed() < ASK {
+            continue;
+        }
+        asked = Instant::now();
+        match describe_run(client, &wanted.ticket_id, &wanted.run_id).await {
+            Ok(found) => {
+                run = found.context("the server has forgotten the ticket")?;
+                answered = Instant::now();
+            }
+            Err(status) if answered.elapsed() > PATIENCE => return Err(unanswered(status)),
+            Err(status) => tracing::debug!(%status, "the server is asked again"),
+        }
+    }
+}
+
+impl Printed {
+    /// Prints what is new; `false` once nobody reads it any more.
+    async fn go_on(&mut self, wanted: &Wanted, run: &Run, out: &mut Out) -> anyhow::Result<bool> {
+        if !self.read(out).await? {
+            return Ok(false);
+        }
+        // The file of an attempt that a heartbeat has told of may come later.
+        let first = if self.file.is_some() { self.attempt + 1 } else { self.attempt };
+        for (attempt, path) in wanted.files()?.into_iter().filter(|(attempt, _)| *attempt >= first) {
+            let reader = LogReader::open(&path).map_err(|error| unreadable(&path, &error))?;
+            if attempt > self.attempt {
+                *self = Self { attempt, ..Self::default() };
+            }
+            self.file = Some((path, reader));
+            if !self.read(out).await? {
+                return Ok(false);
+            }
+        }
+        if let Some(told) = wanted.told(run) {
+            if told.attempt > self.attempt {
+                *self = Self { attempt: told.attempt, ..Self::default() };
+            }
+            // Lines are told once they are kept: a file without them was given up, or another worker's log went on elsewhere.
+            let ahead = told.attempt == self.attempt && told.seq > self.seq;
+            if ahead && self.waits < MOST_WAITS && wanted.has_file_of(&told) {
+                self.waits += 1;
+            } else if ahead {
+                if !out.told(&told, self.seq)? {
+                    return Ok(false);
+                }
+                (self.seq, self.told) = (told.seq, told.seq);
+            }
+        }
+        out.flush()
+    }
+
+    /// The lines of the file that have come.
+    async fn read(&mut self, out: &mut Out) -> anyhow::Result<bool> {
+        let Some((path, reader)) = &mut self.file else { return Ok(true) };
+        let mut read = 0;
+        while let Some(line) = reader.line().map_err(|error| unreadable(path, &error))? {
+            read += 1;
+            if read == ROUND {
+                read = 0;
+                tokio::task::yield_now().await;
+            }
+            if line.seq <= self.told {
+                continue;
+            }
+            (self.seq, self.waits) = (line.seq, 0);
+            if !out.line(self.attempt, &line)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn end(&self, client: &Client, wanted: &Wanted, run: &Run, out: &mut Out) -> anyhow::Result<ExitCode> {
+        if self.seq == 0 {
+            return wanted.print(client, run, out).await;
+        }
+        if self.file.is_some() {
+            let answer = answered(client, &wanted.ticket_id, &wanted.run_id, Some(self.attempt));
+            let answer = answer.await.map_err(unanswered)?;
+            let missing = answer.and_then(|answer| wanted.missing(&answer, self.attempt, self.seq));
+            return Ok(missing.unwrap_or(ExitCode::SUCCESS));
+        }
+        eprintln!(
+            "worker-agents: the ticket has ended, and its last lines may be missing here; `worker-agents logs {}` prints both \
+             ends of its output",
+            wanted.ticket_id
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::ops::RangeInclusive;
+
+    use futures::FutureExt as _;
+    use serde_json::{Value, json};
+    use ticket_workflows::payload::encoded;
+
+    use super::*;
+    use crate::explain::server::Pending;
+    use crate::logs::Folder;
+
+    fn lines(numbers: RangeInclusive<u64>) -> Vec<Value> {
+        let line = |seq| json!({ "seq": seq, "at_ms": 1, "stream": "stdout", "text": "" });
+        numbers.map(line).collect()
+    }
+
+    /// A run whose heartbeat tells these lines of the log at an address.
+    fn told(address: &str, numbers: RangeInclusive<u64>) -> Run {
+        let seq = *numbers.end();
+        let log = json!({ "attempt": 1, "seq": seq, "address": address, "lines": lines(numbers) });
+        let heartbeat = Some(encoded(&json!({ "log": log })).expect("JSON"));
+        Run { pending: vec![Pending { activity: "execute".to_owned(), heartbeat, ..Pending::default() }], ..Run::default() }
+    }
+
+    fn append(path: &std::path::Path, numbers: RangeInclusive<u64>) {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a file");
+        for line in lines(numbers) {
+            writeln!(file, "{line}").expect("written");
+        }
+    }
+
+    fn wanted(root: &std::path::Path) -> (Wanted, std::path::PathBuf) {
+        let folder = Folder::of(root, "t");
+        let path = folder.file("r", 1);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        let (ticket_id, run_id) = ("t".to_owned(), "r".to_owned());
+        (Wanted { ticket_id, run_id, attempt: None, folder: Some(folder) }, path)
+    }
+
+    #[tokio::test]
+    async fn what_a_heartbeat_tells_before_the_file_shows_it_is_printed_from_the_file() {
+        let root = tempfile::tempdir().expect("folder");
+        let (wanted, path) = wanted(root.path());
+        let (mut printed, mut out) = (Printed::default(), Out::new(true));
+        let address = format!("file://another-machine{}", path.display());
+        let run = told(&address, 5..=9);
+        printed.go_on(&wanted, &run, &mut out).await.expect("no file yet");
+        assert_eq!((printed.attempt, printed.seq), (1, 0), "it waits for the file");
+        append(&path, 1..=3);
+        printed.go_on(&wanted, &run, &mut out).await.expect("a file");
+        assert_eq!((printed.seq, printed.told), (3, 0), "it waits for the others");
+        append(&path, 4..=9);
+        printed.go_on(&wanted, &run, &mut out).await.expect("a file");
+        assert_eq!((printed.seq, printed.told), (9, 0), "all came from the file");
+        // Not for ever, and not where the log is another file.
+        for (run, looks) in [(told("file:///elsewhere", 10..=12), 0), (told(&address, 13..=14), MOST_WAITS)] {
+            for look in 0..=looks {
+                assert_ne!(Some(printed.seq), wanted.told(&run).map(|told| told.seq), "{look}");
+                printed.go_on(&wanted, &run, &mut out).await.expect("a file");
+            }
+            assert_eq!(Some(printed.told), wanted.told(&run).map(|told| told.seq));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signal_gets_its_turn_while_lines_are_there() {
+        let root = tempfile::tempdir().expect("folder");
+        let (_, path) = wanted(root.path());
+        append(&path, 1..=2 * ROUND as u64);
+        let reader = LogReader::open(&path).expect("readable");
+        let mut printed = Printed { attempt: 1, file: Some((path, reader)), ..Printed::default() };
+        let mut out = Out::new(true);
+        assert!(printed.read(&mut out).now_or_never().is_none(), "all is read in one go");
+        assert!(printed.seq < 2 * ROUND as u64);
+    }
+}

@@ -1,0 +1,58 @@
+//! Where the logs of attempts are kept.
+
+use std::path::{Path, PathBuf};
+
+use super::reader::Reader;
+use super::sandbox::overlap_as_written;
+
+/// Settings of logs.
+#[derive(Debug, Clone)]
+pub struct LogsConfig {
+    /// The folder of `EXECUTION_LOG_SINK`; `None`: logs are kept nowhere, only their ends are, in results.
+    pub folder: Option<PathBuf>,
+    /// `EXECUTION_LOG_MAX_MB`: bytes of one attempt's log.
+    pub max_bytes: u64,
+    /// Where commands write: no log may be there, nor where links lead there.
+    pub working_dir: PathBuf,
+}
+
+impl LogsConfig {
+    pub(super) fn read(reader: &mut Reader<'_>, working_dir: &Path) -> Self {
+        let sink = reader.optional(
+            "EXECUTION_LOG_SINK",
+            "where whole logs of attempts go: file:///absolute/folder; empty: nowhere; added by this product",
+        );
+        let max_mb = reader.number_within(
+            "EXECUTION_LOG_MAX_MB",
+            256,
+            1..=1_048_576,
+            "MiB of one attempt's log; lines beyond it are left out; added by this product",
+        );
+        let folder = sink.and_then(|sink| {
+            let folder = folder(&sink);
+            if folder.is_none() {
+                reader.error(format!(
+                    "EXECUTION_LOG_SINK={sink:?}: expected file:///absolute/folder; this version keeps logs nowhere else"
+                ));
+            }
+            folder
+        });
+        // Links are followed by whoever uses the folder, which may be on a file system that does not answer.
+        if let Some(folder) = folder.as_ref().filter(|folder| overlap_as_written(folder, working_dir)) {
+            reader.error(format!(
+                "EXECUTION_LOG_SINK: commands write in LOCAL_RUNTIME_WORKING_DIR, and could change the logs in {}; name a folder \
+                 outside of it",
+                folder.display()
+            ));
+        }
+        Self { folder, max_bytes: max_mb << 20, working_dir: working_dir.to_owned() }
+    }
+}
+
+/// The folder of a URL of the form `file:///…`.
+fn folder(sink: &str) -> Option<PathBuf> {
+    let url = reqwest::Url::parse(sink).ok()?;
+    let plain = url.scheme() == "file" && url.query().is_none() && url.fragment().is_none();
+    let folder = url.to_file_path().ok().filter(|_| plain)?;
+    folder.parent().is_some().then_some(folder)
+}
