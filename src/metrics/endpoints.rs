@@ -97,7 +97,8 @@ mod tests {
         metrics.note("docker", EndpointEvent::Circuit(CircuitState::Closed));
         let families = registry.gather();
         let names: Vec<_> = families.iter().map(|family| family.name()).collect();
-        let breaker = ["opened_total", "refused_total", "state"].map(|end| format!("worker_agent_circuit_breaker_{end}"));
+        let breaker =
+            ["opened_total", "refused_total", "state"].map(|end| format!("worker_agent_circuit_breaker_{end}"));
         assert_eq!(names, breaker);
         assert_eq!(of("docker"), (0, 0));
         metrics.note("docker", EndpointEvent::Circuit(CircuitState::Open));

@@ -60,7 +60,10 @@ fn circuit<'a>(page: &'a str, provider: &str) -> Option<&'a str> {
 fn judge(provider: &str, limits: EndpointLimits, worker: SocketAddr, circuit: Result<&str, &str>) -> Finding {
     let rate = limits.rate.map_or("no bound on calls".to_owned(), |rate| format!("at most {rate} calls a second"));
     let opening = limits.faults_to_open.map_or("its circuit never opens".to_owned(), |faults| {
-        format!("{faults} tickets in a row that fail by its fault open its circuit for {} s", limits.pause.as_secs_f64())
+        format!(
+            "{faults} tickets in a row that fail by its fault open its circuit for {} s",
+            limits.pause.as_secs_f64()
+        )
     });
     let spared = format!("endpoint of {provider}: {rate}; {opening}; in the worker at {worker} it");
     match circuit {
