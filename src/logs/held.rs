@@ -162,7 +162,11 @@ mod tests {
                 5,
                 Some("no space left"),
             ),
-            (json!({ "log": "file://one/log", "log_lines": 5, "log_lines_left_out": 2 }), 5, Some("2 lines were left out")),
+            (
+                json!({ "log": "file://one/log", "log_lines": 5, "log_lines_left_out": 2 }),
+                5,
+                Some("2 lines were left out"),
+            ),
             (json!({}), 0, None),
         ] {
             let metadata = serde_json::from_value(metadata).expect("an object");

@@ -49,10 +49,8 @@ async fn a_log_with_a_sink_is_printed_while_the_ticket_runs_and_followed_to_its_
     let gate = folder.path().join("gate");
     // The result repeats the command, which must not have the token as a whole.
     let (half, other) = TOKEN.split_at(8);
-    let script = format!(
-        r"printf '\033[31mone\033[0m\n'; echo key {half}''{other}; {}; echo three; printf four",
-        until(&gate)
-    );
+    let script =
+        format!(r"printf '\033[31mone\033[0m\n'; echo key {half}''{other}; {}; echo three; printf four", until(&gate));
     world.publish(&world.ticket("runs", &script)).await;
     let running = eventually("its first lines are kept", || {
         let output = logs(&world, "runs", &["--json"], &settings);

@@ -39,12 +39,7 @@ struct Printed {
 }
 
 /// Prints what comes; of a run that has ended all that is kept.
-pub(super) async fn follow(
-    client: &Client,
-    wanted: &Wanted,
-    mut run: Run,
-    out: &mut Out,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn follow(client: &Client, wanted: &Wanted, mut run: Run, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut printed = Printed::default();
     let (mut asked, mut answered) = (Instant::now(), Instant::now());
     loop {
@@ -171,7 +166,10 @@ mod tests {
         let seq = *numbers.end();
         let log = json!({ "attempt": 1, "seq": seq, "address": address, "lines": lines(numbers) });
         let heartbeat = Some(encoded(&json!({ "log": log })).expect("JSON"));
-        Run { pending: vec![Pending { activity: "execute".to_owned(), heartbeat, ..Pending::default() }], ..Run::default() }
+        Run {
+            pending: vec![Pending { activity: "execute".to_owned(), heartbeat, ..Pending::default() }],
+            ..Run::default()
+        }
     }
 
     fn append(path: &std::path::Path, numbers: RangeInclusive<u64>) {

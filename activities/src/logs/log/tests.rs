@@ -232,7 +232,10 @@ async fn a_sink_that_is_slow_for_ten_seconds_in_all_is_given_up_and_the_result_s
     assert!(began.elapsed() < Duration::from_secs(13), "{:?}", began.elapsed());
     assert_eq!(sink.lines().len(), 6, "two seconds each");
     let report = ended(&log).await;
-    assert!(report.metadata["log_error"].as_str().is_some_and(|error| error.contains("has waited 12.0 s")), "{report:?}");
+    assert!(
+        report.metadata["log_error"].as_str().is_some_and(|error| error.contains("has waited 12.0 s")),
+        "{report:?}"
+    );
     let waited = |report: &ExecutionReport| report.metadata["log_wait_seconds"].as_f64().expect("a number");
     assert!((12.0..12.1).contains(&waited(&report)) && report.metadata["log_lines"] == 100, "{report:?}");
     // Work that runs for long may wait for longer.
@@ -249,7 +252,8 @@ async fn a_sink_that_is_slow_for_ten_seconds_in_all_is_given_up_and_the_result_s
 
 #[tokio::test(start_paused = true)]
 async fn a_hole_is_told_also_when_nobody_waits_for_the_line_that_says_so() {
-    let (first, slow) = (Arc::new(MemorySink::default()), MemorySink { answers: Some(0), then: Then::IsSlow, ..MemorySink::default() });
+    let (first, slow) =
+        (Arc::new(MemorySink::default()), MemorySink { answers: Some(0), then: Then::IsSlow, ..MemorySink::default() });
     let lost = logs(&first, &[]).begin(name(), None);
     lost.write(Stream::Stdout, b"a\nb\n").await;
     let next = logs(&Arc::new(slow), &[]).begin(name(), recorded(&lost));
