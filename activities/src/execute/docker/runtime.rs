@@ -437,16 +437,16 @@ pub(super) mod tests {
     fn answering(engine: TcpListener, answers: Vec<(&'static str, &'static str)>) -> JoinHandle<Vec<String>> {
         std::thread::spawn(move || {
             let answer = |(status, body): (&str, &str)| {
-                let (mut stream, _) = engine.accept().expect("a connection");
+                let (mut peer, _) = engine.accept().expect("a connection");
                 let mut request = String::new();
                 while !request.contains("\r\n\r\n") {
                     let mut piece = [0; 4096];
-                    let read = stream.read(&mut piece).expect("a request");
+                    let read = peer.read(&mut piece).expect("a request");
                     assert!(read > 0, "the request ends early: {request}");
                     request.push_str(std::str::from_utf8(&piece[..read]).expect("text"));
                 }
                 let head = "content-type: application/json\r\nconnection: close";
-                write!(stream, "HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                write!(peer, "HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
                     .expect("it is heard");
                 request.lines().next().unwrap_or_default().to_owned()
             };
