@@ -6,9 +6,9 @@
 //! [`Janitor`], and only after the ticket's run has ended: a worker that is lost between removal and answer would otherwise
 //! have the work done twice (`docs/adr/0024-external-work.md`).
 //!
-//! A provider never retries, never waits for anything but its peer and never decides about deadlines. Its faults are
-//! [`Fault`]s; what follows from them is decided here. All attempts at one provider share its [`Endpoint`], which keeps new work
-//! from a provider that fails, and calls within their rate.
+//! A provider never retries, never waits for anything but its peer (and, as it follows output, the log) and never decides about
+//! deadlines. Its faults are [`Fault`]s; what follows from them is decided here. All attempts at one provider share its
+//! [`Endpoint`], which keeps new work from a provider that fails, and calls within their rate.
 
 mod circuit;
 mod endpoint;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ticket_activities::ExecutorRegistry;
 use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine, EngineFacts, OnCall, RegistryLogin};
-use ticket_activities::external::{External, Runs};
+use ticket_activities::external::{External, Provider as _, Runs};
 use ticket_schemas::TaskType;
 
 use super::ExternalRuntimes;
@@ -27,8 +27,8 @@ pub(super) fn add_to(
     let metrics = Arc::clone(metrics);
     let on_call: OnCall = Arc::new(move |method, answered| metrics.execute.docker_called(method, answered));
     let engine = Engine::new(settings.address.clone(), on_call);
-    let external =
-        External::new(Arc::new(DockerRuntime::new(engine, runtime_config(settings)))).at(runtimes.endpoint("docker"));
+    let external = External::new(Arc::new(DockerRuntime::new(engine, runtime_config(settings))))
+        .at(runtimes.endpoint(DockerRuntime::NAME));
     let janitor = external.janitor(Arc::clone(runs), settings.sweep_interval);
     runtimes.sweeps.push(Box::new(move |stop| Box::pin(janitor.run(stop))));
     (registry.register(TaskType::Execute, "docker", external), runtimes)

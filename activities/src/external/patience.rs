@@ -6,7 +6,7 @@ use std::time::Duration;
 /// attempt answers before it is given up.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Longest single call, [`super::Provider::watch`], `stop` and `prepare` excepted.
+    /// Longest single call, [`super::Provider::watch`], `follow`, `stop` and `prepare` excepted.
     pub call: Duration,
     /// After this time a watch is dropped and begun anew: a connection that has died says nothing. Longest pause between two
     /// watches too, whatever the provider asks for: work that ended meanwhile is not left waiting.

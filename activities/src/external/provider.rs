@@ -32,7 +32,8 @@ pub struct Leftover<H> {
 }
 
 /// One provider's side of the protocol. Calls are made one after the other, each within the driver's time limit; a call that
-/// takes longer is dropped, and its fault is [`Fault::Lost`].
+/// takes longer is dropped, and its fault is [`Fault::Lost`]. Only [`Provider::follow`] runs beside others, for as long as the work
+/// does.
 pub trait Provider: Send + Sync + 'static {
     /// The ticket's `parameters`, typed.
     type Params: DeserializeOwned + Send;

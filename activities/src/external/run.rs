@@ -20,6 +20,8 @@ use crate::executor::{Job, Recognition, report_of};
 const MAX_CREATES: u32 = 3;
 /// Longer than any attempt, and short enough to be added to now.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longest pause before output is followed again that was read to its present end: its last line is no older when it is seen.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt.
 pub(super) struct Run<'a, P: Provider> {
@@ -177,6 +179,8 @@ impl<'a, P: Provider> Run<'a, P> {
         if cause == Cause::Detach {
             return Err(self.detached());
         }
+        // What ends work waits for no turn.
+        let look_up = || self.call(Box::pin(self.provider.look_up(&self.key, spec)));
         match self.persist(self.patience.stop, look_up).await {
             Ok(Some(handle)) => Err(self.end(spec, &handle, cause, None).await),
             Ok(None) => Err(self.never_began(cause, doubt, Before::LookingUp)),
@@ -289,7 +293,8 @@ impl<'a, P: Provider> Run<'a, P> {
         let lines = || log.told().map_or(0, |told| told.seq);
         let mut pauses = Pauses::new(self.patience);
         loop {
-            let (begun, mut seen) = (Instant::now(), lines());
+            let (begun, before) = (Instant::now(), lines());
+            let mut seen = before;
             let mut following = pin!(self.read_log(handle));
             let followed = loop {
                 let followed = tokio::time::timeout(self.patience.watch, following.as_mut()).await;
@@ -298,11 +303,11 @@ impl<'a, P: Provider> Run<'a, P> {
                     followed => break followed.unwrap_or(Ok(())),
                 }
             };
-            if begun.elapsed() > self.patience.longest_pause {
+            if begun.elapsed() > self.patience.longest_pause || lines() != before {
                 pauses = Pauses::new(self.patience);
             }
             let pause = match followed {
-                Ok(()) => self.patience.first_pause,
+                Ok(()) => pauses.next(None).min(FOLLOW_AGAIN),
                 Err(fault) => {
                     tracing::debug!(provider = P::NAME, key = %self.key, %fault, "the output is followed again after a pause");
                     pauses.next(fault.after())
@@ -316,21 +321,36 @@ impl<'a, P: Provider> Run<'a, P> {
     async fn last_words(&self, handle: &P::Handle) -> (Result<P::Output, Fault>, Result<(), Fault>) {
         let longest = self.patience.last_words;
         tokio::join!(
-            self.persist(longest, || self.ask(Box::pin(self.provider.collect(handle)))),
+            self.persist(longest, || self.call(Box::pin(self.provider.collect(handle)))),
             self.persist(longest, || self.read_log(handle))
         )
     }
 
     /// The output of work that has ended, and the end of its log. Whatever keeps the output away is waited for; the log, which nothing
-    /// rests on, is not waited for much longer than that.
-    async fn all_words(&self, handle: &P::Handle) -> (Result<P::Output, Fault>, Result<(), Fault>) {
+    /// rests on, is not waited for much longer than that. `None`: this worker goes away.
+    async fn all_words(&self, handle: &P::Handle) -> Option<(Result<P::Output, Fault>, Result<(), Fault>)> {
         let collect = || self.ask(Box::pin(self.provider.collect(handle)));
-        let collected = self.persist(self.time_left(), collect).await;
-        let longest = self.time_left().min(self.patience.call);
-        (collected, self.persist(longest, || self.read_log(handle)).await)
+        let collected = tokio::select! {
+            biased;
+            cause = self.interrupted() => match cause {
+                Cause::Detach => return None,
+                Cause::TimeOut | Cause::Stop => return Some(self.last_words(handle).await),
+            },
+            collected = self.persist(self.time_left(), collect) => collected,
+        };
+        let read_log = || self.read_log(handle);
+        let followed = tokio::select! {
+            biased;
+            cause = self.interrupted() => match cause {
+                Cause::Detach => return None,
+                Cause::TimeOut | Cause::Stop => self.persist(self.patience.last_words, read_log).await,
+            },
+            followed = self.persist(self.time_left().min(self.patience.call), read_log) => followed,
+        };
+        Some((collected, followed))
     }
 
-    /// Reads what the work writes. One call for all of it, so it waits for no turn.
+    /// Reads what the work writes. It waits for no turn: for as long as the work runs, one call is to read all of it.
     async fn read_log(&self, handle: &P::Handle) -> Result<(), Fault> {
         self.endpoint.call(Box::pin(self.provider.follow(handle, self.job.progress.log()))).await
     }
@@ -338,14 +358,7 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Work that ended by itself: its output, and what its end means. Nobody's stop matters to it any more.
     async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
         self.record(Phase::Collecting, handle);
-        let (collected, followed) = tokio::select! {
-            biased;
-            cause = self.interrupted() => match cause {
-                Cause::Detach => return self.detached(),
-                Cause::TimeOut | Cause::Stop => self.last_words(handle).await,
-            },
-            said = self.all_words(handle) => said,
-        };
+        let Some((collected, followed)) = self.all_words(handle).await else { return self.detached() };
         let (output, fault) = split(collected);
         let verdict = self.provider.verdict(handle, end, output.as_ref());
         let report = self.report(self.provider.report(spec, handle, Some(end), output), fault, followed);
@@ -538,12 +551,9 @@ impl<'a, P: Provider> Run<'a, P> {
         self.limit.saturating_sub(self.started.elapsed())
     }
 
-    /// A call about work that has begun, or may have. It waits for its turn, unless the attempt is over: what ends work waits for
-    /// nothing.
+    /// A call about work that has begun, or may have, in its turn.
     async fn ask<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        if self.is_interrupted().is_none() {
-            self.turn().await;
-        }
+        self.turn().await;
         self.call(call).await
     }
 

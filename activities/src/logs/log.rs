@@ -37,7 +37,7 @@ pub struct Log(Arc<Shared>);
 struct Shared {
     attempt: u32,
     secrets: Option<Arc<dyn WorkerSecrets>>,
-    /// Made when something is written: most attempts of some types write nothing.
+    /// Made when something is written, or a result is looked through: most attempts of some types have nothing for it.
     redactor: OnceCell<Redactor>,
     /// Held while lines are kept, so that they are kept in their order.
     writing: tokio::sync::Mutex<Writing>,

@@ -76,6 +76,11 @@ impl<const R: u8> Fake<R> {
         self.state().script.entry(step).or_default().extend(what);
     }
 
+    /// How many calls of this kind there may be before the script is at its end.
+    pub(super) fn left(&self, step: Step) -> usize {
+        self.state().script.get(&step).map_or(0, VecDeque::len)
+    }
+
     /// The work that there is ends with this exit code.
     pub(super) fn end_all(&self, exit_code: i32) {
         self.state().works.values_mut().for_each(|ended| *ended = Some(exit_code));

@@ -103,6 +103,42 @@ async fn an_end_of_the_output_that_cannot_be_read_holds_no_ticket_up_for_long_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn output_that_was_read_is_kept_although_the_time_is_over_before_its_log_is_read() {
+    let (fake, sink) = (Fake::<LOOKUP>::default(), Arc::new(MemorySink::default()));
+    let job = logged(Job { time_left: Duration::from_secs(10), ..job("t") }, &sink, &[]);
+    written(&fake, 0..1);
+    let end = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fake.script(Step::Follow, vec![Scripted::Untaken(lost()); 1000]);
+        fake.end_all(0);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        // The provider is away from here on.
+        fake.script(Step::Collect, vec![Scripted::Untaken(lost()); 1000]);
+    };
+    let driver = fake.driver();
+    let (outcome, ()) = tokio::join!(driver.execute(NoParams {}, job.clone()), end);
+    let report = completed(outcome).report;
+    assert!(report.output["stdout"].as_str().is_some_and(|output| output.starts_with("output of")), "{report:?}");
+    assert!(!report.metadata.contains_key("output_missing"), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_was_read_to_its_end_is_not_asked_for_without_a_pause() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.script(Step::Follow, vec![Scripted::Slow(Duration::ZERO); 1000]);
+    let end = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        fake.end_all(0);
+    };
+    let driver = fake.driver();
+    let (outcome, ()) = tokio::join!(driver.execute(NoParams {}, job("t")), end);
+    completed(outcome);
+    // Half a second to a second apart, once it has been silent for a moment; once more at the end.
+    let asked = 1000 - fake.left(Step::Follow);
+    assert!((18..=46).contains(&asked), "{asked} times in 20 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn secrets_of_the_worker_are_in_no_outcome() {
     let (fake, sink) = (Fake::<LOOKUP>::default(), Arc::new(MemorySink::default()));
     let job = logged(job("t"), &sink, &["output of", "exit code"]);
