@@ -246,13 +246,18 @@ async fn inc_04_the_collector_receives_one_trace_for_each_ticket_of_the_demo() {
 
     let mut traces: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
     for span in collector.spans() {
-        traces.entry(span.trace.clone()).or_default().push(span);
+        let spans = traces.entry(span.trace.clone()).or_default();
+        // On a busy machine a report is made again when its workflow task was lost. The ticket's span has the same id then, and is one
+        // to whoever keeps spans; the result goes out again.
+        if spans.iter().all(|known| known.id != span.id) {
+            spans.push(span);
+        }
     }
     let mut tickets = BTreeSet::new();
     for spans in traces.values() {
         let ticket = one(spans, "ticket_execution");
         assert!(tickets.insert(ticket.attribute("neural.hive.ticket_id").to_owned()), "two traces of {ticket:?}");
-        one(spans, PRODUCE);
+        assert!(!named(spans, PRODUCE).is_empty(), "no result of {ticket:?}");
         let started =
             named(spans, CONSUME).into_iter().find(|span| span.attribute("neural.hive.disposition") == "started");
         hangs_together(spans, &started.expect("a start").parent);
