@@ -569,9 +569,7 @@ impl<'a, P: Provider> Run<'a, P> {
 
     /// One call, which has no answer after `longest`.
     async fn within<T>(&self, longest: Duration, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        tokio::time::timeout(longest, call)
-            .await
-            .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {:.1} s", longest.as_secs_f64()) }))
+        tokio::time::timeout(longest, call).await.unwrap_or_else(|_| Err(no_answer(longest)))
     }
 
     /// Makes a call until it is answered, cannot be answered, or no time is left: then the last fault.
@@ -580,18 +578,20 @@ impl<'a, P: Provider> Run<'a, P> {
         C: Future<Output = Result<T, Fault>>,
     {
         let until = Instant::now() + longest;
-        let mut pauses = Pauses::new(self.patience);
+        let (mut pauses, mut last) = (Pauses::new(self.patience), None);
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let fault = match self.within(left, call()).await {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => fault,
+            let fault = match tokio::time::timeout_at(until, call()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(fault)) => fault,
+                // What was heard before says more than that the time is over.
+                Err(_) => return Err(last.unwrap_or_else(|| no_answer(longest))),
             };
             let pause = pauses.next(fault.after());
             if !fault.passes() || Instant::now() + pause >= until {
                 return Err(fault);
             }
             tracing::debug!(provider = P::NAME, key = %self.key, %fault, ?pause, "asked again after a pause");
+            last = Some(fault);
             tokio::time::sleep(pause).await;
         }
     }
@@ -605,6 +605,10 @@ impl<'a, P: Provider> Run<'a, P> {
         let handle = serde_json::to_value(handle).unwrap_or(Value::Null);
         self.job.progress.set(record::work(P::NAME, &self.key, at, &handle));
     }
+}
+
+fn no_answer(longest: Duration) -> Fault {
+    Fault::Lost { cause: format!("no answer within {:.1} s", longest.as_secs_f64()) }
 }
 
 fn state_after<E>(stopped: &Result<Option<E>, Fault>) -> ExternalState {

@@ -125,6 +125,16 @@ async fn a_stop_that_nobody_confirms_is_unknown_and_comes_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_heard_of_a_stop_is_told_although_the_last_try_has_no_answer() {
+    let fake = Fake::<LOOKUP>::default();
+    fake.script(Step::Stop, [Scripted::Untaken(lost()), Scripted::Slow(FOR_EVER)]);
+    let job = Job { time_left: Duration::from_secs(5), ..job("t") };
+    let failed = failed(beside(&fake, &job, async {}).await);
+    assert_eq!(failed.external_state, Some(ExternalState::Unknown));
+    assert!(failed.message.contains("connection reset"), "{}", failed.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_that_the_provider_has_no_call_for_is_asked_for_once_and_said_to_be_unknown() {
     let fake = Fake::<LOOKUP>::default();
     let cause = "it ends nothing".to_owned();
