@@ -4,6 +4,7 @@
 //! stream ascend (but for a clock that is set back), so the last time of each stream is the place to go on from, on any worker.
 
 use bollard::container::LogOutput;
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -126,22 +127,9 @@ fn timed(message: &[u8]) -> (&str, &[u8]) {
 
 /// The seconds of a time as the engine writes it, in UTC: `2026-03-16T09:30:00.123456789Z`.
 fn epoch_seconds(time: &str) -> Option<i64> {
-    let (date, rest) = time.strip_suffix('Z')?.split_once('T')?;
-    let (clock, _) = rest.split_once('.')?;
-    let numbers = |text: &str, between| -> Option<[i64; 3]> {
-        let numbers: Vec<i64> = text.split(between).map(str::parse).collect::<Result<_, _>>().ok()?;
-        numbers.try_into().ok()
-    };
-    let ([year, month, day], [hours, minutes, seconds]) = (numbers(date, '-')?, numbers(clock, ':')?);
-    let dated = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !dated || !(0..24).contains(&hours) || !(0..60).contains(&minutes) || !(0..=60).contains(&seconds) {
-        return None;
-    }
-    // Years that begin in March have the leap day at their end.
-    let year = if month > 2 { year } else { year - 1 };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
-    Some(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    // With a fraction and in UTC, as the engine writes all of them: only these compare as texts do.
+    let time = DateTime::parse_from_rfc3339(time).ok().filter(|_| time.ends_with('Z') && time.contains('.'))?;
+    Some(time.timestamp()).filter(|seconds| *seconds >= 0)
 }
 
 #[cfg(test)]
