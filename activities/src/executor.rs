@@ -82,6 +82,24 @@ pub struct Job {
     pub progress: Progress,
 }
 
+#[cfg(test)]
+impl Job {
+    /// A first attempt at a ticket, with a minute of time.
+    pub(crate) fn first(ticket: Ticket) -> Self {
+        Self {
+            ticket: Arc::new(ticket),
+            run_id: "run".to_owned(),
+            attempt: 1,
+            lost_workers: 0,
+            time_left: Duration::from_secs(60),
+            recorded: Value::Null,
+            stop: CancellationToken::new(),
+            detach: CancellationToken::new(),
+            progress: Progress::default(),
+        }
+    }
+}
+
 /// What an attempt is doing and what it writes, for heartbeats. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {

@@ -25,17 +25,7 @@ pub(super) fn job(ticket_id: &str) -> Job {
         "ticket_id": ticket_id, "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
         "parameters": {},
     });
-    Job {
-        ticket: Arc::new(decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket")),
-        run_id: "run".to_owned(),
-        attempt: 1,
-        lost_workers: 0,
-        time_left: Duration::from_secs(60),
-        recorded: Value::Null,
-        stop: CancellationToken::new(),
-        detach: CancellationToken::new(),
-        progress: Progress::default(),
-    }
+    Job::first(decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket"))
 }
 
 /// The same attempt on the next worker, which reads what the last one told.

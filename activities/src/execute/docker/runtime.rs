@@ -390,10 +390,8 @@ pub(super) mod tests {
 
     use serde_json::Value;
     use ticket_schemas::{ParameterView, decode_json_ticket};
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::executor::Progress;
 
     #[test]
     fn only_a_container_that_ran_has_an_end_and_only_with_an_exit_code() {
@@ -506,18 +504,7 @@ pub(super) mod tests {
         });
         let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
         let params = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
-        let job = Job {
-            ticket: Arc::new(ticket),
-            run_id: "run".to_owned(),
-            attempt: 2,
-            lost_workers: 0,
-            time_left: Duration::from_secs(60),
-            recorded: Value::Null,
-            stop: CancellationToken::new(),
-            detach: CancellationToken::new(),
-            progress: Progress::default(),
-        };
-        (params, job)
+        (params, Job { attempt: 2, ..Job::first(ticket) })
     }
 
     /// The defaults of `contracts/settings.md`, with the networks that settings allow by default.

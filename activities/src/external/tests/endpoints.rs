@@ -448,10 +448,9 @@ async fn work_that_has_begun_is_stopped_while_none_begins() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_lost_worker_may_have_begun_is_looked_for_whatever_the_circuit() {
-    // Found by its key.
-    let fake = Fake::<LOOKUP>::default();
+/// A worker is lost over its work, and the next one, whose circuit is open, finds that again.
+async fn found_again<const R: u8>() {
+    let fake = Fake::<R>::default();
     let first = job("t");
     let killed = tokio::time::timeout(Duration::from_secs(1), fake.driver().execute(NoParams {}, first.clone())).await;
     assert!(killed.is_err());
@@ -460,16 +459,13 @@ async fn what_a_lost_worker_may_have_begun_is_looked_for_whatever_the_circuit() 
     let next = Job { recorded: Value::Null, ..next_worker(&first) };
     completed(run(&fake, &after, next).await);
     assert_eq!((fake.creates(), seen.refused()), (vec![1], 0));
+}
 
-    // Found by creating it again.
-    let fake = Fake::<TOKEN>::default();
-    let killed = tokio::time::timeout(Duration::from_secs(1), fake.driver().execute(NoParams {}, first.clone())).await;
-    assert!(killed.is_err());
-    let (after, seen) = driver(&fake, 0);
-    fail(&fake, &after, FAULTS, Step::Create, &away()).await;
-    let next = Job { recorded: Value::Null, ..next_worker(&first) };
-    completed(run(&fake, &after, next).await);
-    assert_eq!((fake.creates(), seen.refused()), (vec![1], 0));
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_worker_may_have_begun_is_looked_for_whatever_the_circuit() {
+    // By its key, and by creating it again.
+    found_again::<LOOKUP>().await;
+    found_again::<TOKEN>().await;
 
     // Not found at all: it would be begun once more.
     let fake = Fake::<NONE>::default();
