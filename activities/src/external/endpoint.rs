@@ -89,6 +89,16 @@ impl Endpoint {
         answer
     }
 
+    /// As [`Endpoint::call`], for one call that has no answer after `longest`.
+    pub(super) async fn call_within<T>(
+        &self,
+        longest: Duration,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let call = tokio::time::timeout(longest, call);
+        self.call(async { call.await.unwrap_or_else(|_| Err(Fault::no_answer(longest))) }).await
+    }
+
     fn admit(&self, ticket: &str) -> Result<Leave, Fault> {
         self.step(|circuit| circuit.admit(ticket, Instant::now())).0.map_err(|left| {
             (self.on_event)(EndpointEvent::Refused);

@@ -76,6 +76,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Nothing was heard in this time.
+    pub(super) fn no_answer(longest: Duration) -> Self {
+        Self::Lost { cause: format!("no answer within {:.1} s", longest.as_secs_f64()) }
+    }
+
     /// Whether the same call may be answered later.
     pub(super) fn passes(&self) -> bool {
         !matches!(self, Self::TicketRefused { .. } | Self::Vanished { .. } | Self::Unsupported { .. })

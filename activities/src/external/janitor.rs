@@ -101,8 +101,6 @@ impl<P: Provider> Janitor<P> {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        tokio::time::timeout(CALL_TIMEOUT, self.endpoint.call(call))
-            .await
-            .unwrap_or_else(|_| Err(Fault::Lost { cause: format!("no answer within {} s", CALL_TIMEOUT.as_secs()) }))
+        self.endpoint.call_within(CALL_TIMEOUT, call).await
     }
 }

@@ -1,27 +1,27 @@
 //! One attempt at external work, from its key to its outcome.
 
-use std::convert::Infallible;
-use std::pin::pin;
+mod output;
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use ticket_schemas::DeliveryMode;
-use ticket_workflows::{Completed, ExecutionReport, ExternalState, Failed, FailureClass, Outcome, code};
+use ticket_workflows::{Completed, ExternalState, Failed, FailureClass, Outcome};
 use tokio::time::Instant;
 
 use super::circuit::Leave;
 use super::patience::Pauses;
 use super::record::{self, Phase};
-use super::{Endpoint, Fault, Key, Patience, Provider, said};
-use crate::executor::{Job, Recognition, report_of};
+use super::{Endpoint, Fault, Key, Patience, Provider};
+use crate::executor::{Job, Recognition};
+use words::Before;
 
 /// Most creates under one key, each after a look that found nothing.
 const MAX_CREATES: u32 = 3;
 /// Longer than any attempt, and short enough to be added to now.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Longest pause before output is followed again that was read to its present end: its last line is no older when it is seen.
-const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt.
 pub(super) struct Run<'a, P: Provider> {
@@ -40,15 +40,6 @@ enum Cause {
     TimeOut,
     Stop,
     Detach,
-}
-
-/// What an attempt does before it creates anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    LookingUp,
-    /// For a turn; nothing was asked of the provider yet.
-    Waiting,
-    Preparing,
 }
 
 /// What a watch came to.
@@ -277,84 +268,6 @@ impl<'a, P: Provider> Run<'a, P> {
         }
     }
 
-    /// Does `work`; what the handle's work writes meanwhile is followed.
-    async fn followed<T>(&self, handle: &P::Handle, work: impl Future<Output = T>) -> T {
-        tokio::select! {
-            biased;
-            done = work => done,
-            never = self.follow(handle) => match never {},
-        }
-    }
-
-    /// Follows what the work writes, for as long as it is polled. A connection that has said nothing for long is made anew: it may
-    /// have died.
-    async fn follow(&self, handle: &P::Handle) -> Infallible {
-        let log = self.job.progress.log();
-        let lines = || log.told().map_or(0, |told| told.seq);
-        let mut pauses = Pauses::new(self.patience);
-        loop {
-            let (begun, before) = (Instant::now(), lines());
-            let mut seen = before;
-            let mut following = pin!(self.read_log(handle));
-            let followed = loop {
-                let followed = tokio::time::timeout(self.patience.watch, following.as_mut()).await;
-                match followed {
-                    Err(_) if lines() != seen => seen = lines(),
-                    followed => break followed.unwrap_or(Ok(())),
-                }
-            };
-            if begun.elapsed() > self.patience.longest_pause || lines() != before {
-                pauses = Pauses::new(self.patience);
-            }
-            let pause = match followed {
-                Ok(()) => pauses.next(None).min(FOLLOW_AGAIN),
-                Err(fault) => {
-                    tracing::debug!(provider = P::NAME, key = %self.key, %fault, "the output is followed again after a pause");
-                    pauses.next(fault.after())
-                }
-            };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// The output of work that nobody waits for any more, and the end of its log.
-    async fn last_words(&self, handle: &P::Handle) -> (Result<P::Output, Fault>, Result<(), Fault>) {
-        let longest = self.patience.last_words;
-        tokio::join!(
-            self.persist(longest, || self.call(Box::pin(self.provider.collect(handle)))),
-            self.persist(longest, || self.read_log(handle))
-        )
-    }
-
-    /// The output of work that has ended, and the end of its log. Whatever keeps the output away is waited for; the log, which nothing
-    /// rests on, is not waited for much longer than that. `None`: this worker goes away.
-    async fn all_words(&self, handle: &P::Handle) -> Option<(Result<P::Output, Fault>, Result<(), Fault>)> {
-        let collect = || self.ask(Box::pin(self.provider.collect(handle)));
-        let collected = tokio::select! {
-            biased;
-            cause = self.interrupted() => match cause {
-                Cause::Detach => return None,
-                Cause::TimeOut | Cause::Stop => return Some(self.last_words(handle).await),
-            },
-            collected = self.persist(self.time_left(), collect) => collected,
-        };
-        let read_log = || self.read_log(handle);
-        let followed = tokio::select! {
-            biased;
-            cause = self.interrupted() => match cause {
-                Cause::Detach => return None,
-                Cause::TimeOut | Cause::Stop => self.persist(self.patience.last_words, read_log).await,
-            },
-            followed = self.persist(self.time_left().min(self.patience.call), read_log) => followed,
-        };
-        Some((collected, followed))
-    }
-
-    /// Reads what the work writes. It waits for no turn: for as long as the work runs, one call is to read all of it.
-    async fn read_log(&self, handle: &P::Handle) -> Result<(), Fault> {
-        self.endpoint.call(Box::pin(self.provider.follow(handle, self.job.progress.log()))).await
-    }
-
     /// Work that ended by itself: its output, and what its end means. Nobody's stop matters to it any more.
     async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
         self.record(Phase::Collecting, handle);
@@ -412,121 +325,6 @@ impl<'a, P: Provider> Run<'a, P> {
         Failed { report, ..fault.into_failed(P::NAME, Some(state)) }
     }
 
-    /// Work that a lost worker wrote down so that this one cannot read it, and that nothing else leads to.
-    fn unreadable(&self) -> Failed {
-        let message = format!(
-            "{}: a lost worker has recorded work that this worker cannot read: {}; find it at the provider before you publish \
-             the ticket again",
-            P::NAME,
-            said(&self.job.recorded.to_string())
-        );
-        let mut failed = Failed::permanent(code::INFRASTRUCTURE, message);
-        failed.external_state = Some(ExternalState::Unknown);
-        failed
-    }
-
-    /// A create without answer, of work that nothing recognises.
-    fn doubtful(&self, doubt: Option<ExternalState>, fault: Fault) -> Outcome {
-        match self.is_interrupted() {
-            None => fault.into_failed(P::NAME, doubt).into(),
-            Some(Cause::Detach) => self.detached(),
-            Some(cause) => self.interruption(cause, doubt, Some(&fault)).into(),
-        }
-    }
-
-    /// The attempt ends before anything is known to have been created. `doubt`: what is known of a create without answer.
-    fn never_began(&self, cause: Cause, doubt: Option<ExternalState>, before: Before) -> Outcome {
-        match (cause, doubt) {
-            (Cause::Detach, _) => self.detached(),
-            (Cause::TimeOut, None) => self.too_late(before).into(),
-            (cause, doubt) => self.interruption(cause, doubt, None).into(),
-        }
-    }
-
-    /// All of the attempt's time went to what comes before a create. Another provider may take over only where this one was asked
-    /// for nothing: it would not do in the ticket's time what this one could not.
-    fn too_late(&self, before: Before) -> Failed {
-        let again = FailureClass::Retry { after_ms: None };
-        let (spent, class, advice) = match before {
-            Before::LookingUp => {
-                ("looking for what a lost worker may have begun, which is not there", again, "look at the provider")
-            }
-            Before::Waiting => (
-                "waiting for a turn to call",
-                FailureClass::Unavailable { after_ms: None },
-                "look at the provider's rate",
-            ),
-            Before::Preparing => (
-                "preparing it and waiting for a turn after that",
-                again,
-                "look at what it needs, such as an image, and at the provider's rate",
-            ),
-        };
-        let message = format!(
-            "{}: nothing was begun within the attempt's time of {:.1} s, which went to {spent}; {advice}, or raise \
-             `timeout_seconds` or `sla.timeout_ms`",
-            P::NAME,
-            self.limit.as_secs_f64()
-        );
-        Failed::new(code::TIMEOUT, class, message)
-    }
-
-    fn interruption(&self, cause: Cause, state: Option<ExternalState>, fault: Option<&Fault>) -> Failed {
-        let last = fault.map_or_else(String::new, |fault| format!(" (last heard of {}: {fault})", P::NAME));
-        let end = match state {
-            Some(ExternalState::Unknown) => "is not known to have stopped",
-            Some(ExternalState::ConfirmedStopped) | None => "was stopped",
-        };
-        let mut failed = match cause {
-            Cause::Stop => Failed::permanent(code::CANCELLED, format!("the work {end}{last}")),
-            Cause::TimeOut | Cause::Detach => Failed::new(
-                code::TIMEOUT,
-                FailureClass::Retry { after_ms: None },
-                format!(
-                    "the work outlived its time of {:.1} s and {end}{last}; raise `timeout_seconds` or `sla.timeout_ms`",
-                    self.limit.as_secs_f64()
-                ),
-            ),
-        };
-        failed.external_state = state;
-        failed
-    }
-
-    /// Nobody takes this for an answer: the attempt is handed back, and whoever runs it next finds the work.
-    fn detached(&self) -> Outcome {
-        let message = format!("this worker goes away; {} goes on with {}", P::NAME, self.key);
-        Failed::new(code::INFRASTRUCTURE, FailureClass::Retry { after_ms: None }, message).into()
-    }
-
-    fn report(
-        &self,
-        mut report: ExecutionReport,
-        missing: Option<Fault>,
-        followed: Result<(), Fault>,
-    ) -> ExecutionReport {
-        report.metadata.insert("simulated".to_owned(), json!(false));
-        let millis = self.started.elapsed().as_millis() as f64;
-        report.metadata.insert("duration_seconds".to_owned(), json!(millis / 1000.0));
-        if let Some(fault) = missing {
-            report.metadata.insert("output_missing".to_owned(), json!(true));
-            report.logs.push(format!("the output could not be read: {fault}"));
-        }
-        if let Err(fault) = followed {
-            self.job.progress.log().lacks(format!("the output was not read to its end: {fault}"));
-            report.logs.push(format!("the log was not read to its end: {fault}"));
-        }
-        report
-    }
-
-    /// Whatever a provider makes of the output, the worker's secrets are not in it.
-    async fn redact(&self, outcome: &mut Outcome) {
-        let redactor = self.job.progress.log().result_redactor().await;
-        if let Outcome::Failed(failed) = outcome {
-            redactor.clean(&mut failed.message);
-        }
-        report_of(outcome).output.values_mut().for_each(|value| redactor.clean_value(value));
-    }
-
     async fn interrupted(&self) -> Cause {
         tokio::select! {
             biased;
@@ -564,12 +362,7 @@ impl<'a, P: Provider> Run<'a, P> {
 
     /// A call that has its time.
     async fn call<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        self.endpoint.call(self.within(self.patience.call, call)).await
-    }
-
-    /// One call, which has no answer after `longest`.
-    async fn within<T>(&self, longest: Duration, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        tokio::time::timeout(longest, call).await.unwrap_or_else(|_| Err(no_answer(longest)))
+        self.endpoint.call_within(self.patience.call, call).await
     }
 
     /// Makes a call until it is answered, cannot be answered, or no time is left: then the last fault.
@@ -584,7 +377,7 @@ impl<'a, P: Provider> Run<'a, P> {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(fault)) => fault,
                 // What was heard before says more than that the time is over.
-                Err(_) => return Err(last.unwrap_or_else(|| no_answer(longest))),
+                Err(_) => return Err(last.unwrap_or_else(|| Fault::no_answer(longest))),
             };
             let pause = pauses.next(fault.after());
             if !fault.passes() || Instant::now() + pause >= until {
@@ -605,10 +398,6 @@ impl<'a, P: Provider> Run<'a, P> {
         let handle = serde_json::to_value(handle).unwrap_or(Value::Null);
         self.job.progress.set(record::work(P::NAME, &self.key, at, &handle));
     }
-}
-
-fn no_answer(longest: Duration) -> Fault {
-    Fault::Lost { cause: format!("no answer within {:.1} s", longest.as_secs_f64()) }
 }
 
 fn state_after<E>(stopped: &Result<Option<E>, Fault>) -> ExternalState {

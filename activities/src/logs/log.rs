@@ -150,9 +150,14 @@ impl Log {
         self.told_mut().clone()
     }
 
+    /// Number of the last line that heartbeats tell; 0 before the first.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.told_mut().as_ref().map_or(0, |told| told.seq)
+    }
+
     /// Lines that were to be kept are missing because whoever reads the output could not do so.
     pub(crate) fn lacks(&self, what: String) {
-        if self.told().is_some_and(|told| told.address.is_some()) {
+        if self.told_mut().as_ref().is_some_and(|told| told.address.is_some()) {
             self.trouble(what);
         }
     }
@@ -184,7 +189,7 @@ impl Log {
         if writing.splitters.is_some() {
             return;
         }
-        let before = self.told().and_then(|told| told.address);
+        let before = self.told_mut().as_ref().and_then(|told| told.address.clone());
         match writing.keeper.open().await {
             Ok(Some(address)) => self.tell(|told| told.address = Some(address)),
             Ok(None) if before.is_some() => self.trouble("the worker that went on keeps no logs".to_owned()),
