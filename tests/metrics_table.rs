@@ -76,6 +76,9 @@ const TABLE: &[Row] = &[
     ("worker_agent_code_forge_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_compensation_tasks_executed_total", MetricType::COUNTER, &["action", "status"], &[]),
     ("worker_agent_compensation_duration_seconds", MetricType::HISTOGRAM, &["reason", "status"], TASK),
+    ("worker_agent_k8s_jobs_executed_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_k8s_job_duration_seconds", MetricType::HISTOGRAM, &["stage"], TASK),
+    ("worker_agent_k8s_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
@@ -140,6 +143,7 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.execute.tasks,
         &metrics.execute.local_executions,
         &metrics.execute.docker_executions,
+        &metrics.execute.k8s_jobs,
     ] {
         one.with_label_values(&["x"]).inc();
     }
@@ -163,6 +167,8 @@ fn touched() -> Vec<MetricFamily> {
     metrics.code_forge_calls.with_label_values(&["x", "y"]).inc();
     metrics.compensate.tasks.with_label_values(&["x", "y"]).inc();
     metrics.compensate.duration.with_label_values(&["x", "y"]).observe(1.0);
+    metrics.execute.k8s_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.execute.k8s_calls.with_label_values(&["x", "y"]).inc();
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
     metrics.task_retries.with_label_values(&["x", "y"]).inc();
     metrics.ticket_stage_duration.with_label_values(&["x"]).observe(1.0);

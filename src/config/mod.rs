@@ -13,6 +13,7 @@ mod identity;
 mod kafka;
 mod kafka_security;
 mod known;
+mod kubernetes;
 mod local;
 mod near;
 mod outgoing;
@@ -38,6 +39,7 @@ pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
+pub use kubernetes::{KubernetesRuntimeConfig, RequestAndLimit};
 pub use local::LocalRuntimeConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
 pub use reader::{ConfigErrors, Setting};
@@ -83,6 +85,8 @@ pub struct Config {
     pub docker: Option<DockerRuntimeConfig>,
     /// Code Forge; `None`: it is not used.
     pub code_forge: Option<CodeForgeConfig>,
+    /// The Kubernetes runtime of EXECUTE; `None`: there is none.
+    pub kubernetes: Option<KubernetesRuntimeConfig>,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -122,6 +126,7 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let docker = DockerRuntimeConfig::read(&mut reader);
         let code_forge = CodeForgeConfig::read(&mut reader);
+        let kubernetes = KubernetesRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
@@ -139,6 +144,7 @@ impl Config {
             local,
             docker,
             code_forge,
+            kubernetes,
             http,
             http_api,
             outgoing,

@@ -47,6 +47,8 @@ pub enum Check {
     Docker,
     /// Code Forge answers.
     CodeForge,
+    /// The Kubernetes cluster answers, and lets this worker run Jobs.
+    Kubernetes,
 }
 
 impl Check {
@@ -74,6 +76,7 @@ impl Check {
             Self::LocalRuntime => "local_runtime",
             Self::Docker => "docker",
             Self::CodeForge => "code_forge",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -134,6 +137,7 @@ impl Check {
             Self::LocalRuntime => "a command that has no folder to work in fails",
             Self::Docker => "tickets that ask for a container fail without an engine, and are not run elsewhere",
             Self::CodeForge => "tickets that ask for code of a template fail without it: nothing else makes any",
+            Self::Kubernetes => "tickets that ask for a Job fail without a cluster, and are not run elsewhere",
         }
     }
 }

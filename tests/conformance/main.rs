@@ -3,7 +3,7 @@
 //!
 //! A provider joins with a [`candidate::Candidate`]: how it is made against an address, and a fake that behaves as the real
 //! API. The fake counts what was created and begun under each key; the first test fails for a provider that is not here.
-#![cfg(all(feature = "dev-stack", feature = "docker"))]
+#![cfg(all(feature = "dev-stack", feature = "docker", feature = "kubernetes"))]
 
 mod candidate;
 mod code_forge;
@@ -14,6 +14,7 @@ mod docker;
 mod faults;
 mod interruptions;
 mod kills;
+mod kubernetes;
 mod server;
 mod world;
 
@@ -32,7 +33,11 @@ use crate::candidate::Candidate;
 
 /// Every provider of the suite.
 fn candidates() -> Vec<Arc<dyn Candidate>> {
-    vec![Arc::new(docker::DockerCandidate), Arc::new(code_forge::CodeForgeCandidate)]
+    vec![
+        Arc::new(docker::DockerCandidate),
+        Arc::new(kubernetes::KubernetesCandidate),
+        Arc::new(code_forge::CodeForgeCandidate),
+    ]
 }
 
 /// The settings that switch providers on.

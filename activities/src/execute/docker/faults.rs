@@ -3,7 +3,7 @@
 use bollard::errors::Error;
 use ticket_workflows::code;
 
-use crate::external::{Fault, said};
+use crate::external::{Fault, reasons, said};
 
 /// The fault of any call; what a status means for one call only is decided where it is made.
 pub(super) fn fault(error: Error) -> Fault {
@@ -131,21 +131,6 @@ pub(super) fn of_start(error: Error) -> Fault {
         Some(500) if !is_page(&message) => Fault::Unavailable { cause, after: None },
         _ => fault(error),
     }
-}
-
-/// An error and what it was caused by, in one line.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    said(&text)
 }
 
 #[cfg(test)]
