@@ -10,6 +10,8 @@ use super::reader::Reader;
 
 /// What the server adds to an attempt's time-out must hold the grace, the stop's confirmation and the last output.
 const MOST_GRACE: Duration = Duration::from_secs(15);
+/// Upstream's. A worker that is lost has to be followed by the next one within this time, or a Job that has ended is run again.
+const LEAST_TTL: Duration = Duration::from_secs(300);
 /// Longest name of a namespace.
 const MAX_NAMESPACE: usize = 63;
 /// Longest name of anything else.
@@ -38,12 +40,14 @@ pub struct KubernetesRuntimeConfig {
     pub pull: PullPolicy,
     /// `K8S_JOBS_IMAGE_PULL_SECRET`: a Secret of the namespace.
     pub pull_secret: Option<String>,
+    /// `K8S_JOBS_TRIAL`: whether the cluster judges a pod before its Job is created.
+    pub trial: bool,
     /// `K8S_JOBS_TTL_SECONDS`: how long the cluster keeps a Job that has ended. Longer than any time without a worker: a Job
     /// that is gone is run again.
     pub ttl: Duration,
     /// `K8S_JOBS_STOP_GRACE_SECONDS`: between TERM and KILL, in whole seconds.
     pub grace: Duration,
-    /// `K8S_JOBS_CLEANUP`.
+    /// `K8S_JOBS_CLEANUP`: whether Jobs that have ended by themselves are removed with their tickets.
     pub clean_up: bool,
     /// `K8S_JOBS_POLL_INTERVAL_SECONDS`: before a Job is looked at again whose watch has ended without news.
     pub poll_interval: Duration,
@@ -124,13 +128,18 @@ impl KubernetesRuntimeConfig {
                 "K8S_JOBS_IMAGE_PULL_SECRET",
                 "Secret of the namespace with the registry's credentials; added by this product",
             ),
+            trial: reader.boolean(
+                "K8S_JOBS_TRIAL",
+                true,
+                "whether the cluster judges a pod, as a dry run, before its Job is created; added by this product",
+            ),
             ttl: reader.seconds(
                 "K8S_JOBS_TTL_SECONDS",
                 86_400.0,
                 "how long the cluster keeps a Job that has ended, if no worker removes it; added by this product",
             ),
             grace: reader.seconds("K8S_JOBS_STOP_GRACE_SECONDS", 10.0, "between TERM and KILL; added by this product"),
-            clean_up: reader.boolean("K8S_JOBS_CLEANUP", true, "whether Jobs of ended tickets are removed"),
+            clean_up: reader.boolean("K8S_JOBS_CLEANUP", true, "whether Jobs that have ended are removed with their tickets"),
             poll_interval: reader.seconds(
                 "K8S_JOBS_POLL_INTERVAL_SECONDS",
                 5.0,
@@ -153,6 +162,13 @@ impl KubernetesRuntimeConfig {
                  attempt up",
                 self.grace.as_secs_f64(),
                 MOST_GRACE.as_secs()
+            ));
+        }
+        if self.ttl < LEAST_TTL {
+            reader.error(format!(
+                "K8S_JOBS_TTL_SECONDS={}: expected at least {}, or the cluster removes Jobs before a worker has seen their end",
+                self.ttl.as_secs_f64(),
+                LEAST_TTL.as_secs()
             ));
         }
         if let Err(error) = kubernetes_bytes(&self.scratch) {

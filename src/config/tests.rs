@@ -750,7 +750,7 @@ fn inc_72_inc_73_the_kubernetes_runtime_is_off_and_has_the_contracts_defaults() 
     assert_eq!((kubernetes.cpu.request.as_str(), kubernetes.cpu.limit.as_str()), ("100m", "1000m"));
     assert_eq!((kubernetes.memory.request.as_str(), kubernetes.memory.limit.as_str()), ("128Mi", "512Mi"));
     assert_eq!(kubernetes.service_account, "worker-agent-executor");
-    assert!(kubernetes.clean_up && kubernetes.allowed_service_accounts.is_empty() && kubernetes.pull_secret.is_none());
+    assert!(kubernetes.clean_up && kubernetes.trial && kubernetes.allowed_service_accounts.is_empty() && kubernetes.pull_secret.is_none());
     assert_eq!((kubernetes.timeout.as_secs(), kubernetes.poll_interval.as_secs()), (600, 5));
     assert_eq!((kubernetes.ttl.as_secs(), kubernetes.grace.as_secs()), (86_400, 10));
 }
@@ -767,6 +767,7 @@ fn kubernetes_settings_that_cannot_be_right_are_refused_all_at_once() {
         ("K8S_JOBS_BACKOFF_LIMIT", "3"),
         ("K8S_JOBS_IMAGE_PULL_POLICY", "sometimes"),
         ("K8S_JOBS_STOP_GRACE_SECONDS", "60"),
+        ("K8S_JOBS_TTL_SECONDS", "299"),
     ]);
     for name in [
         "K8S_JOBS_NAMESPACE",
@@ -777,6 +778,7 @@ fn kubernetes_settings_that_cannot_be_right_are_refused_all_at_once() {
         "K8S_JOBS_BACKOFF_LIMIT",
         "K8S_JOBS_IMAGE_PULL_POLICY",
         "K8S_JOBS_STOP_GRACE_SECONDS",
+        "K8S_JOBS_TTL_SECONDS",
     ] {
         assert!(errors.contains(name), "{name}: {errors}");
     }

@@ -51,6 +51,7 @@ fn runtime_config(settings: &KubernetesRuntimeConfig) -> KubernetesConfig {
         scratch: settings.scratch.clone(),
         pull: settings.pull,
         pull_secret: settings.pull_secret.clone(),
+        trial: settings.trial,
         ttl: settings.ttl,
         grace: settings.grace,
         clean_up: settings.clean_up,
@@ -63,7 +64,7 @@ fn runtime_config(settings: &KubernetesRuntimeConfig) -> KubernetesConfig {
 pub(crate) async fn look(settings: Option<&KubernetesRuntimeConfig>) -> Finding {
     let Some(settings) = settings else { return Finding::ok(Check::Kubernetes, "the Kubernetes runtime is off") };
     let cluster = cluster(settings, Arc::new(|_, _| ()));
-    let answer = tokio::time::timeout(CHECK_TIMEOUT, cluster.facts()).await;
+    let answer = tokio::time::timeout(CHECK_TIMEOUT, cluster.facts(settings.trial)).await;
     let answer = answer.map_err(|_| format!("no answer within {} s", CHECK_TIMEOUT.as_secs()));
     judge(&settings.namespace, answer.and_then(|facts| facts.map_err(|fault| fault.to_string())))
 }

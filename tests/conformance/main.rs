@@ -35,7 +35,7 @@ use crate::candidate::Candidate;
 fn candidates() -> Vec<Arc<dyn Candidate>> {
     vec![
         Arc::new(docker::DockerCandidate),
-        Arc::new(kubernetes::KubernetesCandidate),
+        Arc::new(kubernetes::KubernetesCandidate { trial: true }),
         Arc::new(code_forge::CodeForgeCandidate),
     ]
 }

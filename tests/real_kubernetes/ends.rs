@@ -92,3 +92,48 @@ async fn an_eviction_is_the_clusters_and_a_deleted_job_has_vanished() {
     assert_eq!(verdict(&result), ("FAILED", "work_vanished", "unknown"), "{result}");
     assert_eq!(cluster().changes(&world.ticket_id("deleted"), "create"), 1, "not created again within the attempt");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn a_job_that_the_cluster_ends_at_its_deadline_keeps_its_words_and_is_not_judged_by_its_exit_code() {
+    let world = world().await;
+    let _worker = world.worker(&[]).await;
+    let script = "trap 'echo told to end; exit 0' TERM; echo begun; while :; do sleep 0.1; done";
+    world.publish(&ticket(&world, "overdue", script)).await;
+    running(&world, "overdue").await;
+    let jobs = cluster().jobs(&world.ticket_id("overdue"));
+    let job = jobs[0]["metadata"]["name"].as_str().expect("a name");
+    let soon = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+    cluster().ask("PATCH", &format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{job}"), Some(&soon));
+    let result = world.result("overdue").await;
+    assert_eq!(verdict(&result), ("FAILED", "timeout", "confirmed_stopped"), "{result}");
+    // The pod, and its log with it, is gone by then.
+    assert_eq!(result["result"]["output"]["stdout"], "begun\ntold to end\n", "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn a_command_that_answers_its_eviction_with_0_has_not_done_its_work() {
+    let world = world().await;
+    let _worker = world.worker(&[]).await;
+    let script = "trap 'exit 0' TERM; echo begun; while :; do sleep 0.1; done";
+    world.publish(&ticket(&world, "obliging", script)).await;
+    let pod = running(&world, "obliging").await;
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod } });
+    cluster().ask("POST", &format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"), Some(&eviction));
+    let result = world.result("obliging").await;
+    assert_eq!(verdict(&result), ("FAILED", "infrastructure", "confirmed_stopped"), "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn lines_that_the_runtime_cuts_into_pieces_arrive_whole() {
+    let world = world().await;
+    let _worker = world.worker(&[]).await;
+    // Longer than the 16 KiB of a piece, over some seconds.
+    let script = "for i in 1 2 3; do head -c 20000 /dev/zero | tr '\\0' x; sleep 1; echo; done";
+    world.publish(&ticket(&world, "wide", script)).await;
+    let result = world.result("wide").await;
+    assert_eq!(result["status"], "COMPLETED", "{result}");
+    assert_eq!(result["result"]["metadata"]["stdout_bytes"], json!("60003"), "{result}");
+}

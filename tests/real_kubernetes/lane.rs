@@ -57,7 +57,8 @@ impl Cluster {
         command.args(["--silent", "--show-error", "--fail-with-body", "--max-time", "20", "--request", method]);
         command.args(["--cacert", &self.authority, "--cert", &self.certificate, "--key", &self.key]);
         if let Some(body) = body {
-            command.args(["--header", "Content-Type: application/json", "--data", &body.to_string()]);
+            let format = if method == "PATCH" { "merge-patch+json" } else { "json" };
+            command.args(["--header", &format!("Content-Type: application/{format}"), "--data", &body.to_string()]);
         }
         let output = command.arg(format!("{}{path}", self.api)).output().expect("curl runs");
         let said = String::from_utf8_lossy(&output.stdout);

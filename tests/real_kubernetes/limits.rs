@@ -87,5 +87,5 @@ async fn doctor_says_what_the_worker_may_not_do() {
     assert!(good["what"].as_str().is_some_and(|what| what.contains("v1.35.4")), "{good}");
     let elsewhere = check(&[("K8S_JOBS_NAMESPACE", "default")]);
     assert_eq!(elsewhere["state"], "failed", "{elsewhere}");
-    assert!(elsewhere["what"].as_str().is_some_and(|what| what.contains("create jobs, get jobs")), "{elsewhere}");
+    assert!(elsewhere["what"].as_str().is_some_and(|what| what.contains("create jobs, list jobs")), "{elsewhere}");
 }

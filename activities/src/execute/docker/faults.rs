@@ -29,7 +29,8 @@ pub(super) fn fault(error: Error) -> Fault {
 fn answered(status: u16, message: &str) -> Fault {
     let cause = format!("the engine answered {status}: {}", said(message));
     match status {
-        400 if is_page(message) => Fault::Lost { cause },
+        // A proxy says 503 of a call that it has passed on, too.
+        400 | 503 if is_page(message) => Fault::Lost { cause },
         404 if names(message, "no such container") => Fault::Vanished { cause },
         // Of something between the engine and this worker, or of an engine that is not ready.
         404 => Fault::Lost { cause },
@@ -153,7 +154,7 @@ mod tests {
             (429, "Unavailable"),
             (500, "Lost"),
             (502, "Lost"),
-            (503, "Unavailable"),
+            (503, "Lost"),
             (504, "Lost"),
         ] {
             let fault = fault(server(status, "<html>\u{1b}[2J"));
@@ -161,6 +162,7 @@ mod tests {
             assert!(fault.to_string().contains(&status.to_string()));
             assert!(!fault.to_string().contains('\u{1b}'), "control codes are gone");
         }
+        assert!(matches!(fault(server(503, "the engine starts")), Fault::Unavailable { .. }));
         assert!(matches!(fault(server(400, "bad parameter")), Fault::SetupRefused { .. }));
         assert!(matches!(fault(server(404, "No such container: abc")), Fault::Vanished { .. }));
         assert!(matches!(fault(server(404, "page not found")), Fault::Lost { .. }));

@@ -9,11 +9,12 @@ use crate::external::Fault;
 
 /// Resources, and what the runtime does with them: the worker's Role.
 const NEEDED: &[(&str, &str, &[&str])] = &[
-    ("batch", "jobs", &["create", "get", "list", "watch", "patch", "delete"]),
-    // Created as a trial only, which is never carried out.
-    ("", "pods", &["create", "list", "watch"]),
+    ("batch", "jobs", &["create", "list", "watch", "patch", "delete"]),
+    ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
 ];
+/// For the trial only, which is never carried out.
+const FOR_TRIAL: (&str, &str, &[&str]) = ("", "pods", &["create"]);
 
 /// What a cluster says of itself and of this worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +26,14 @@ pub struct ClusterFacts {
 }
 
 impl Cluster {
-    /// What the cluster is, and what this worker may not do in it.
+    /// What the cluster is, and what this worker may not do in it. `trial`: whether pods are tried before their Jobs.
     ///
     /// # Errors
     /// When it does not say.
-    pub async fn facts(&self) -> Result<ClusterFacts, Fault> {
+    pub async fn facts(&self, trial: bool) -> Result<ClusterFacts, Fault> {
         let version = self.version().await?;
         let mut forbidden = Vec::new();
-        for (group, resource, verbs) in NEEDED {
+        for (group, resource, verbs) in NEEDED.iter().chain(trial.then_some(&FOR_TRIAL)) {
             for verb in *verbs {
                 if !self.may(&question(self.namespace(), group, resource, verb)).await? {
                     forbidden.push(format!("{verb} {resource}"));

@@ -18,6 +18,7 @@ use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::access::Access;
 use super::faults::{Error, Refusal, fault, of_asked, of_create, of_log};
@@ -26,6 +27,8 @@ use super::log::PodLog;
 use crate::border::border;
 use crate::external::{Fault, OnCall, said};
 
+/// For a call and its answer, watches and logs excepted. A rule of the cluster is given 10 s for a call by default.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of an answer, or of a line of a watch.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Most bytes that are read of a refusal.
@@ -67,6 +70,7 @@ pub struct Cluster {
     access: Access,
     namespace: String,
     on_call: OnCall,
+    call_timeout: Duration,
     connected: Mutex<Option<Client>>,
 }
 
@@ -74,7 +78,7 @@ impl Cluster {
     /// The cluster that `access` leads to. It is not called before it is needed.
     #[must_use]
     pub fn new(access: Access, namespace: String, on_call: OnCall) -> Self {
-        Self { access, namespace, on_call, connected: Mutex::default() }
+        Self { access, namespace, on_call, call_timeout: CALL_TIMEOUT, connected: Mutex::default() }
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -134,10 +138,12 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn job(&self, name: &str) -> Result<Job, Fault> {
-        let path = format!("{}/{name}", self.jobs_path());
-        let looked = border("kubernetes.job", self.ask_api::<Job>("job", get(path))).await;
-        self.called_unless(&[404], "job", looked).map_err(fault)
+    /// The Job of this name, if there is one. It is listed: the version of a list is new enough to watch from, and that of an
+    /// object may be long forgotten.
+    pub(super) async fn job(&self, name: &str) -> Result<Listed<Job>, Fault> {
+        let path = format!("{}?{}", self.jobs_path(), of_name(name));
+        let listed = border("kubernetes.job", self.ask_api::<Listed<Job>>("job", get(path))).await;
+        self.called("job", listed).map_err(fault)
     }
 
     /// The pods of a Job.
@@ -147,13 +153,13 @@ impl Cluster {
         self.called("pods", listed).map_err(fault)
     }
 
-    /// Returns when the Job or one of its pods has changed since these versions: whether it was told so, or only the telling
-    /// has ended.
+    /// Returns when the Job or one of its pods has changed since these versions of their lists: whether it was told so, or only
+    /// the telling has ended.
     pub(super) async fn changed(&self, job: &str, job_version: &str, pods_version: &str) -> Result<bool, Fault> {
         let watch = |path: String, selector: String, version: &str| {
             format!("{path}?watch=true&allowWatchBookmarks=true&{selector}&resourceVersion={version}")
         };
-        let jobs = watch(self.jobs_path(), format!("fieldSelector=metadata.name={job}"), job_version);
+        let jobs = watch(self.jobs_path(), of_name(job), job_version);
         let pods = watch(self.pods_path(), of_job(job), pods_version);
         let told = tokio::select! {
             told = self.first_event(jobs) => told,
@@ -227,7 +233,7 @@ impl Cluster {
         if !is_name(pod) {
             return Err(fault(Error::malformed(&format!("a pod called {pod:?}"))));
         }
-        let since = log.since().map_or_else(String::new, |since| format!("&sinceTime={}", since.replace('+', "%2B")));
+        let since = log.since().map_or_else(String::new, |since| format!("&sinceTime={since}"));
         let path = format!("{}/{pod}/log?timestamps=true&follow={follow}{since}", self.pods_path());
         let read = border("kubernetes.log", async {
             let mut body = self.stream_api(path).await?;
@@ -235,7 +241,7 @@ impl Cluster {
             while let Some(bytes) = next(&mut body).await? {
                 reading.take(&bytes)?;
             }
-            Ok(())
+            reading.finish()
         });
         self.called_unless(&[400, 404], "log", read.await).map_err(of_log)
     }
@@ -250,12 +256,12 @@ impl Cluster {
 
     /// A call that is answered by an object.
     async fn ask_api<T: DeserializeOwned>(&self, what: &str, request: http::Result<Request<Body>>) -> Result<T, Error> {
-        let answer = self.open_api(request).await?;
-        let bytes = read(answer.into_body(), MAX_ANSWER).await?;
+        let answer = async { read(self.open_api(request).await?.into_body(), MAX_ANSWER).await };
+        let bytes = timeout(self.call_timeout, answer).await.unwrap_or_else(|_| Err(Error::late(self.call_timeout)))?;
         serde_json::from_slice(&bytes).map_err(|error| Error::malformed(&format!("{what}: {error}")))
     }
 
-    /// A call that is answered piece by piece.
+    /// A call that is answered piece by piece, the first when there is something to tell.
     async fn stream_api(&self, path: String) -> Result<Body, Error> {
         Ok(self.open_api(get(path)).await?.into_body())
     }
@@ -310,6 +316,11 @@ fn of_job(name: &str) -> String {
     format!("labelSelector=batch.kubernetes.io/job-name={name}")
 }
 
+/// Selects the Job of a name.
+fn of_name(name: &str) -> String {
+    format!("fieldSelector=metadata.name={name}")
+}
+
 fn get(path: String) -> http::Result<Request<Body>> {
     Request::get(path).body(Body::empty())
 }
@@ -339,4 +350,35 @@ async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Error> {
         read.extend_from_slice(&bytes);
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_without_answer_ends_and_may_have_been_taken() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{}", silent.local_addr().expect("its port")) } }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c" } }],
+        });
+        std::fs::write(file.path(), config.to_string()).expect("written");
+        let access = Access::Kubeconfig(file.path().to_owned());
+        let cluster = Cluster {
+            call_timeout: Duration::from_millis(200),
+            ..Cluster::new(access, "jobs".to_owned(), Arc::new(|_, _| ()))
+        };
+        for fault in [
+            cluster.try_pod(&Pod::default()).await.expect_err("no answer"),
+            cluster.suspend("j", "u").await.expect_err("no answer"),
+            cluster.job("j").await.expect_err("no answer"),
+        ] {
+            assert!(matches!(&fault, Fault::Lost { cause } if cause.contains("within 0.2 s")), "{fault:?}");
+        }
+    }
 }

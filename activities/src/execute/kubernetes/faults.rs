@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ticket_workflows::code;
 
+use super::access::no_credentials;
 use crate::external::{Fault, reasons, said};
 
 /// Why a call brought nothing.
@@ -34,7 +35,7 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn read(status: u16, after: Option<Duration>, body: &[u8]) -> Self {
         match serde_json::from_slice::<Value>(body) {
-            Ok(Value::Object(told)) => {
+            Ok(Value::Object(told)) if told.get("kind").is_some_and(|kind| kind == "Status") => {
                 let text = |value: Option<&Value>| value.and_then(Value::as_str).map(said).unwrap_or_default();
                 let kind = text(told.get("details").and_then(|details| details.get("kind")));
                 let (reason, message) = (text(told.get("reason")), text(told.get("message")));
@@ -51,6 +52,11 @@ impl Refusal {
         !self.is_page && self.message.to_ascii_lowercase().contains(words)
     }
 
+    /// Whether an admission webhook or policy says no, with whatever status it likes.
+    fn is_denied_by_a_rule(&self) -> bool {
+        self.names("denied the request") || self.names("denied request")
+    }
+
     /// What is not there, as the API server says.
     fn is_missing(&self, kind: &str) -> bool {
         self.status == 404 && self.reason == "NotFound" && self.kind == kind
@@ -59,8 +65,10 @@ impl Refusal {
     fn fault(self) -> Fault {
         let cause = format!("the API server answered {}: {}", self.status, self.message);
         match self.status {
-            429 | 503 => Fault::Unavailable { cause, after: self.after },
+            429 => Fault::Unavailable { cause, after: self.after },
+            // A proxy says 503 of a call that it has passed on, too.
             _ if self.is_page => Fault::Lost { cause },
+            503 => Fault::Unavailable { cause, after: self.after },
             404 if self.is_missing("jobs") => Fault::Vanished { cause },
             404 if self.is_missing("namespaces") => Fault::SetupRefused { cause },
             // Of something before the API server, or of a conflict with another writer.
@@ -97,15 +105,24 @@ impl Error {
             }
             _ => false,
         };
+        let renewing = |error: &kube::Error| match error {
+            kube::Error::Service(cause) => cause.downcast_ref().map(no_credentials),
+            _ => None,
+        };
         Self::NoAnswer(match error {
-            kube::Error::Auth(_) => Fault::SetupRefused {
-                cause: format!("the credentials for the cluster cannot be had: {}", reasons(error)),
-            },
+            kube::Error::Auth(error) => no_credentials(error),
             _ if connecting(error) => {
                 Fault::Unavailable { cause: format!("the API server cannot be reached: {}", reasons(error)), after: None }
             }
-            _ => Fault::Lost { cause: format!("no answer from the API server: {}", reasons(error)) },
+            _ => renewing(error).unwrap_or_else(|| {
+                Fault::Lost { cause: format!("no answer from the API server: {}", reasons(error)) }
+            }),
         })
+    }
+
+    /// No answer within the time that a call has.
+    pub(super) fn late(longest: Duration) -> Self {
+        Self::NoAnswer(Fault::Lost { cause: format!("no answer from the API server within {} s", longest.as_secs_f64()) })
     }
 
     /// An answer that is not what was asked for.
@@ -132,6 +149,10 @@ pub(super) fn of_asked(error: Error) -> Fault {
     };
     let cause = |what: &str| format!("{what}: {}", refusal.message);
     match refusal.status {
+        // A rule of the installation's own may take a pod of a Job and none that stands alone, and may be changed.
+        400..=499 if refusal.is_denied_by_a_rule() => Fault::SetupRefused {
+            cause: format!("{}; see K8S_JOBS_TRIAL if it is about pods that no Job owns", cause("a rule of the cluster denies the pod")),
+        },
         422 => Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause("the API server takes no such pod") },
         403 if refusal.names("exceeded quota") => Fault::SetupRefused { cause: cause("the namespace's quota is used up") },
         // Of the set-up, whoever named it: a permission, a service account, a namespace that is going away.
@@ -142,9 +163,6 @@ pub(super) fn of_asked(error: Error) -> Fault {
             refusal.fault()
         }
         403 => Fault::TicketRefused { code: code::PROVIDER_REFUSED, cause: cause("the cluster does not admit such a pod") },
-        400 if refusal.names("denied the request") => {
-            Fault::TicketRefused { code: code::PROVIDER_REFUSED, cause: cause("the cluster does not admit such a pod") }
-        }
         _ => refusal.fault(),
     }
 }
@@ -152,7 +170,7 @@ pub(super) fn of_asked(error: Error) -> Fault {
 /// The fault of the create itself: here an answer 400 is the ticket's fault, too.
 pub(super) fn of_create(error: Error) -> Fault {
     match error {
-        Error::Refused(refusal) if refusal.status == 400 && !refusal.is_page && !refusal.names("denied the request") => {
+        Error::Refused(refusal) if refusal.status == 400 && !refusal.is_page && !refusal.is_denied_by_a_rule() => {
             let cause = format!("the API server answered 400: {}", refusal.message);
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause }
         }
@@ -207,7 +225,7 @@ mod tests {
             assert!(format!("{fault:?}").starts_with(kind), "{code}: {fault:?}");
             assert!(fault.to_string().contains(&code.to_string()), "{fault}");
         }
-        for code in [400, 403, 404, 502] {
+        for code in [400, 403, 404, 502, 503] {
             let fault = fault(page(code));
             assert!(matches!(fault, Fault::Lost { .. }) && !fault.to_string().contains('\u{1b}'), "{code}: {fault:?}");
         }
@@ -216,8 +234,11 @@ mod tests {
         assert!(status(409, "AlreadyExists", "jobs", "").is_name_taken());
         assert!(!status(409, "Conflict", "jobs", "").is_name_taken());
         let after = Some(Duration::from_secs(7));
-        let throttled = Error::Refused(Refusal::read(429, after, b"{}"));
+        // The API server itself says so in plain words.
+        let throttled = Error::Refused(Refusal::read(429, after, b"Too many requests, please try again later."));
         assert!(matches!(fault(throttled), Fault::Unavailable { after: it, .. } if it == after));
+        let of_a_gateway = Error::Refused(Refusal::read(503, None, br#"{"message":"upstream connect error"}"#));
+        assert!(matches!(fault(of_a_gateway), Fault::Lost { .. }), "it may have passed the call on");
     }
 
     #[test]
@@ -235,10 +256,16 @@ mod tests {
         for admission in [
             "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": seccompProfile",
             "pods \"x\" is forbidden: maximum memory usage per Container is 64Mi, but limit is 512Mi",
-            "admission webhook \"images.example.org\" denied the request: not from our registry",
         ] {
             let fault = of(admission);
             assert!(matches!(fault, Fault::TicketRefused { code: code::PROVIDER_REFUSED, .. }), "{admission}: {fault:?}");
+        }
+        let by_webhook = "admission webhook \"validate.kyverno.svc\" denied the request: bare pods are not allowed";
+        let by_policy = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: bare pods are not allowed";
+        for (code, words) in [(403, by_webhook), (400, by_webhook), (422, by_policy)] {
+            for fault in [of_asked(status(code, "", "", words)), of_create(status(code, "", "", words))] {
+                assert!(matches!(&fault, Fault::SetupRefused { cause } if cause.contains("bare pods")), "{code}: {fault:?}");
+            }
         }
         let invalid = of_asked(status(422, "Invalid", "Pod", "spec.containers[0].env[0].name: Invalid value"));
         assert!(matches!(invalid, Fault::TicketRefused { code: code::INVALID_PARAMETERS, .. }), "{invalid:?}");

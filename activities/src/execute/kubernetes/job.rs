@@ -1,6 +1,7 @@
 //! The Job of a ticket, as the cluster is asked for it, and how it is known again.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job as KubernetesJob, JobSpec};
@@ -32,6 +33,8 @@ const TICKET_ID: &str = "neural-hive.io/ticket-id";
 const RUN_ID: &str = "neural-hive.io/run-id";
 const ATTEMPT: &str = "neural-hive.io/attempt";
 const CREATED_BY: &str = "neural-hive.io/created-by";
+/// The cluster's own label of a pod: the identity of its Job, also when that is gone.
+const CONTROLLER: &str = "batch.kubernetes.io/controller-uid";
 /// Longest label value.
 const MAX_LABEL: usize = 63;
 
@@ -79,13 +82,23 @@ pub struct JobHandle {
     /// What this attempt has read of its log.
     #[serde(skip)]
     pub(super) log: PodLog,
+    /// Why its pod was ended from outside, once this attempt has seen that.
+    #[serde(skip)]
+    pub(super) cut_off: OnceLock<String>,
 }
 
 impl JobHandle {
     /// A Job that the cluster described; `None`: it has no name or no identity.
     pub(super) fn of(job: &KubernetesJob) -> Option<Self> {
         let name = job.metadata.name.clone().filter(|name| is_name(name))?;
-        Some(Self { name, uid: job.metadata.uid.clone()?, log: PodLog::default() })
+        Some(Self { name, uid: job.metadata.uid.clone()?, log: PodLog::default(), cut_off: OnceLock::new() })
+    }
+
+    /// Whether the pod is the Job's, or was before the Job was removed without it.
+    pub(super) fn owns(&self, pod: &Pod) -> bool {
+        let controller = pod.metadata.labels.as_ref().and_then(|labels| labels.get(CONTROLLER));
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        controller == Some(&self.uid) || owners.any(|owner| owner.uid == self.uid)
     }
 
     /// A Job that the cluster described, with the ticket it belongs to.
@@ -370,6 +383,16 @@ mod tests {
         found.metadata.annotations.as_mut().expect("annotations").insert(RUN_ID.to_owned(), "other".to_owned());
         assert!(!spec.is_of(&found), "another run's");
         assert!(!spec.is_of(&KubernetesJob::default()), "somebody else's");
+        let handle = JobHandle::of(&found).expect("a Job");
+        for (metadata, is_its) in [
+            (json!({ "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u" }] }), true),
+            (json!({ "labels": { CONTROLLER: "u" } }), true),
+            (json!({ "labels": { CONTROLLER: "v" } }), false),
+            (json!({}), false),
+        ] {
+            let pod = serde_json::from_value(json!({ "metadata": metadata })).expect("a pod");
+            assert_eq!(handle.owns(&pod), is_its, "{metadata}");
+        }
         found.metadata.name = Some("../x".to_owned());
         assert!(JobHandle::of(&found).is_none());
     }

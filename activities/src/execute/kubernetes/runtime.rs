@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use ticket_workflows::{Evidence, ExecutionReport, Failed};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::client::{Cluster, Created};
+use super::client::{Cluster, Created, Listed};
 use super::job::{self, JobHandle, Spec};
 use super::log::Written;
 use super::params::{Amounts, KubernetesParams};
-use super::standing::{Ended, How, Sight, Standing};
+use super::standing::{Ended, How, Sight, Standing, has_ended, is_over};
 use super::verdict::verdict;
 use crate::execute::PullPolicy;
 use crate::executor::{Job, Recognition};
@@ -27,8 +27,13 @@ const RECONNECT: Duration = Duration::from_secs(1);
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// Between two looks at a Job that is being stopped or removed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// For a removal to be confirmed, before the next Job is removed.
-const REMOVAL: Duration = Duration::from_secs(30);
+/// For what a log has beyond what was followed of it: for one reading, and from the first try on. Both fit into the last words of
+/// a work that was stopped ([`crate::external::Patience`]).
+const REST_OF_LOG: (Duration, Duration) = (Duration::from_secs(4), Duration::from_millis(1500));
+/// The same of a log that was not followed. A node that does not answer by then is taken for lost.
+const WHOLE_LOG: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
+/// For a removal to be confirmed. One that takes longer, as that of a command which has its grace, is confirmed by a later sweep.
+const REMOVAL: Duration = Duration::from_secs(3);
 
 /// Settings of the Kubernetes runtime.
 #[derive(Debug, Clone)]
@@ -49,11 +54,13 @@ pub struct KubernetesConfig {
     pub pull: PullPolicy,
     /// `K8S_JOBS_IMAGE_PULL_SECRET`: a Secret of the namespace.
     pub pull_secret: Option<String>,
+    /// `K8S_JOBS_TRIAL`: whether the cluster judges a pod before its Job is created.
+    pub trial: bool,
     /// `K8S_JOBS_TTL_SECONDS`: how long the cluster keeps a Job that has ended, if nobody removes it.
     pub ttl: Duration,
     /// `K8S_JOBS_STOP_GRACE_SECONDS`: between TERM and KILL.
     pub grace: Duration,
-    /// `K8S_JOBS_CLEANUP`: whether the Jobs of ended tickets are removed.
+    /// `K8S_JOBS_CLEANUP`: whether Jobs that have ended by themselves are removed with their tickets. Others always are.
     pub clean_up: bool,
     /// `K8S_JOBS_POLL_INTERVAL_SECONDS`: before a Job is looked at again whose watch has ended without news.
     pub poll_interval: Duration,
@@ -76,26 +83,39 @@ impl KubernetesRuntime {
 
     /// The Job and its pods, as they are now.
     async fn look(&self, job: &JobHandle) -> Result<Sight, Fault> {
-        let found = self.cluster.job(&job.name).await?;
-        if found.metadata.uid.as_ref() != Some(&job.uid) {
-            return Err(Fault::Vanished { cause: "there is another Job of its name".to_owned() });
+        let jobs = self.cluster.job(&job.name).await?;
+        let found = jobs.items.into_iter().find(|found| found.metadata.uid.as_ref() == Some(&job.uid));
+        let Some(found) = found else {
+            return Err(Fault::Vanished { cause: "there is no such Job any more".to_owned() });
+        };
+        let pods = self.pods(job).await?;
+        let mut sight = Sight {
+            job: found,
+            job_version: jobs.metadata.resource_version.unwrap_or_default(),
+            pods: pods.items,
+            pods_version: pods.metadata.resource_version.unwrap_or_default(),
+            cut_off: None,
+        };
+        // A Job has one pod; the first that is seen is it, and what was seen of it first stays.
+        if let Some(begun) = sight.begun() {
+            let _ = job.log.begun.set(begun);
         }
-        let mut listed = self.cluster.pods(&job.name).await?;
-        let is_its = |owner: &OwnerReference| owner.uid == job.uid;
-        listed.items.retain(|pod| pod.metadata.owner_references.iter().flatten().any(is_its));
-        let pods_version = listed.metadata.resource_version.unwrap_or_default();
-        let sight = Sight { job: found, pods: listed.items, pods_version };
-        if let Some(pod) = sight.begun() {
-            // A Job has one pod; the first that is seen is it.
-            let _ = job.log.pod.set(pod.to_owned());
+        if let Some(why) = sight.intervention() {
+            let _ = job.cut_off.set(why);
         }
+        sight.cut_off = job.cut_off.get().cloned();
         Ok(sight)
+    }
+
+    async fn pods(&self, job: &JobHandle) -> Result<Listed<Pod>, Fault> {
+        let mut listed = self.cluster.pods(&job.name).await?;
+        listed.items.retain(|pod| job.owns(pod));
+        Ok(listed)
     }
 
     /// Returns when the Job may stand otherwise than in `sight`.
     async fn changed(&self, job: &JobHandle, sight: &Sight) -> Result<(), Fault> {
-        let version = sight.job.metadata.resource_version.as_deref().unwrap_or_default();
-        if !self.cluster.changed(&job.name, version, &sight.pods_version).await? {
+        if !self.cluster.changed(&job.name, &sight.job_version, &sight.pods_version).await? {
             sleep(self.config.poll_interval).await;
         }
         Ok(())
@@ -116,17 +136,35 @@ impl KubernetesRuntime {
         }
     }
 
-    /// Ends what runs of the Job, which stays, so that whoever looks for it finds it.
-    async fn end(&self, job: &JobHandle) -> Result<(), Fault> {
-        let mut sight = self.look(job).await?;
-        if !sight.is_over() && !sight.is_suspended() {
-            self.cluster.suspend(&job.name, &job.uid).await?;
-        }
-        while !sight.nothing_runs() {
+    /// Ends what runs of the Job, which stays, so that whoever looks for it finds it. `Some`: it had ended by itself.
+    async fn end(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
+        loop {
+            let looked = self.look(job).await;
+            let is_gone = matches!(looked, Err(Fault::Vanished { .. }));
+            // Its pods may have been left behind.
+            if !is_gone || self.pods(job).await?.items.iter().all(has_ended) {
+                let sight = looked?;
+                if sight.nothing_runs() {
+                    return Ok(sight.end_of_command());
+                }
+                if !is_over(&sight.job) && !sight.is_suspended() {
+                    self.cluster.suspend(&job.name, &job.uid).await?;
+                }
+            }
             sleep(LOOK_AGAIN).await;
-            sight = self.look(job).await?;
         }
-        Ok(())
+    }
+
+    /// Reads the pod's log from where it was followed to its end.
+    async fn read_out(&self, job: &JobHandle) -> Result<(), Fault> {
+        if job.log.begun.get().is_none() {
+            // Whoever attaches to a Job that has ended.
+            self.look(job).await?;
+        }
+        let Some(begun) = job.log.begun.get() else {
+            return Err(Fault::Vanished { cause: "the Job has no pod any more, and so no log".to_owned() });
+        };
+        self.cluster.log(&begun.pod, &job.log, self.config.output_limit, false).await
     }
 
     /// Does `work`, and reads the Job's log meanwhile.
@@ -134,7 +172,7 @@ impl KubernetesRuntime {
         let mut work = pin!(work);
         let pod = tokio::select! {
             done = &mut work => return done,
-            pod = job.log.pod.wait() => pod,
+            begun = job.log.begun.wait() => &begun.pod,
         };
         loop {
             {
@@ -179,6 +217,9 @@ impl Provider for KubernetesRuntime {
     /// Nothing is brought. The cluster says whether it would take the pod: of a Job whose pod it does not take it says so in
     /// events only.
     async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
+        if !self.config.trial {
+            return Ok(());
+        }
         self.cluster.try_pod(&job::pod(&self.config, spec)).await
     }
 
@@ -189,8 +230,13 @@ impl Provider for KubernetesRuntime {
 
     async fn create(&self, key: &Key, spec: &Spec) -> Result<JobHandle, Fault> {
         match self.cluster.create(&job::job(&self.config, spec)).await? {
-            Created::New(job) => JobHandle::of(&job)
-                .ok_or_else(|| Fault::Malformed { cause: "the cluster created a Job without an identity".to_owned() }),
+            Created::New(job) => {
+                let mut created = JobHandle::of(&job).ok_or_else(|| Fault::Malformed {
+                    cause: "the cluster created a Job without an identity".to_owned(),
+                })?;
+                created.log.from_start = true;
+                Ok(created)
+            }
             Created::NameTaken => self.look_up(key, spec).await?.ok_or_else(|| Fault::SetupRefused {
                 cause: format!("the name {key} is taken by a Job that is not this ticket's; look at who creates Jobs there"),
             }),
@@ -201,22 +247,20 @@ impl Provider for KubernetesRuntime {
         self.while_following(job, self.wait_for_end(job)).await
     }
 
-    async fn stop(&self, job: &JobHandle) -> Result<(), Fault> {
+    async fn stop(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
         self.while_following(job, self.end(job)).await
     }
 
+    /// A fault that passes is one for a short while only: a node that is lost never answers.
     async fn collect(&self, job: &JobHandle) -> Result<Written, Fault> {
-        if job.log.pod.get().is_none() {
-            // Whoever attaches to a Job that has ended.
-            self.look(job).await?;
-        }
-        let Some(pod) = job.log.pod.get() else {
-            return Err(Fault::Vanished { cause: "the Job has no pod any more, and so no log".to_owned() });
-        };
-        match self.cluster.log(pod, &job.log, self.config.output_limit, false).await {
+        let (longest, patience) = if job.log.is_begun() { REST_OF_LOG } else { WHOLE_LOG };
+        let asked_since = job.log.asked_since();
+        let late = || Fault::Lost { cause: format!("the log was not read within {} s", longest.as_secs()) };
+        match timeout(longest, self.read_out(job)).await.unwrap_or_else(|_| Err(late())) {
             Ok(()) => Ok(job.log.written(None)),
-            Err(fault @ Fault::Vanished { .. }) if job.log.is_begun() => Ok(job.log.written(Some(fault.to_string()))),
-            Err(fault) => Err(fault),
+            Err(fault) if asked_since.elapsed() < patience && !matches!(fault, Fault::Vanished { .. }) => Err(fault),
+            Err(fault) if job.log.is_begun() => Ok(job.log.written(Some(&fault))),
+            Err(fault) => Err(Fault::Vanished { cause: format!("the log cannot be had: {fault}") }),
         }
     }
 
@@ -244,7 +288,7 @@ impl Provider for KubernetesRuntime {
             ("stderr".to_owned(), json!(text.as_ref().map(|_| ""))),
             ("stdout".to_owned(), json!(text)),
             ("job_name".to_owned(), json!(job.name)),
-            ("pod_name".to_owned(), json!(job.log.pod.get())),
+            ("pod_name".to_owned(), json!(job.log.begun.get().map(|begun| &begun.pod))),
         ]);
         report.metadata = BTreeMap::from([
             ("executor".to_owned(), json!("ExecuteExecutor")),
@@ -254,9 +298,9 @@ impl Provider for KubernetesRuntime {
         ]);
         if let Some(written) = written {
             written.text.describe(&mut report, "stdout");
-            if let Some(why) = written.cut_off {
+            if let Some(why) = written.incomplete {
                 report.metadata.insert("stdout_incomplete".to_owned(), json!(true));
-                report.logs.push(format!("the end of the output may be missing: {why}"));
+                report.logs.push(why);
             }
         }
         if let Some(code) = exit_code {
@@ -267,18 +311,12 @@ impl Provider for KubernetesRuntime {
 
     async fn leftovers(&self) -> Result<Vec<Leftover<JobHandle>>, Fault> {
         let found = self.cluster.jobs(&job::of_all()).await?;
-        // Where Jobs are kept, only those that go on are too many.
-        let goes_on = |job: &k8s_openapi::api::batch::v1::Job| {
-            let sight = Sight { job: job.clone(), pods: Vec::new(), pods_version: String::new() };
-            !sight.is_over() && !sight.is_suspended()
-        };
-        Ok(found.iter().filter(|job| self.config.clean_up || goes_on(job)).filter_map(JobHandle::leftover).collect())
+        // The cluster itself removes none that goes on, or that was stopped.
+        let is_too_many = |job: &&k8s_openapi::api::batch::v1::Job| self.config.clean_up || !is_over(job);
+        Ok(found.iter().filter(is_too_many).filter_map(JobHandle::leftover).collect())
     }
 
     async fn clean_up(&self, job: &JobHandle) -> Result<(), Fault> {
-        if !self.config.clean_up {
-            return self.end(job).await;
-        }
         self.cluster.delete(&job.name, &job.uid).await?;
         let until = Instant::now() + REMOVAL;
         loop {
@@ -310,6 +348,7 @@ pub(super) mod tests {
             scratch: "64Mi".to_owned(),
             pull: PullPolicy::IfNotPresent,
             pull_secret: None,
+            trial: true,
             ttl: Duration::from_secs(86_400),
             grace: Duration::from_secs(10),
             clean_up: true,

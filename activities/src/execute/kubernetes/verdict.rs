@@ -61,10 +61,12 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         ),
     };
     failed.evidence = Some(evidence);
-    failed.external_state = match &ended.how {
-        How::Exited { .. } | How::Done | How::OverLimit(_) => None,
-        _ if ended.is_stopped => Some(ExternalState::ConfirmedStopped),
-        _ => Some(ExternalState::Unknown),
+    failed.external_state = if ended.is_of_command() {
+        None
+    } else if ended.is_stopped {
+        Some(ExternalState::ConfirmedStopped)
+    } else {
+        Some(ExternalState::Unknown)
     };
     Err(failed)
 }
