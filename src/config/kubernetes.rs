@@ -111,7 +111,11 @@ impl KubernetesRuntimeConfig {
             kubeconfig: kubeconfig.map(PathBuf::from),
             timeout: reader.seconds("K8S_JOBS_TIMEOUT_SECONDS", 600.0, "time of a Job whose ticket names none"),
             cpu: CPU.read(reader, "cores that are set aside for a pod", "cores of a pod whose ticket names none"),
-            memory: MEMORY.read(reader, "memory that is set aside for a pod", "memory of a pod whose ticket names none"),
+            memory: MEMORY.read(
+                reader,
+                "memory that is set aside for a pod",
+                "memory of a pod whose ticket names none",
+            ),
             service_account: reader.text(
                 "K8S_JOBS_SERVICE_ACCOUNT",
                 "worker-agent-executor",
@@ -139,7 +143,11 @@ impl KubernetesRuntimeConfig {
                 "how long the cluster keeps a Job that has ended, if no worker removes it; added by this product",
             ),
             grace: reader.seconds("K8S_JOBS_STOP_GRACE_SECONDS", 10.0, "between TERM and KILL; added by this product"),
-            clean_up: reader.boolean("K8S_JOBS_CLEANUP", true, "whether Jobs that have ended are removed with their tickets"),
+            clean_up: reader.boolean(
+                "K8S_JOBS_CLEANUP",
+                true,
+                "whether Jobs that have ended are removed with their tickets",
+            ),
             poll_interval: reader.seconds(
                 "K8S_JOBS_POLL_INTERVAL_SECONDS",
                 5.0,

@@ -750,7 +750,12 @@ fn inc_72_inc_73_the_kubernetes_runtime_is_off_and_has_the_contracts_defaults() 
     assert_eq!((kubernetes.cpu.request.as_str(), kubernetes.cpu.limit.as_str()), ("100m", "1000m"));
     assert_eq!((kubernetes.memory.request.as_str(), kubernetes.memory.limit.as_str()), ("128Mi", "512Mi"));
     assert_eq!(kubernetes.service_account, "worker-agent-executor");
-    assert!(kubernetes.clean_up && kubernetes.trial && kubernetes.allowed_service_accounts.is_empty() && kubernetes.pull_secret.is_none());
+    assert!(
+        kubernetes.clean_up
+            && kubernetes.trial
+            && kubernetes.allowed_service_accounts.is_empty()
+            && kubernetes.pull_secret.is_none()
+    );
     assert_eq!((kubernetes.timeout.as_secs(), kubernetes.poll_interval.as_secs()), (600, 5));
     assert_eq!((kubernetes.ttl.as_secs(), kubernetes.grace.as_secs()), (86_400, 10));
 }

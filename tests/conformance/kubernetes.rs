@@ -208,14 +208,20 @@ impl FakeCluster {
                 && fields.iter().all(|(name, value)| name == "metadata.name" && job.metadata["name"] == **value)
         });
         let items: Vec<Value> = found.map(described).collect();
-        Answer::json(200, &json!({ "kind": "JobList", "metadata": { "resourceVersion": LIST_VERSION }, "items": items }))
+        Answer::json(
+            200,
+            &json!({ "kind": "JobList", "metadata": { "resourceVersion": LIST_VERSION }, "items": items }),
+        )
     }
 
     fn pods(&self, request: &Request) -> Answer {
         let name = request.query["labelSelector"].split_once('=').expect("a label").1.to_owned();
         let state = self.state();
         let items: Vec<Value> = state.jobs.get(&name).and_then(|job| pod(&name, job)).into_iter().collect();
-        Answer::json(200, &json!({ "kind": "PodList", "metadata": { "resourceVersion": LIST_VERSION }, "items": items }))
+        Answer::json(
+            200,
+            &json!({ "kind": "PodList", "metadata": { "resourceVersion": LIST_VERSION }, "items": items }),
+        )
     }
 
     fn only_runs(&self) -> bool {
@@ -286,7 +292,8 @@ impl FakeCluster {
             return Answer { status: 200, content_type: "text/plain", headers: Vec::new(), body };
         }
         let at = chrono::DateTime::from_timestamp_millis(wrote_at).expect("a time");
-        let body: String = LINES.iter().map(|line| format!("{}.000000001Z {line}\n", at.format("%Y-%m-%dT%H:%M:%S"))).collect();
+        let body: String =
+            LINES.iter().map(|line| format!("{}.000000001Z {line}\n", at.format("%Y-%m-%dT%H:%M:%S"))).collect();
         Answer { status: 200, content_type: "text/plain", headers: Vec::new(), body: body.into_bytes() }
     }
 }
@@ -323,8 +330,7 @@ fn pod(name: &str, job: &Job) -> Option<Value> {
     });
     if job.state == State::Lost {
         pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        pod["status"]["conditions"] =
-            json!([{ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "away" }]);
+        pod["status"]["conditions"] = json!([{ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "away" }]);
     }
     Some(pod)
 }
@@ -427,7 +433,11 @@ async fn inc_85_a_job_is_created_watched_and_read() {
     let (world, _) = world(|cluster| cluster.end_all(0)).await;
     let done = completed(world.begin(world.job()).outcome("the attempt").await, "the attempt");
     let output = &done.report.output;
-    assert_eq!((&output["stdout"], &output["stderr"]), (&json!("hello\nwarning\n"), &json!("")), "once, however often it is read");
+    assert_eq!(
+        (&output["stdout"], &output["stderr"]),
+        (&json!("hello\nwarning\n"), &json!("")),
+        "once, however often it is read"
+    );
     assert_eq!(output["exit_code"], json!(0));
     let name = output["job_name"].as_str().expect("a name");
     assert!(name.starts_with("t-ac36f7e1-5276-5dd7-8937-0b54fce5af5b-1-"), "{name}");
@@ -516,7 +526,11 @@ async fn a_lost_node_ends_the_attempt_soon_with_what_was_followed_of_its_log() {
     cluster.changed.notify_waiters();
     let failed = failed(attempt.outcome("the attempt").await, "the attempt");
     assert!(lost_at.elapsed() < Duration::from_secs(15), "{:?}", lost_at.elapsed());
-    assert_eq!((failed.code.as_str(), failed.external_state), (code::INFRASTRUCTURE, Some(ExternalState::Unknown)), "{failed:?}");
+    assert_eq!(
+        (failed.code.as_str(), failed.external_state),
+        (code::INFRASTRUCTURE, Some(ExternalState::Unknown)),
+        "{failed:?}"
+    );
     assert_eq!(failed.report.output["stdout"], json!("hello\nwarning\n"), "{failed:?}");
     assert_eq!(failed.report.metadata["stdout_incomplete"], json!(true), "{failed:?}");
 }
@@ -540,7 +554,11 @@ async fn a_job_that_is_removed_without_its_pod_is_not_said_to_have_stopped() {
     eventually("its log is followed", || cluster.state().follows > 0).await;
     attempt.job.stop.cancel();
     let failed = failed(attempt.outcome("the attempt").await, "the attempt");
-    assert_eq!((failed.code.as_str(), failed.external_state), (code::CANCELLED, Some(ExternalState::Unknown)), "{failed:?}");
+    assert_eq!(
+        (failed.code.as_str(), failed.external_state),
+        (code::CANCELLED, Some(ExternalState::Unknown)),
+        "{failed:?}"
+    );
     assert_eq!(world.peer.running(), 1);
 }
 

@@ -52,7 +52,9 @@ pub fn kubernetes_bytes(text: &str) -> Result<f64, String> {
     if (LEAST_MEMORY as f64..9e15).contains(&bytes) {
         return Ok(bytes);
     }
-    Err(format!("{text:?} is not between 6Mi, the least, and what machines have; Mi are mebibytes, and m is a thousandth"))
+    Err(format!(
+        "{text:?} is not between 6Mi, the least, and what machines have; Mi are mebibytes, and m is a thousandth"
+    ))
 }
 
 fn kubernetes_amount(text: &str) -> Result<f64, String> {
@@ -72,7 +74,9 @@ fn kubernetes_amount(text: &str) -> Result<f64, String> {
         _ => f64::NAN,
     };
     let amount = number.parse::<f64>().ok().map(|number| number * factor).filter(|amount| amount.is_finite());
-    amount.ok_or_else(|| format!("{text:?} is no quantity of Kubernetes; expected a number with a suffix, such as 500m or 512Mi"))
+    amount.ok_or_else(|| {
+        format!("{text:?} is no quantity of Kubernetes; expected a number with a suffix, such as 500m or 512Mi")
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +88,9 @@ mod tests {
         for (text, cores) in [("100m", 0.1), ("1000m", 1.0), ("1", 1.0), ("0.5", 0.5), ("2.5", 2.5)] {
             assert_eq!(kubernetes_cores(text), Ok(cores), "{text}");
         }
-        for (text, bytes) in [("128Mi", 134_217_728.0), ("1Gi", 1_073_741_824.0), ("64M", 64e6), ("10485760", 10_485_760.0)] {
+        for (text, bytes) in
+            [("128Mi", 134_217_728.0), ("1Gi", 1_073_741_824.0), ("64M", 64e6), ("10485760", 10_485_760.0)]
+        {
             assert_eq!(kubernetes_bytes(text), Ok(bytes), "{text}");
         }
         for text in ["", "m", "-1", "1e3", "1 ", "5k", "0", "nan", "inf", "1.2.3", "1m m"] {

@@ -54,7 +54,8 @@ impl Access {
             Ok(Ok(Err(error))) => Err(refused(reasons(&error))),
             Ok(Err(error)) => Err(refused(reasons(&error))),
             Err(_) => {
-                let cause = format!("no credentials from {self} within {} s; run its plugin", CREDENTIALS_TIMEOUT.as_secs());
+                let cause =
+                    format!("no credentials from {self} within {} s; run its plugin", CREDENTIALS_TIMEOUT.as_secs());
                 Err(Fault::Unavailable { cause, after: None })
             }
         }
@@ -176,10 +177,9 @@ mod tests {
     #[tokio::test]
     async fn a_plugin_that_fails_is_told_without_what_it_was_given_or_wrote() {
         let cluster = json!({ "server": "http://127.0.0.1:1" });
-        for (script, words) in [
-            ("echo $SECRET; echo $SECRET >&2; exit 3", "exit status: 3"),
-            ("echo \"[$SECRET\"", "no ExecCredential"),
-        ] {
+        for (script, words) in
+            [("echo $SECRET; echo $SECRET >&2; exit 3", "exit status: 3"), ("echo \"[$SECRET\"", "no ExecCredential")]
+        {
             let refused = refusal(&kubeconfig(&cluster, &plugin(script))).await;
             assert!(refused.contains(words) && !refused.contains("hunter2"), "{refused}");
         }

@@ -1,8 +1,6 @@
 //! What a cluster is and what this worker may do in it, for start-up checks.
 
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 
 use super::client::Cluster;
 use crate::external::Fault;
@@ -73,6 +71,9 @@ mod tests {
         let attributes = &asked["spec"]["resourceAttributes"];
         assert_eq!((&attributes["resource"], &attributes["subresource"]), (&json!("pods"), &json!("log")));
         assert_eq!((&attributes["namespace"], &attributes["verb"]), (&json!("n"), &json!("get")));
-        assert_eq!((&asked["kind"], &asked["apiVersion"]), (&json!("SelfSubjectAccessReview"), &json!("authorization.k8s.io/v1")));
+        assert_eq!(
+            (&asked["kind"], &asked["apiVersion"]),
+            (&json!("SelfSubjectAccessReview"), &json!("authorization.k8s.io/v1"))
+        );
     }
 }

@@ -94,7 +94,8 @@ impl Cluster {
     /// Whether this worker may do what is asked.
     pub(super) async fn may(&self, question: &SelfSubjectAccessReview) -> Result<bool, Fault> {
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
-        let asked = border("kubernetes.may", self.ask_api::<SelfSubjectAccessReview>("may", post(path, question))).await;
+        let asked =
+            border("kubernetes.may", self.ask_api::<SelfSubjectAccessReview>("may", post(path, question))).await;
         let review = self.called("may", asked).map_err(fault)?;
         Ok(review.status.is_some_and(|status| status.allowed))
     }
@@ -131,7 +132,9 @@ impl Cluster {
             let page = self.called("jobs", listed).map_err(fault)?;
             jobs.extend(page.items);
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) if token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.~".contains(&b)) => next = token,
+                Some(token) if token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.~".contains(&b)) => {
+                    next = token
+                }
                 Some(_) => return Err(fault(Error::malformed("a list that goes on at what is no token"))),
                 None => return Ok(jobs),
             }
@@ -223,7 +226,9 @@ impl Cluster {
         match self.called_unless(&[404, 409], "delete", deleted) {
             Ok(_) => Ok(()),
             // Another Job of the name.
-            Err(error) if error.status() == Some(409) => Err(Fault::Vanished { cause: "there is another Job of its name".to_owned() }),
+            Err(error) if error.status() == Some(409) => {
+                Err(Fault::Vanished { cause: "there is another Job of its name".to_owned() })
+            }
             Err(error) => Err(fault(error)),
         }
     }

@@ -111,23 +111,27 @@ impl Error {
         };
         Self::NoAnswer(match error {
             kube::Error::Auth(error) => no_credentials(error),
-            _ if connecting(error) => {
-                Fault::Unavailable { cause: format!("the API server cannot be reached: {}", reasons(error)), after: None }
-            }
-            _ => renewing(error).unwrap_or_else(|| {
-                Fault::Lost { cause: format!("no answer from the API server: {}", reasons(error)) }
-            }),
+            _ if connecting(error) => Fault::Unavailable {
+                cause: format!("the API server cannot be reached: {}", reasons(error)),
+                after: None,
+            },
+            _ => renewing(error)
+                .unwrap_or_else(|| Fault::Lost { cause: format!("no answer from the API server: {}", reasons(error)) }),
         })
     }
 
     /// No answer within the time that a call has.
     pub(super) fn late(longest: Duration) -> Self {
-        Self::NoAnswer(Fault::Lost { cause: format!("no answer from the API server within {} s", longest.as_secs_f64()) })
+        Self::NoAnswer(Fault::Lost {
+            cause: format!("no answer from the API server within {} s", longest.as_secs_f64()),
+        })
     }
 
     /// An answer that is not what was asked for.
     pub(super) fn malformed(what: &str) -> Self {
-        Self::NoAnswer(Fault::Malformed { cause: format!("the API server's answer is not Kubernetes': {}", said(what)) })
+        Self::NoAnswer(Fault::Malformed {
+            cause: format!("the API server's answer is not Kubernetes': {}", said(what)),
+        })
     }
 }
 
@@ -151,10 +155,17 @@ pub(super) fn of_asked(error: Error) -> Fault {
     match refusal.status {
         // A rule of the installation's own may take a pod of a Job and none that stands alone, and may be changed.
         400..=499 if refusal.is_denied_by_a_rule() => Fault::SetupRefused {
-            cause: format!("{}; see K8S_JOBS_TRIAL if it is about pods that no Job owns", cause("a rule of the cluster denies the pod")),
+            cause: format!(
+                "{}; see K8S_JOBS_TRIAL if it is about pods that no Job owns",
+                cause("a rule of the cluster denies the pod")
+            ),
         },
-        422 => Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause("the API server takes no such pod") },
-        403 if refusal.names("exceeded quota") => Fault::SetupRefused { cause: cause("the namespace's quota is used up") },
+        422 => {
+            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause("the API server takes no such pod") }
+        }
+        403 if refusal.names("exceeded quota") => {
+            Fault::SetupRefused { cause: cause("the namespace's quota is used up") }
+        }
         // Of the set-up, whoever named it: a permission, a service account, a namespace that is going away.
         403 if ["cannot create resource", "error looking up service account", "being terminated", "failed quota"]
             .iter()
@@ -162,7 +173,9 @@ pub(super) fn of_asked(error: Error) -> Fault {
         {
             refusal.fault()
         }
-        403 => Fault::TicketRefused { code: code::PROVIDER_REFUSED, cause: cause("the cluster does not admit such a pod") },
+        403 => {
+            Fault::TicketRefused { code: code::PROVIDER_REFUSED, cause: cause("the cluster does not admit such a pod") }
+        }
         _ => refusal.fault(),
     }
 }
@@ -258,13 +271,19 @@ mod tests {
             "pods \"x\" is forbidden: maximum memory usage per Container is 64Mi, but limit is 512Mi",
         ] {
             let fault = of(admission);
-            assert!(matches!(fault, Fault::TicketRefused { code: code::PROVIDER_REFUSED, .. }), "{admission}: {fault:?}");
+            assert!(
+                matches!(fault, Fault::TicketRefused { code: code::PROVIDER_REFUSED, .. }),
+                "{admission}: {fault:?}"
+            );
         }
         let by_webhook = "admission webhook \"validate.kyverno.svc\" denied the request: bare pods are not allowed";
         let by_policy = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: bare pods are not allowed";
         for (code, words) in [(403, by_webhook), (400, by_webhook), (422, by_policy)] {
             for fault in [of_asked(status(code, "", "", words)), of_create(status(code, "", "", words))] {
-                assert!(matches!(&fault, Fault::SetupRefused { cause } if cause.contains("bare pods")), "{code}: {fault:?}");
+                assert!(
+                    matches!(&fault, Fault::SetupRefused { cause } if cause.contains("bare pods")),
+                    "{code}: {fault:?}"
+                );
             }
         }
         let invalid = of_asked(status(422, "Invalid", "Pod", "spec.containers[0].env[0].name: Invalid value"));

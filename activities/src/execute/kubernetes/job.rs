@@ -199,11 +199,8 @@ fn container(config: &KubernetesConfig, wanted: &Wanted) -> Container {
             ("memory".to_owned(), Quantity(memory.to_owned())),
         ])
     };
-    let variable = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(literal(value)),
-        ..EnvVar::default()
-    };
+    let variable =
+        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(literal(value)), ..EnvVar::default() };
     let mut env: Vec<_> = wanted.environment.iter().map(|(name, value)| variable(name, value)).collect();
     if !wanted.environment.contains_key("HOME") {
         // That of the user may not exist, and cannot be written.
@@ -385,7 +382,10 @@ mod tests {
         assert!(!spec.is_of(&KubernetesJob::default()), "somebody else's");
         let handle = JobHandle::of(&found).expect("a Job");
         for (metadata, is_its) in [
-            (json!({ "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u" }] }), true),
+            (
+                json!({ "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u" }] }),
+                true,
+            ),
             (json!({ "labels": { CONTROLLER: "u" } }), true),
             (json!({ "labels": { CONTROLLER: "v" } }), false),
             (json!({}), false),

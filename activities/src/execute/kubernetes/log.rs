@@ -303,17 +303,23 @@ mod tests {
     #[test]
     fn a_reading_that_was_broken_off_anywhere_is_resumed_without_gap_and_repetition() {
         let lines = [(5, 1, "a"), (5, 1, "b"), (5, 2, "c"), (6, 0, "d"), (6, 0, "d"), (7, 0, "e")];
-        let whole: String = lines.iter().map(|(second, nano, text)| format!("{} {text}\n", stamp(*second, *nano))).collect();
+        let whole: String =
+            lines.iter().map(|(second, nano, text)| format!("{} {text}\n", stamp(*second, *nano))).collect();
         for broken_at in 0..=whole.len() {
             let log = log();
             log.reading(1000).take(&whole.as_bytes()[..broken_at]).expect("a log");
             // As the API does: everything from that second on.
             let since = log.since();
-            let is_told = |line: &&str| since.is_none_or(|since| line[..30].parse::<Timestamp>().expect("a stamp") >= since);
+            let is_told =
+                |line: &&str| since.is_none_or(|since| line[..30].parse::<Timestamp>().expect("a stamp") >= since);
             let rest: String = whole.split_inclusive('\n').filter(is_told).collect();
             read(&log, &rest).expect("its end");
             let written = log.written(None);
-            assert_eq!((written.text.text.as_str(), written.incomplete), ("a\nb\nc\nd\nd\ne\n", None), "at {broken_at}");
+            assert_eq!(
+                (written.text.text.as_str(), written.incomplete),
+                ("a\nb\nc\nd\nd\ne\n", None),
+                "at {broken_at}"
+            );
         }
     }
 
@@ -330,7 +336,11 @@ mod tests {
                 log.reading(100_000).take(&whole.as_bytes()[..broken_at]).expect("a log");
                 read(&log, &answer(&parts, log.since())).expect("its end");
                 let written = log.written(None);
-                assert_eq!((written.text.text.as_str(), written.incomplete), (expected.as_str(), None), "at {broken_at}");
+                assert_eq!(
+                    (written.text.text.as_str(), written.incomplete),
+                    (expected.as_str(), None),
+                    "at {broken_at}"
+                );
             }
         }
     }

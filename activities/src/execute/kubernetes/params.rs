@@ -205,7 +205,8 @@ mod tests {
         assert_eq!(all.command, ["echo", "a b", "c;", "rm"], "words, never a shell");
         assert_eq!((all.cpu, all.memory), (amounts("100m", "1000m"), amounts("128Mi", "512Mi")));
         assert_eq!(limit, Duration::from_secs(600));
-        let (small, _) = wanted(&json!({ "command": "x", "memory_limit": "64Mi", "cpu_limit": "0.05" })).expect("allowed");
+        let (small, _) =
+            wanted(&json!({ "command": "x", "memory_limit": "64Mi", "cpu_limit": "0.05" })).expect("allowed");
         assert_eq!((small.cpu, small.memory), (amounts("0.05", "0.05"), amounts("64Mi", "64Mi")));
         let (number, _) = wanted(&json!({ "command": "x", "cpu_limit": 2 })).expect("allowed");
         assert_eq!(number.cpu, amounts("100m", "2"));

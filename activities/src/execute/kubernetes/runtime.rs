@@ -238,7 +238,9 @@ impl Provider for KubernetesRuntime {
                 Ok(created)
             }
             Created::NameTaken => self.look_up(key, spec).await?.ok_or_else(|| Fault::SetupRefused {
-                cause: format!("the name {key} is taken by a Job that is not this ticket's; look at who creates Jobs there"),
+                cause: format!(
+                    "the name {key} is taken by a Job that is not this ticket's; look at who creates Jobs there"
+                ),
             }),
         }
     }
@@ -268,13 +270,7 @@ impl Provider for KubernetesRuntime {
         verdict(&job.name, end, written.map(|written| written.text.text.as_str()))
     }
 
-    fn report(
-        &self,
-        spec: &Spec,
-        job: &JobHandle,
-        end: Option<&Ended>,
-        written: Option<Written>,
-    ) -> ExecutionReport {
+    fn report(&self, spec: &Spec, job: &JobHandle, end: Option<&Ended>, written: Option<Written>) -> ExecutionReport {
         let mut report = ExecutionReport::default();
         let exit_code = end.and_then(|end| match end.how {
             How::Exited { code, .. } => Some(code),
@@ -324,7 +320,9 @@ impl Provider for KubernetesRuntime {
                 Err(Fault::Vanished { .. }) => return Ok(()),
                 Err(fault) => return Err(fault),
                 Ok(_) if Instant::now() > until => {
-                    return Err(Fault::Lost { cause: format!("Job {} is to be removed, and its pods have not ended", job.name) });
+                    return Err(Fault::Lost {
+                        cause: format!("Job {} is to be removed, and its pods have not ended", job.name),
+                    });
                 }
                 Ok(_) => sleep(LOOK_AGAIN).await,
             }

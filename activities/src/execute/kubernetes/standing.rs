@@ -199,7 +199,8 @@ impl Sight {
 
     /// Whether the cluster says that nothing of the Job runs or will run.
     pub(super) fn nothing_runs(&self) -> bool {
-        let starts_none = is_over(&self.job) || (self.is_suspended() && self.has("Suspended")) || self.own_end().is_some();
+        let starts_none =
+            is_over(&self.job) || (self.is_suspended() && self.has("Suspended")) || self.own_end().is_some();
         starts_none && self.pods.iter().all(has_ended)
     }
 
@@ -255,7 +256,8 @@ fn text(words: Option<&String>) -> String {
 /// Whether the pod's end will not be told: it is deleted because its node does not answer.
 fn is_out_of_reach(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
-    let by_node = |it: &PodCondition| matches!(it.reason.as_deref(), Some("DeletionByTaintManager" | "DeletionByPodGC"));
+    let by_node =
+        |it: &PodCondition| matches!(it.reason.as_deref(), Some("DeletionByTaintManager" | "DeletionByPodGC"));
     let is_ready = status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
     pod.metadata.deletion_timestamp.is_some() && disruption_target(status).is_some_and(by_node) && !is_ready
 }
@@ -294,7 +296,10 @@ fn begin_of_pod(status: &PodStatus) -> Result<Standing, Fault> {
     let Some(state) = container_state(status) else {
         let conditions = status.conditions.iter().flatten();
         let why = conditions.filter(|it| it.status == "False").find_map(|it| it.message.as_deref());
-        return Ok(Standing::Waiting(format!("the pod waits for a node: {}", said(why.unwrap_or("not scheduled yet")))));
+        return Ok(Standing::Waiting(format!(
+            "the pod waits for a node: {}",
+            said(why.unwrap_or("not scheduled yet"))
+        )));
     };
     let Some(waiting) = &state.waiting else { return Ok(Standing::Running) };
     let reason = waiting.reason.as_deref().unwrap_or_default();
@@ -391,7 +396,9 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_containers_whatever_the_reason_says() {
-        for (phase, code, reason) in [("Succeeded", 0, "Completed"), ("Failed", 3, "Error"), ("Succeeded", 0, "OOMKilled")] {
+        for (phase, code, reason) in
+            [("Succeeded", 0, "Completed"), ("Failed", 3, "Error"), ("Succeeded", 0, "OOMKilled")]
+        {
             let sight = sight(json!({}), json!([pod(phase, exited(code, reason))]));
             let expected = How::Exited { code, reason: reason.to_owned(), message: "m".to_owned() };
             assert_eq!(how(&sight), expected, "{reason}");
@@ -409,7 +416,10 @@ mod tests {
             for pod in [deleted(code, AFTER), deleted(code, THEN), pod("Failed", exited_at(code, "Error", AFTER))] {
                 assert_eq!(how(&sight(deadline(), json!([pod]))), How::OutOfTime, "{code}");
             }
-            assert!(by_itself(&sight(deadline(), json!([deleted(code, BEFORE)]))), "it was over when the deadline came");
+            assert!(
+                by_itself(&sight(deadline(), json!([deleted(code, BEFORE)]))),
+                "it was over when the deadline came"
+            );
             // Evicted; the Job counts an exit code of 0 as done.
             let job = if code == 0 { complete() } else { failed() };
             for finished in [AFTER, BEFORE] {
@@ -453,7 +463,10 @@ mod tests {
             ("ErrImagePull", "unexpected status from HEAD request to https://r/v2/x: 401 Unauthorized"),
         ] {
             let fault = waiting(reason, message).expect_err("refused");
-            assert!(matches!(fault, Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, .. }), "{reason}: {fault:?}");
+            assert!(
+                matches!(fault, Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, .. }),
+                "{reason}: {fault:?}"
+            );
             assert!(fault.to_string().contains(reason), "{fault}");
         }
         for (reason, message) in [
@@ -487,10 +500,15 @@ mod tests {
         assert!(matches!(how(&overfull), How::OverLimit(why) if why.contains("EmptyDir")));
         let pressure = evicted("The node was low on resource: ephemeral-storage.");
         assert!(matches!(how(&pressure), How::Disrupted(_)));
-        for reason in ["TerminationByKubelet", "PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager"] {
+        for reason in
+            ["TerminationByKubelet", "PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager"]
+        {
             let mut pod = pod("Failed", exited_at(143, "Error", AFTER));
             pod["status"]["conditions"] = conditions("DisruptionTarget", reason);
-            assert!(matches!(how(&sight(failed(), json!([pod]))), How::Disrupted(why) if why.contains(reason)), "{reason}");
+            assert!(
+                matches!(how(&sight(failed(), json!([pod]))), How::Disrupted(why) if why.contains(reason)),
+                "{reason}"
+            );
         }
         // A node that is away tells no end, and nobody knows whether the command runs on.
         let mut lost = pod("Running", json!({ "running": {} }));

@@ -21,8 +21,8 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         How::OutOfTime => "DeadlineExceeded".to_owned(),
         How::OverLimit(why) | How::Disrupted(why) | How::Failed(why) => format!("failed: {why}"),
     };
-    let evidence =
-        Evidence::new(format!("Job {job}"), answered).map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))?;
+    let evidence = Evidence::new(format!("Job {job}"), answered)
+        .map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))?;
     let line = || text.map_or_else(String::new, last_line);
     let mut failed = match &ended.how {
         How::Done | How::Exited { code: 0, .. } => return Ok(evidence),
@@ -33,7 +33,9 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         ),
         How::Exited { code, reason, .. } => {
             let hint = match (*code, reason.as_str()) {
-                (_, "OOMKilled") => " (something in it was ended for using too much memory; was `memory_limit` too low?)",
+                (_, "OOMKilled") => {
+                    " (something in it was ended for using too much memory; was `memory_limit` too low?)"
+                }
                 (KILLED, _) => " (killed; was `memory_limit` too low?)",
                 _ => "",
             };
