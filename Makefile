@@ -73,6 +73,10 @@ test-vault: setup ## Runs the tests on a real OpenBao, which hands out the crede
 test-docker: setup ## Runs the tests on a real Docker engine, which needs root.
 	@scripts/test-docker || [ $$? -eq 77 ]
 
+.PHONY: test-k8s
+test-k8s: setup ## Runs the tests on a real Kubernetes cluster, which needs root, and Go to build it once (10 CPU minutes).
+	@scripts/test-k8s || [ $$? -eq 77 ]
+
 .PHONY: test-api
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
 	@WORKER_AGENTS=$(worker) scripts/test-api || [ $$? -eq 77 ]
@@ -91,7 +95,7 @@ fmt-check: ## Says what is not formatted.
 # development dependencies.
 clippy: ## Runs clippy on everything, and on what is shipped.
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package worker-agents --no-default-features --features docker -- -D warnings
+	cargo clippy --locked --package worker-agents --no-default-features --features docker,kubernetes -- -D warnings
 
 lint: fmt-check clippy ## Checks format and lints.
 

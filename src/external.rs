@@ -2,7 +2,9 @@
 
 mod code_forge;
 #[cfg(feature = "docker")]
-mod docker;
+pub(crate) mod docker;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kubernetes;
 mod runs;
 
 use std::sync::Arc;
@@ -15,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, EndpointsConfig};
 use crate::metrics::Metrics;
 use crate::spans::Spans;
-#[cfg(feature = "docker")]
-pub(crate) use docker::look;
 pub use runs::TemporalRuns;
 
 /// Removes what ended tickets left at one provider, until it is told to end.
@@ -41,20 +41,28 @@ impl ExternalRuntimes {
         spans: &Spans,
         runs: &Arc<dyn Runs>,
     ) -> anyhow::Result<(ExecutorRegistry, Self)> {
-        let runtimes = Self { sweeps: Vec::new(), endpoints: config.endpoints.clone(), metrics: Arc::clone(metrics) };
+        let endpoints = config.endpoints.clone();
+        let mut runtimes = Self { sweeps: Vec::new(), endpoints, metrics: Arc::clone(metrics) };
+        #[cfg(not(all(feature = "docker", feature = "kubernetes")))]
+        let _ = (runs, &mut runtimes);
         if let Some(settings) = &config.code_forge {
             registry = code_forge::add_to(registry, &runtimes, settings, metrics, spans)?;
         }
-        #[cfg(feature = "docker")]
         if let Some(settings) = &config.docker {
-            return Ok(docker::add_to(registry, runtimes, settings, metrics, runs));
-        }
-        #[cfg(not(feature = "docker"))]
-        {
-            let _ = runs;
-            if config.docker.is_some() {
-                tracing::warn!("DOCKER_ENABLED is true, and this build has no Docker runtime: its tickets fail");
+            #[cfg(feature = "docker")]
+            {
+                registry = docker::add_to(registry, &mut runtimes, settings, metrics, runs);
             }
+            #[cfg(not(feature = "docker"))]
+            is_not_here("DOCKER_ENABLED", settings);
+        }
+        if let Some(settings) = &config.kubernetes {
+            #[cfg(feature = "kubernetes")]
+            {
+                registry = kubernetes::add_to(registry, &mut runtimes, settings, metrics, runs);
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            is_not_here("K8S_JOBS_ENABLED", settings);
         }
         Ok((registry, runtimes))
     }
@@ -70,4 +78,9 @@ impl ExternalRuntimes {
     pub async fn sweep(self, stop: CancellationToken) {
         join_all(self.sweeps.into_iter().map(|sweep| sweep(stop.clone()))).await;
     }
+}
+
+#[cfg(not(all(feature = "docker", feature = "kubernetes")))]
+fn is_not_here<S>(setting: &'static str, _: &S) {
+    tracing::warn!(setting, "it is true, and this build has no such runtime: its tickets fail");
 }

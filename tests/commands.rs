@@ -321,6 +321,7 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
         ("logs", "ok"),
         ("docker", "ok"),
         ("code_forge", "ok"),
+        ("kubernetes", "ok"),
     ] {
         let check = checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
         assert_eq!(check["state"], state, "{check}");
@@ -362,6 +363,32 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
     assert_eq!(report.status.code(), Some(1));
     let said = text(&report.stdout);
     assert!(said.matches("FAIL").count() >= 3, "{said}");
+}
+
+#[test]
+fn a_proxy_of_the_environment_does_not_stand_between_the_worker_and_its_cluster() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("kubeconfig");
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:1" } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "users": [{ "name": "u", "user": { "token": "t" } }],
+    });
+    std::fs::write(&file, kubeconfig.to_string()).expect("written");
+    let settings = [
+        ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+        ("TEMPORAL_ADDRESS", "127.0.0.1:1"),
+        ("KAFKA_SCHEMA_REGISTRY_URL", "http://127.0.0.1:1"),
+        ("K8S_JOBS_ENABLED", "true"),
+        ("K8S_JOBS_KUBECONFIG_PATH", file.to_str().expect("utf-8")),
+        ("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:2"),
+    ];
+    let report: Value = serde_json::from_slice(&run(&["doctor", "--json"], &settings, "").stdout).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    let check = checks.iter().find(|check| check["check"] == "kubernetes").expect("the check");
+    assert!(check["what"].as_str().is_some_and(|what| what.contains("cannot be reached")), "{check}");
+    assert!(!report.to_string().contains("hunter2"), "{report}");
 }
 
 #[test]

@@ -40,6 +40,9 @@ const CROSSINGS: &[&str] = &[
     // The Docker engine: every method of its client.
     "daemon.*(",
     ".negotiate_version()",
+    // The Kubernetes API.
+    "self.ask_api::<",
+    "self.stream_api(",
     // Processes.
     ".spawn()",
     ".output()",

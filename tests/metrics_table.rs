@@ -81,6 +81,9 @@ const TABLE: &[Row] = &[
     ("worker_agent_circuit_breaker_opened_total", MetricType::COUNTER, &["provider"], &[]),
     ("worker_agent_circuit_breaker_refused_total", MetricType::COUNTER, &["provider"], &[]),
     ("worker_agent_provider_call_wait_seconds", MetricType::HISTOGRAM, &["provider"], CALL_WAIT),
+    ("worker_agent_k8s_jobs_executed_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_k8s_job_duration_seconds", MetricType::HISTOGRAM, &["stage"], TASK),
+    ("worker_agent_k8s_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_records_total", MetricType::COUNTER, &["disposition"], &[]),
     ("worker_agent_workflow_start_duration_seconds", MetricType::HISTOGRAM, &[], START),
     ("worker_agent_result_encodings_total", MetricType::COUNTER, &["encoding"], &[]),
@@ -147,6 +150,7 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.execute.docker_executions,
         &metrics.endpoints.circuit_opened,
         &metrics.endpoints.refused,
+        &metrics.execute.k8s_jobs,
     ] {
         one.with_label_values(&["x"]).inc();
     }
@@ -172,6 +176,8 @@ fn touched() -> Vec<MetricFamily> {
     metrics.code_forge_calls.with_label_values(&["x", "y"]).inc();
     metrics.compensate.tasks.with_label_values(&["x", "y"]).inc();
     metrics.compensate.duration.with_label_values(&["x", "y"]).observe(1.0);
+    metrics.execute.k8s_duration.with_label_values(&["x"]).observe(1.0);
+    metrics.execute.k8s_calls.with_label_values(&["x", "y"]).inc();
     metrics.task_duration.with_label_values(&["x"]).observe(1.0);
     metrics.task_retries.with_label_values(&["x", "y"]).inc();
     metrics.ticket_stage_duration.with_label_values(&["x"]).observe(1.0);

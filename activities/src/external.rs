@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 
 pub use circuit::CircuitState;
 pub use endpoint::{Endpoint, EndpointEvent, EndpointLimits, OnEndpointEvent};
-pub use fault::{Fault, said};
+pub use fault::{Fault, reasons, said};
 pub use janitor::{Janitor, Runs};
 pub use key::Key;
 pub use patience::Patience;
@@ -39,6 +39,9 @@ pub(crate) use record::is_recorded;
 use run::Run;
 
 use crate::executor::{Executor, Job, Recognition};
+
+/// Told of every call to a provider: what was asked, and whether there was an answer.
+pub type OnCall = Arc<dyn Fn(&'static str, bool) + Send + Sync>;
 
 /// A provider's work as an executor.
 pub struct External<P> {

@@ -67,6 +67,17 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("docker.logs", "activities/src/execute/docker/client.rs"),
     ("docker.follow", "activities/src/execute/docker/client.rs"),
     ("docker.remove", "activities/src/execute/docker/client.rs"),
+    ("kubernetes.version", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.may", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.try_pod", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.create", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.jobs", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.job", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.pods", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.watch", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.suspend", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.delete", "activities/src/execute/kubernetes/client.rs"),
+    ("kubernetes.log", "activities/src/execute/kubernetes/client.rs"),
 ];
 
 /// On which side of the call.

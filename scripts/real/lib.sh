@@ -29,6 +29,12 @@ skip() {
     exit 77
 }
 
+# leave STATUS SAID: goes on with how a part that was asked in a subshell ended.
+leave() {
+    printf '%s\n' "$2"
+    exit "$1"
+}
+
 have() {
     command -v "$1" >/dev/null 2>&1
 }
@@ -108,6 +114,62 @@ check_sums() {
         fail "the downloaded files are not those of $list: see above; a changed version needs a new list."
     (cd -- "$folder" && sha256sum --quiet --strict --check "$list" >&2) ||
         fail "a downloaded file is not what $list expects: see above; look at the mirror it came from."
+}
+
+# --- Debian's packages, unpacked and not installed ---------------------------------------------------------------------
+
+# Debian's signature vouches for what apt downloads. A point release removes the version before it, so the key of the cache
+# is the version that is there, and no hash is pinned.
+
+# debian_versions PACKAGE...: the versions that are there now.
+debian_versions() {
+    have apt-get && have dpkg-deb || skip "$me unpacks Debian's packages, and there is no apt-get here"
+    local versions
+    versions=$(debian_candidates "$@")
+    [[ "$versions" != *"(none)"* && -n "$versions" ]] || {
+        apt-get update -qq >&2 || skip "the package lists cannot be had: apt-get update"
+        versions=$(debian_candidates "$@")
+    }
+    [[ "$versions" != *"(none)"* && -n "$versions" ]] || skip "Debian's packages $* are not to be had here"
+    printf '%s\n' "$versions"
+}
+
+debian_candidates() {
+    apt-cache policy "$@" 2>/dev/null | sed -n 's/^  Candidate: //p'
+}
+
+# debian_unpack FOLDER PACKAGE...
+debian_unpack() {
+    local folder=$1 package
+    shift
+    mkdir -- "$folder/packages"
+    (cd -- "$folder/packages" && apt-get download -qq "$@" >&2) || skip "$* cannot be downloaded"
+    for package in "$folder"/packages/*.deb; do
+        dpkg-deb -x "$package" "$folder"
+    done
+    rm -rf -- "$folder/packages"
+}
+
+# need_libraries PROGRAM...: all that they are linked with.
+need_libraries() {
+    local missing
+    missing=$(ldd "$@" 2>/dev/null | sed -n 's/ => not found//p')
+    [[ -z "$missing" ]] || skip "libraries are missing:$(tr -s '\n\t' ' ' <<<"$missing")"
+}
+
+# --- Go ----------------------------------------------------------------------------------------------------------------
+
+# need_go VERSION WHAT
+need_go() {
+    local found
+    have go || skip "Go is missing, and $2 is not in the cache yet (Go $1 or later is needed)"
+    found=$(GOTOOLCHAIN=local go env GOVERSION </dev/null)
+    at_least "$1" "${found#go}" || skip "Go $1 or later is needed, and $(command -v go) is $found"
+}
+
+# at_least WANTED FOUND: whether version FOUND is WANTED or later.
+at_least() {
+    [[ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" == "$1" ]]
 }
 
 # --- The folder of an instance ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ mod identity;
 mod kafka;
 mod kafka_security;
 mod known;
+mod kubernetes;
 mod local;
 mod logs;
 mod near;
@@ -41,6 +42,7 @@ pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
+pub use kubernetes::{KubernetesRuntimeConfig, RequestAndLimit};
 pub use local::LocalRuntimeConfig;
 pub use logs::LogsConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
@@ -92,6 +94,8 @@ pub struct Config {
     pub endpoints: EndpointsConfig,
     /// Where logs of attempts are kept.
     pub logs: LogsConfig,
+    /// The Kubernetes runtime of EXECUTE; `None`: there is none.
+    pub kubernetes: Option<KubernetesRuntimeConfig>,
     /// Ports, logs, shutdown.
     pub http: HttpConfig,
     /// Callers of the HTTP API.
@@ -135,6 +139,7 @@ impl Config {
         let code_forge = CodeForgeConfig::read(&mut reader);
         let endpoints = EndpointsConfig::read(&mut reader);
         let logs = LogsConfig::read(&mut reader, &local.working_dir);
+        let kubernetes = KubernetesRuntimeConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let http_api = HttpApiConfig::read(&mut reader, &identity.environment);
         let tracing = TracingConfig::read(&mut reader, &identity.environment);
@@ -154,6 +159,7 @@ impl Config {
             code_forge,
             endpoints,
             logs,
+            kubernetes,
             http,
             http_api,
             outgoing,

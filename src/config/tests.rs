@@ -816,3 +816,52 @@ fn providers_of_external_work_are_those_that_are_on_and_in_this_build() {
     assert_eq!(on.contains(&"docker"), cfg!(feature = "docker"));
     assert!(on.contains(&"code_forge"));
 }
+
+#[test]
+fn inc_72_inc_73_the_kubernetes_runtime_is_off_and_has_the_contracts_defaults() {
+    assert!(read([]).expect("defaults").kubernetes.is_none());
+    let config = read([("K8S_JOBS_ENABLED", "true")]).expect("defaults");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let kubernetes = config.kubernetes.expect("on");
+    assert_eq!((kubernetes.namespace.as_str(), kubernetes.kubeconfig), ("neural-hive-execution", None));
+    assert_eq!((kubernetes.cpu.request.as_str(), kubernetes.cpu.limit.as_str()), ("100m", "1000m"));
+    assert_eq!((kubernetes.memory.request.as_str(), kubernetes.memory.limit.as_str()), ("128Mi", "512Mi"));
+    assert_eq!(kubernetes.service_account, "worker-agent-executor");
+    assert!(
+        kubernetes.clean_up
+            && kubernetes.trial
+            && kubernetes.allowed_service_accounts.is_empty()
+            && kubernetes.pull_secret.is_none()
+    );
+    assert_eq!((kubernetes.timeout.as_secs(), kubernetes.poll_interval.as_secs()), (600, 5));
+    assert_eq!((kubernetes.ttl.as_secs(), kubernetes.grace.as_secs()), (86_400, 10));
+}
+
+#[test]
+fn kubernetes_settings_that_cannot_be_right_are_refused_all_at_once() {
+    let errors = errors(&[
+        ("K8S_JOBS_ENABLED", "true"),
+        ("K8S_JOBS_NAMESPACE", "../kube-system"),
+        ("K8S_JOBS_DEFAULT_CPU_REQUEST", "2"),
+        ("K8S_JOBS_DEFAULT_MEMORY_LIMIT", "512m"),
+        ("K8S_JOBS_SERVICE_ACCOUNT", "Not A Name"),
+        ("K8S_JOBS_SCRATCH_SIZE", "lots"),
+        ("K8S_JOBS_BACKOFF_LIMIT", "3"),
+        ("K8S_JOBS_IMAGE_PULL_POLICY", "sometimes"),
+        ("K8S_JOBS_STOP_GRACE_SECONDS", "60"),
+        ("K8S_JOBS_TTL_SECONDS", "299"),
+    ]);
+    for name in [
+        "K8S_JOBS_NAMESPACE",
+        "K8S_JOBS_DEFAULT_CPU_REQUEST=2 is above",
+        "K8S_JOBS_DEFAULT_MEMORY_LIMIT",
+        "Not A Name",
+        "K8S_JOBS_SCRATCH_SIZE",
+        "K8S_JOBS_BACKOFF_LIMIT",
+        "K8S_JOBS_IMAGE_PULL_POLICY",
+        "K8S_JOBS_STOP_GRACE_SECONDS",
+        "K8S_JOBS_TTL_SECONDS",
+    ] {
+        assert!(errors.contains(name), "{name}: {errors}");
+    }
+}

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ticket_activities::ExecutorRegistry;
-use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine, EngineFacts, OnCall, RegistryLogin};
-use ticket_activities::external::{External, Provider as _, Runs};
+use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine, EngineFacts, RegistryLogin};
+use ticket_activities::external::{External, OnCall, Provider as _, Runs};
 use ticket_schemas::TaskType;
 
 use super::ExternalRuntimes;
@@ -19,11 +19,11 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn add_to(
     registry: ExecutorRegistry,
-    mut runtimes: ExternalRuntimes,
+    runtimes: &mut ExternalRuntimes,
     settings: &DockerRuntimeConfig,
     metrics: &Arc<Metrics>,
     runs: &Arc<dyn Runs>,
-) -> (ExecutorRegistry, ExternalRuntimes) {
+) -> ExecutorRegistry {
     let metrics = Arc::clone(metrics);
     let on_call: OnCall = Arc::new(move |method, answered| metrics.execute.docker_called(method, answered));
     let engine = Engine::new(settings.address.clone(), on_call);
@@ -31,7 +31,7 @@ pub(super) fn add_to(
         .at(runtimes.endpoint(DockerRuntime::NAME));
     let janitor = external.janitor(Arc::clone(runs), settings.sweep_interval);
     runtimes.sweeps.push(Box::new(move |stop| Box::pin(janitor.run(stop))));
-    (registry.register(TaskType::Execute, "docker", external), runtimes)
+    registry.register(TaskType::Execute, "docker", external)
 }
 
 fn runtime_config(settings: &DockerRuntimeConfig) -> DockerConfig {

@@ -12,6 +12,7 @@ const LOCAL_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0
 /// Names of providers, as they are registered.
 const LOCAL: &str = "local";
 const DOCKER: &str = "docker";
+const KUBERNETES: &str = "k8s";
 
 /// Metrics of EXECUTE.
 #[derive(Debug, Clone)]
@@ -32,6 +33,12 @@ pub struct ExecuteMetrics {
     pub docker_duration: HistogramVec,
     /// Calls to the Docker engine, by method and success.
     pub docker_calls: IntCounterVec,
+    /// Attempts as Kubernetes Jobs, by how they ended: succeeded, failed, timeout.
+    pub k8s_jobs: IntCounterVec,
+    /// Their duration.
+    pub k8s_duration: HistogramVec,
+    /// Calls to the Kubernetes API, by method and success.
+    pub k8s_calls: IntCounterVec,
 }
 
 impl ExecuteMetrics {
@@ -87,6 +94,25 @@ impl ExecuteMetrics {
                 "calls to the Docker engine",
                 &["method", "status"],
             )?,
+            k8s_jobs: counters(
+                registry,
+                "worker_agent_k8s_jobs_executed_total",
+                "attempts as Kubernetes Jobs",
+                &["status"],
+            )?,
+            k8s_duration: histograms(
+                registry,
+                "worker_agent_k8s_job_duration_seconds",
+                "duration of attempts as Kubernetes Jobs",
+                TASK_BUCKETS,
+                &["stage"],
+            )?,
+            k8s_calls: counters(
+                registry,
+                "worker_agent_k8s_api_calls_total",
+                "calls to the Kubernetes API",
+                &["method", "status"],
+            )?,
         })
     }
 
@@ -113,6 +139,11 @@ impl ExecuteMetrics {
             self.docker_executions.with_label_values(&[outcome]).inc();
             self.docker_duration.with_label_values(&["total"]).observe(seconds);
         }
+        if runtime == KUBERNETES {
+            let outcome = if outcome == "success" { "succeeded" } else { outcome };
+            self.k8s_jobs.with_label_values(&[outcome]).inc();
+            self.k8s_duration.with_label_values(&["total"]).observe(seconds);
+        }
     }
 
     /// Another runtime does the work of a ticket, whose text `from` may be.
@@ -124,11 +155,16 @@ impl ExecuteMetrics {
     pub(crate) fn docker_called(&self, method: &'static str, answered: bool) {
         self.docker_calls.with_label_values(&[method, if answered { "success" } else { "error" }]).inc();
     }
+
+    /// The Kubernetes API was called, and answered or not.
+    pub(crate) fn k8s_called(&self, method: &'static str, answered: bool) {
+        self.k8s_calls.with_label_values(&[method, if answered { "success" } else { "error" }]).inc();
+    }
 }
 
 /// The runtime as a label: the platform's names, `other` for what a ticket has made up (INC-92).
 fn label(name: &str) -> &'static str {
-    const KNOWN: [&str; 6] = ["k8s", DOCKER, "lambda", LOCAL, "simulation", "code_forge"];
+    const KNOWN: [&str; 6] = [KUBERNETES, DOCKER, "lambda", LOCAL, "simulation", "code_forge"];
     KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
@@ -151,21 +187,30 @@ mod tests {
         note("EXECUTE", Some("local"), "command_not_allowed");
         note("EXECUTE", Some("local"), "handed_back");
         note("COMPENSATE", Some("local"), "completed");
+        for end in ["completed", "execution_failed", "timeout", "handed_back"] {
+            note("EXECUTE", Some("k8s"), end);
+        }
         note("EXECUTE", None, "provider_not_available");
         note("COMPENSATE", Some("docker"), "completed");
         let tasks = |status| metrics.tasks.with_label_values(&[status]).get();
         let local = |status| metrics.local_executions.with_label_values(&[status]).get();
         let docker = |status| metrics.docker_executions.with_label_values(&[status]).get();
-        assert_eq!((tasks("success"), tasks("failed")), (2, 5));
+        let jobs = |status| metrics.k8s_jobs.with_label_values(&[status]).get();
+        assert_eq!((tasks("success"), tasks("failed")), (3, 7));
         assert_eq!((local("success"), local("failed"), local("timeout"), local("not_allowed")), (1, 1, 1, 1));
         assert_eq!(metrics.local_duration.get_sample_count(), 3);
+        assert_eq!((jobs("succeeded"), jobs("failed"), jobs("timeout")), (1, 1, 1));
+        assert_eq!(metrics.k8s_duration.with_label_values(&["total"]).get_sample_count(), 3);
         assert_eq!((docker("success"), docker("failed"), docker("timeout")), (1, 1, 1));
         assert_eq!(metrics.duration.with_label_values(&["docker"]).get_sample_count(), 3);
         assert_eq!(metrics.duration.with_label_values(&["local"]).get_sample_count(), 4);
         assert_eq!(metrics.docker_duration.with_label_values(&["total"]).get_sample_count(), 3);
         metrics.docker_called("create", true);
         metrics.docker_called("create", false);
+        metrics.k8s_called("create", true);
+        metrics.k8s_called("create", false);
         for status in ["success", "error"] {
+            assert_eq!(metrics.k8s_calls.with_label_values(&["create", status]).get(), 1, "{status}");
             assert_eq!(metrics.docker_calls.with_label_values(&["create", status]).get(), 1, "{status}");
         }
     }

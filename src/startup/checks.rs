@@ -12,7 +12,7 @@ use super::topics::ConsumerTimes;
 use super::{clock, code_forge, identity, local, logs, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, VaultConfig};
-#[cfg(feature = "docker")]
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
 use crate::external;
 use crate::kafka::Clients;
 use crate::logs::FileSink;
@@ -71,13 +71,14 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, code_forge) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, kubernetes, code_forge) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
             schemas::look(kafka, self.registry.as_deref()),
             service_registry::look(&self.config.service_registry, self.agents.as_deref()),
             logs::look(self.logs.as_deref()),
             docker(&self.config),
+            kubernetes(&self.config),
             code_forge::look(self.config.code_forge.as_ref())
         );
         let mut findings = Vec::new();
@@ -117,6 +118,7 @@ impl Checks {
         findings.push(local::judge(&self.config.local));
         findings.push(logs);
         findings.push(docker);
+        findings.push(kubernetes);
         findings.push(code_forge);
         findings
     }
@@ -162,7 +164,7 @@ fn vault(config: Option<&VaultConfig>) -> Finding {
 
 #[cfg(feature = "docker")]
 async fn docker(config: &Config) -> Finding {
-    external::look(config.docker.as_ref()).await
+    external::docker::look(config.docker.as_ref()).await
 }
 
 #[cfg(not(feature = "docker"))]
@@ -173,6 +175,23 @@ async fn docker(config: &Config) -> Finding {
             Check::Docker,
             "DOCKER_ENABLED is true, and this build has no Docker runtime",
             "use a build with the feature `docker`",
+        ),
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+async fn kubernetes(config: &Config) -> Finding {
+    external::kubernetes::look(config.kubernetes.as_ref()).await
+}
+
+#[cfg(not(feature = "kubernetes"))]
+async fn kubernetes(config: &Config) -> Finding {
+    match config.kubernetes {
+        None => Finding::ok(Check::Kubernetes, "the Kubernetes runtime is off"),
+        Some(_) => Finding::failed(
+            Check::Kubernetes,
+            "K8S_JOBS_ENABLED is true, and this build has no Kubernetes runtime",
+            "use a build with the feature `kubernetes`",
         ),
     }
 }

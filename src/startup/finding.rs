@@ -51,6 +51,8 @@ pub enum Check {
     CodeForge,
     /// New work goes to the endpoints of providers.
     Endpoints,
+    /// The Kubernetes cluster answers, and lets this worker run Jobs.
+    Kubernetes,
 }
 
 impl Check {
@@ -80,6 +82,7 @@ impl Check {
             Self::Docker => "docker",
             Self::CodeForge => "code_forge",
             Self::Endpoints => "endpoints",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -145,6 +148,7 @@ impl Check {
                 "while the circuit of a provider is open, its tickets wait for another attempt, or run elsewhere where settings \
                  let them"
             }
+            Self::Kubernetes => "tickets that ask for a Job fail without a cluster, and are not run elsewhere",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::server::{Damage, Heard};
 use crate::world::{TOO_SLOW, World, completed, eventually, failed};
 
 /// Everything that can become of an answer and that passes.
-const DAMAGES: [Damage; 10] = [
+const DAMAGES: [Damage; 11] = [
     Damage::Reset,
     Damage::Status(500),
     Damage::Status(503),
@@ -19,6 +19,7 @@ const DAMAGES: [Damage; 10] = [
     Damage::Status(400),
     Damage::Html(404),
     Damage::Html(502),
+    Damage::Html(503),
     Damage::Html(200),
     Damage::Truncated,
     Damage::Slow(TOO_SLOW),

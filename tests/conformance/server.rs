@@ -147,7 +147,7 @@ async fn serve(mut stream: TcpStream, peer: Arc<dyn Peer>, state: Arc<Mutex<Stat
         Damage::Reset => stream.set_zero_linger().expect("a socket"),
         Damage::Status(status) => {
             // In the words of all APIs of the suite.
-            let body = serde_json::json!({ "message": "scripted", "detail": "scripted" });
+            let body = serde_json::json!({ "kind": "Status", "message": "scripted", "detail": "scripted" });
             write(&mut stream, &Answer::json(status, &body), usize::MAX).await;
         }
         Damage::Throttled(seconds) => {

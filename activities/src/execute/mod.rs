@@ -2,8 +2,14 @@
 
 pub mod code_forge;
 pub(crate) mod command;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod container;
 #[cfg(feature = "docker")]
 pub mod docker;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod image;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod local;
 mod noop;
 mod output;

@@ -152,6 +152,22 @@ pub fn said(text: &str) -> String {
     words
 }
 
+/// An error and what it was caused by, in one line.
+#[must_use]
+pub fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    said(&text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -20,7 +20,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::check::EngineFacts;
 use super::faults::{fault, is_missing_image, is_other_version, of_asked, of_pull, of_start, status};
 use crate::border::{border, border_call};
-use crate::external::{Fault, said};
+use crate::external::{Fault, OnCall, said};
 
 /// Until the head of an answer is there. Above what the protocol waits for any single call, which bounds them.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,9 +30,6 @@ const MOST_PIECES: usize = 128;
 
 /// Output as it comes.
 pub(super) type Pieces = ReadyChunks<BoxStream<'static, Result<LogOutput, Error>>>;
-
-/// Told of every call: what was asked, and whether there was an answer.
-pub type OnCall = Arc<dyn Fn(&'static str, bool) + Send + Sync>;
 
 /// What a create came to.
 pub(super) enum Created {

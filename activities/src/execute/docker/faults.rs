@@ -3,7 +3,7 @@
 use bollard::errors::Error;
 use ticket_workflows::code;
 
-use crate::external::{Fault, said};
+use crate::external::{Fault, reasons, said};
 
 /// The fault of any call; what a status means for one call only is decided where it is made.
 pub(super) fn fault(error: Error) -> Fault {
@@ -29,7 +29,8 @@ pub(super) fn fault(error: Error) -> Fault {
 fn answered(status: u16, message: &str) -> Fault {
     let cause = format!("the engine answered {status}: {}", said(message));
     match status {
-        400 if is_page(message) => Fault::Lost { cause },
+        // A proxy says 503 of a call that it has passed on, too.
+        400 | 503 if is_page(message) => Fault::Lost { cause },
         404 if names(message, "no such container") => Fault::Vanished { cause },
         // Of something between the engine and this worker.
         404 if is_page(message) => Fault::Lost { cause },
@@ -140,21 +141,6 @@ pub(super) fn of_start(error: Error) -> Fault {
     }
 }
 
-/// An error and what it was caused by, in one line.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    said(&text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +161,7 @@ mod tests {
             (429, "Deferred"),
             (500, "Lost"),
             (502, "Lost"),
-            (503, "Unavailable"),
+            (503, "Lost"),
             (504, "Lost"),
         ] {
             let fault = fault(server(status, "<html>\u{1b}[2J"));
@@ -183,6 +169,7 @@ mod tests {
             assert!(fault.to_string().contains(&status.to_string()));
             assert!(!fault.to_string().contains('\u{1b}'), "control codes are gone");
         }
+        assert!(matches!(fault(server(503, "the engine starts")), Fault::Unavailable { .. }));
         assert!(matches!(fault(server(400, "bad parameter")), Fault::SetupRefused { .. }));
         assert!(matches!(fault(server(500, "layer does not exist")), Fault::Errored { .. }));
         assert!(matches!(fault(server(404, "No such container: abc")), Fault::Vanished { .. }));

@@ -15,8 +15,8 @@ mod runtime;
 mod starts;
 
 pub use check::EngineFacts;
-pub use client::{Engine, OnCall};
+pub use client::Engine;
 pub use container::{Container, Spec};
-pub use image::{RegistryLogin, is_image, registry_of};
+pub use image::{RegistryLogin, registry_of};
 pub use params::DockerParams;
 pub use runtime::{DockerConfig, DockerRuntime};

@@ -4,20 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
-use ticket_schemas::{ParameterView, Ticket};
-use ticket_workflows::{Failed, code};
+use ticket_schemas::Ticket;
+use ticket_workflows::Failed;
 
 use super::DockerConfig;
-use super::image::is_image;
-use crate::execute::command::{MAX_BYTES, MAX_WORDS, has_nul, is_too_long, time_limit};
+use crate::execute::command::time_limit;
+use crate::execute::container::{check_environment, check_path, image_and_command, invalid, refuse_what_opens};
 use crate::execute::quantity::{LEAST_CORES, MOST_CORES, memory_bytes};
 use crate::external::said;
-
-/// Most bytes of a path: Linux takes no longer one.
-const MAX_PATH: usize = 4096;
-/// The image of tickets that name none (`contracts/executors.md`).
-const DEFAULT_IMAGE: &str = "python:3.11-slim";
 
 /// Parameters that would open the container. No ticket may use one: a worker that left it out would run something else
 /// than was asked for.
@@ -81,21 +75,9 @@ pub(super) struct Wanted {
 impl DockerParams {
     /// The container, and the time that its command may take.
     pub(super) fn check(self, config: &DockerConfig, ticket: &Ticket) -> Result<(Wanted, Duration), Failed> {
-        refuse_what_opens(ticket)?;
-        let named = self.image.filter(|image| !image.trim().is_empty());
-        let mut command = self.command;
-        command.extend(self.args);
-        if named.is_none() && command.is_empty() {
-            return Err(invalid(
-                "parameter \"command\" is missing; name the program to run, or an image that runs one",
-            ));
-        }
-        check_command(&command)?;
+        refuse_what_opens(ticket, REFUSED)?;
+        let (image, command) = image_and_command(self.image, self.command, self.args)?;
         check_environment(&self.env_vars)?;
-        let image = named.map_or_else(|| DEFAULT_IMAGE.to_owned(), |image| image.trim().to_owned());
-        if !is_image(&image) {
-            return Err(invalid(format!("parameter \"image\" is no image reference: {:?}", said(&image))));
-        }
         let memory_limit = match &self.memory_limit {
             None => config.memory_limit,
             Some(text) => memory("memory_limit", text)?,
@@ -124,66 +106,6 @@ impl DockerParams {
         };
         Ok((wanted, time_limit(self.timeout_seconds, config.default_timeout)?))
     }
-}
-
-fn invalid(message: impl Into<String>) -> Failed {
-    Failed::permanent(code::INVALID_PARAMETERS, message)
-}
-
-/// INC-74: what a container is kept from is nothing that a ticket can ask for.
-fn refuse_what_opens(ticket: &Ticket) -> Result<(), Failed> {
-    let parameters = ParameterView::new(&ticket.parameters);
-    let asks = |value: &Value| match value {
-        Value::Bool(flag) => *flag,
-        Value::String(text) => !matches!(text.trim().to_ascii_lowercase().as_str(), "" | "false" | "[]" | "{}"),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(entries) => !entries.is_empty(),
-        Value::Null | Value::Number(_) => true,
-    };
-    match REFUSED.iter().find(|name| parameters.get(name).is_some_and(asks)) {
-        None => Ok(()),
-        Some(name) => Err(invalid(format!(
-            "parameter {name:?} is not for tickets: containers run without root, capabilities, devices and mounts of the host. \
-             remove it"
-        ))),
-    }
-}
-
-fn check_command(command: &[String]) -> Result<(), Failed> {
-    if is_too_long(command) {
-        return Err(invalid(format!("the command is longer than {MAX_WORDS} words or {MAX_BYTES} bytes")));
-    }
-    if has_nul(command) {
-        return Err(invalid("the command holds a NUL byte, which no program can be given"));
-    }
-    if command.first().is_some_and(|word| word.trim().is_empty()) {
-        return Err(invalid("the first word of the command is blank; name the program to run"));
-    }
-    Ok(())
-}
-
-fn check_environment(environment: &BTreeMap<String, String>) -> Result<(), Failed> {
-    let mut bytes = 0;
-    for (name, value) in environment {
-        if name.is_empty() || name.contains(['=', '\0']) || name.chars().any(char::is_control) {
-            return Err(invalid(format!("env_vars: {:?} is not a variable name", said(name))));
-        }
-        if value.contains('\0') {
-            return Err(invalid(format!("env_vars: the value of {} holds a NUL byte", said(name))));
-        }
-        bytes += name.len() + value.len() + 2;
-    }
-    if bytes > MAX_BYTES {
-        return Err(invalid(format!("env_vars: more than {MAX_BYTES} bytes; pass data in the image")));
-    }
-    Ok(())
-}
-
-fn check_path(path: String) -> Result<String, Failed> {
-    if path.starts_with('/') && path.len() <= MAX_PATH && !path.chars().any(char::is_control) {
-        return Ok(path);
-    }
-    Err(invalid(format!("parameter \"working_dir\" is no absolute path: {:?}", said(&path))))
 }
 
 fn memory(name: &str, text: &str) -> Result<i64, Failed> {
@@ -230,11 +152,13 @@ fn check_user(user: String) -> Result<String, Failed> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use ticket_schemas::decode_json_ticket;
+    use serde_json::{Value, json};
+    use ticket_schemas::{ParameterView, decode_json_ticket};
+    use ticket_workflows::code;
 
     use super::super::runtime::tests::config;
     use super::*;
+    use crate::execute::command::MAX_BYTES;
 
     fn wanted(parameters: &Value) -> Result<(Wanted, Duration), Failed> {
         let ticket = json!({

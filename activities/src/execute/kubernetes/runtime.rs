@@ -1,0 +1,357 @@
+//! The Kubernetes runtime as a provider of external work.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use ticket_workflows::{Evidence, ExecutionReport, Failed};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::client::{Cluster, Created, Listed};
+use super::job::{self, JobHandle, Spec};
+use super::log::Written;
+use super::params::{Amounts, KubernetesParams};
+use super::standing::{Ended, How, Sight, Standing, has_ended, is_over};
+use super::verdict::verdict;
+use crate::execute::PullPolicy;
+use crate::executor::{Job, Recognition};
+use crate::external::{Fault, Key, Leftover, Plan, Provider};
+
+/// After so long a wait for its pod a watch ends, so that what is waited for is told.
+const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+/// Between two connections to one log.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// For the last lines of a log that is being followed when its end is known.
+const LAST_LINES: Duration = Duration::from_secs(2);
+/// Between two looks at a Job that is being stopped or removed.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// For what a log has beyond what was followed of it: for one reading, and from the first try on. Both fit into the last words of
+/// a work that was stopped ([`crate::external::Patience`]).
+const REST_OF_LOG: (Duration, Duration) = (Duration::from_secs(4), Duration::from_millis(1500));
+/// The same of a log that was not followed. A node that does not answer by then is taken for lost.
+const WHOLE_LOG: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
+/// For a removal to be confirmed. One that takes longer, as that of a command which has its grace, is confirmed by a later sweep.
+const REMOVAL: Duration = Duration::from_secs(3);
+
+/// Settings of the Kubernetes runtime.
+#[derive(Debug, Clone)]
+pub struct KubernetesConfig {
+    /// `K8S_JOBS_TIMEOUT_SECONDS`: time of a Job whose ticket names none.
+    pub default_timeout: Duration,
+    /// `K8S_JOBS_DEFAULT_CPU_*`: of tickets that name none.
+    pub cpu: Amounts,
+    /// `K8S_JOBS_DEFAULT_MEMORY_*`: of tickets that name none.
+    pub memory: Amounts,
+    /// `K8S_JOBS_SERVICE_ACCOUNT`: of tickets that name none.
+    pub service_account: String,
+    /// `K8S_JOBS_ALLOWED_SERVICE_ACCOUNTS`: which others tickets may name.
+    pub allowed_service_accounts: Vec<String>,
+    /// `K8S_JOBS_SCRATCH_SIZE`: size of `/tmp`, a quantity of Kubernetes; it is all that a pod can write.
+    pub scratch: String,
+    /// `K8S_JOBS_IMAGE_PULL_POLICY`.
+    pub pull: PullPolicy,
+    /// `K8S_JOBS_IMAGE_PULL_SECRET`: a Secret of the namespace.
+    pub pull_secret: Option<String>,
+    /// `K8S_JOBS_TRIAL`: whether the cluster judges a pod before its Job is created.
+    pub trial: bool,
+    /// `K8S_JOBS_TTL_SECONDS`: how long the cluster keeps a Job that has ended, if nobody removes it.
+    pub ttl: Duration,
+    /// `K8S_JOBS_STOP_GRACE_SECONDS`: between TERM and KILL.
+    pub grace: Duration,
+    /// `K8S_JOBS_CLEANUP`: whether Jobs that have ended by themselves are removed with their tickets. Others always are.
+    pub clean_up: bool,
+    /// `K8S_JOBS_POLL_INTERVAL_SECONDS`: before a Job is looked at again whose watch has ended without news.
+    pub poll_interval: Duration,
+    /// Bytes kept of the output.
+    pub output_limit: usize,
+}
+
+/// Runs commands as Jobs.
+pub struct KubernetesRuntime {
+    cluster: Cluster,
+    config: KubernetesConfig,
+}
+
+impl KubernetesRuntime {
+    /// Runs Jobs on `cluster`.
+    #[must_use]
+    pub fn new(cluster: Cluster, config: KubernetesConfig) -> Self {
+        Self { cluster, config }
+    }
+
+    /// The Job and its pods, as they are now.
+    async fn look(&self, job: &JobHandle) -> Result<Sight, Fault> {
+        let jobs = self.cluster.job(&job.name).await?;
+        let found = jobs.items.into_iter().find(|found| found.metadata.uid.as_ref() == Some(&job.uid));
+        let Some(found) = found else {
+            return Err(Fault::Vanished { cause: "there is no such Job any more".to_owned() });
+        };
+        let pods = self.pods(job).await?;
+        let mut sight = Sight {
+            job: found,
+            job_version: jobs.metadata.resource_version.unwrap_or_default(),
+            pods: pods.items,
+            pods_version: pods.metadata.resource_version.unwrap_or_default(),
+            cut_off: None,
+        };
+        // A Job has one pod; the first that is seen is it, and what was seen of it first stays.
+        if let Some(begun) = sight.begun() {
+            let _ = job.log.begun.set(begun);
+        }
+        if let Some(why) = sight.intervention() {
+            let _ = job.cut_off.set(why);
+        }
+        sight.cut_off = job.cut_off.get().cloned();
+        Ok(sight)
+    }
+
+    async fn pods(&self, job: &JobHandle) -> Result<Listed<Pod>, Fault> {
+        let mut listed = self.cluster.pods(&job.name).await?;
+        listed.items.retain(|pod| job.owns(pod));
+        Ok(listed)
+    }
+
+    /// Returns when the Job may stand otherwise than in `sight`.
+    async fn changed(&self, job: &JobHandle, sight: &Sight) -> Result<(), Fault> {
+        if !self.cluster.changed(&job.name, &sight.job_version, &sight.pods_version).await? {
+            sleep(self.config.poll_interval).await;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_end(&self, job: &JobHandle) -> Result<Ended, Fault> {
+        let silent_until = Instant::now() + LONGEST_SILENCE;
+        loop {
+            let sight = self.look(job).await?;
+            match sight.standing()? {
+                Standing::Ended(ended) => return Ok(ended),
+                Standing::Running => self.changed(job, &sight).await?,
+                Standing::Waiting(cause) => tokio::select! {
+                    changed = self.changed(job, &sight) => changed?,
+                    () = sleep_until(silent_until) => return Err(Fault::Unavailable { cause, after: None }),
+                },
+            }
+        }
+    }
+
+    /// Ends what runs of the Job, which stays, so that whoever looks for it finds it. `Some`: it had ended by itself.
+    async fn end(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
+        loop {
+            let looked = self.look(job).await;
+            let is_gone = matches!(looked, Err(Fault::Vanished { .. }));
+            // Its pods may have been left behind.
+            if !is_gone || self.pods(job).await?.items.iter().all(has_ended) {
+                let sight = looked?;
+                if sight.nothing_runs() {
+                    return Ok(sight.end_of_command());
+                }
+                if !is_over(&sight.job) && !sight.is_suspended() {
+                    self.cluster.suspend(&job.name, &job.uid).await?;
+                }
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Reads the pod's log from where it was followed to its end.
+    async fn read_out(&self, job: &JobHandle) -> Result<(), Fault> {
+        if job.log.begun.get().is_none() {
+            // Whoever attaches to a Job that has ended.
+            self.look(job).await?;
+        }
+        let Some(begun) = job.log.begun.get() else {
+            return Err(Fault::Vanished { cause: "the Job has no pod any more, and so no log".to_owned() });
+        };
+        self.cluster.log(&begun.pod, &job.log, self.config.output_limit, false).await
+    }
+
+    /// Does `work`, and reads the Job's log meanwhile.
+    async fn while_following<T>(&self, job: &JobHandle, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let pod = tokio::select! {
+            done = &mut work => return done,
+            begun = job.log.begun.wait() => &begun.pod,
+        };
+        loop {
+            {
+                let mut following = pin!(self.cluster.log(pod, &job.log, self.config.output_limit, true));
+                tokio::select! {
+                    done = &mut work => {
+                        // A log that does not end by then is read again, or is lost with its node.
+                        let _ = timeout(LAST_LINES, following).await;
+                        return done;
+                    }
+                    read = &mut following => {
+                        if let Err(fault) = read {
+                            tracing::debug!(job = job.name, %fault, "the log is followed again after a pause");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                done = &mut work => return done,
+                () = sleep(RECONNECT) => {}
+            }
+        }
+    }
+}
+
+impl Provider for KubernetesRuntime {
+    type Params = KubernetesParams;
+    type Spec = Spec;
+    type Handle = JobHandle;
+    type End = Ended;
+    type Output = Written;
+
+    const NAME: &'static str = "k8s";
+    /// The key is the Job's name, which the cluster gives to one Job only, and a label that it is found by.
+    const RECOGNITION: Recognition = Recognition::Lookup;
+
+    fn plan(&self, params: KubernetesParams, job: &Job) -> Result<Plan<Spec>, Failed> {
+        let (wanted, limit) = params.check(&self.config, &job.ticket)?;
+        Ok(Plan { spec: Spec::of(wanted, limit, job), limit })
+    }
+
+    /// Nothing is brought. The cluster says whether it would take the pod: of a Job whose pod it does not take it says so in
+    /// events only.
+    async fn prepare(&self, spec: &mut Spec) -> Result<(), Fault> {
+        if !self.config.trial {
+            return Ok(());
+        }
+        self.cluster.try_pod(&job::pod(&self.config, spec)).await
+    }
+
+    async fn look_up(&self, key: &Key, spec: &Spec) -> Result<Option<JobHandle>, Fault> {
+        let found = self.cluster.jobs(&job::of_key(key)).await?;
+        Ok(found.iter().filter(|found| spec.is_of(found)).find_map(JobHandle::of))
+    }
+
+    async fn create(&self, key: &Key, spec: &Spec) -> Result<JobHandle, Fault> {
+        match self.cluster.create(&job::job(&self.config, spec)).await? {
+            Created::New(job) => {
+                let mut created = JobHandle::of(&job).ok_or_else(|| Fault::Malformed {
+                    cause: "the cluster created a Job without an identity".to_owned(),
+                })?;
+                created.log.from_start = true;
+                Ok(created)
+            }
+            Created::NameTaken => self.look_up(key, spec).await?.ok_or_else(|| Fault::SetupRefused {
+                cause: format!(
+                    "the name {key} is taken by a Job that is not this ticket's; look at who creates Jobs there"
+                ),
+            }),
+        }
+    }
+
+    async fn watch(&self, job: &JobHandle) -> Result<Ended, Fault> {
+        self.while_following(job, self.wait_for_end(job)).await
+    }
+
+    async fn stop(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
+        self.while_following(job, self.end(job)).await
+    }
+
+    /// A fault that passes is one for a short while only: a node that is lost never answers.
+    async fn collect(&self, job: &JobHandle) -> Result<Written, Fault> {
+        let (longest, patience) = if job.log.is_begun() { REST_OF_LOG } else { WHOLE_LOG };
+        let asked_since = job.log.asked_since();
+        let late = || Fault::Lost { cause: format!("the log was not read within {} s", longest.as_secs()) };
+        match timeout(longest, self.read_out(job)).await.unwrap_or_else(|_| Err(late())) {
+            Ok(()) => Ok(job.log.written(None)),
+            Err(fault) if asked_since.elapsed() < patience && !matches!(fault, Fault::Vanished { .. }) => Err(fault),
+            Err(fault) if job.log.is_begun() => Ok(job.log.written(Some(&fault))),
+            Err(fault) => Err(Fault::Vanished { cause: format!("the log cannot be had: {fault}") }),
+        }
+    }
+
+    fn verdict(&self, job: &JobHandle, end: &Ended, written: Option<&Written>) -> Result<Evidence, Failed> {
+        verdict(&job.name, end, written.map(|written| written.text.text.as_str()))
+    }
+
+    fn report(&self, spec: &Spec, job: &JobHandle, end: Option<&Ended>, written: Option<Written>) -> ExecutionReport {
+        let mut report = ExecutionReport::default();
+        let exit_code = end.and_then(|end| match end.how {
+            How::Exited { code, .. } => Some(code),
+            How::Done => Some(0),
+            _ => None,
+        });
+        let text = written.as_ref().map(|written| written.text.text.clone());
+        report.output = BTreeMap::from([
+            ("exit_code".to_owned(), json!(exit_code)),
+            // A cluster does not tell the streams apart; all of it is here.
+            ("stderr".to_owned(), json!(text.as_ref().map(|_| ""))),
+            ("stdout".to_owned(), json!(text)),
+            ("job_name".to_owned(), json!(job.name)),
+            ("pod_name".to_owned(), json!(job.log.begun.get().map(|begun| &begun.pod))),
+        ]);
+        report.metadata = BTreeMap::from([
+            ("executor".to_owned(), json!("ExecuteExecutor")),
+            ("runtime".to_owned(), json!(Self::NAME)),
+            ("image".to_owned(), json!(spec.wanted.image)),
+            ("namespace".to_owned(), json!(self.cluster.namespace())),
+        ]);
+        if let Some(written) = written {
+            written.text.describe(&mut report, "stdout");
+            if let Some(why) = written.incomplete {
+                report.metadata.insert("stdout_incomplete".to_owned(), json!(true));
+                report.logs.push(why);
+            }
+        }
+        if let Some(code) = exit_code {
+            report.logs.push(format!("Job {} ended with exit code {code}", job.name));
+        }
+        report
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover<JobHandle>>, Fault> {
+        let found = self.cluster.jobs(&job::of_all()).await?;
+        // The cluster itself removes none that goes on, or that was stopped.
+        let is_too_many = |job: &&k8s_openapi::api::batch::v1::Job| self.config.clean_up || !is_over(job);
+        Ok(found.iter().filter(is_too_many).filter_map(JobHandle::leftover).collect())
+    }
+
+    async fn clean_up(&self, job: &JobHandle) -> Result<(), Fault> {
+        self.cluster.delete(&job.name, &job.uid).await?;
+        let until = Instant::now() + REMOVAL;
+        loop {
+            match self.look(job).await {
+                Err(Fault::Vanished { .. }) => return Ok(()),
+                Err(fault) => return Err(fault),
+                Ok(_) if Instant::now() > until => {
+                    return Err(Fault::Lost {
+                        cause: format!("Job {} is to be removed, and its pods have not ended", job.name),
+                    });
+                }
+                Ok(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The defaults of `contracts/settings.md`, and one more service account.
+    pub(in crate::execute::kubernetes) fn config() -> KubernetesConfig {
+        let amounts = |request: &str, limit: &str| Amounts { request: request.to_owned(), limit: limit.to_owned() };
+        KubernetesConfig {
+            default_timeout: Duration::from_secs(600),
+            cpu: amounts("100m", "1000m"),
+            memory: amounts("128Mi", "512Mi"),
+            service_account: "worker-agent-executor".to_owned(),
+            allowed_service_accounts: vec!["reader".to_owned()],
+            scratch: "64Mi".to_owned(),
+            pull: PullPolicy::IfNotPresent,
+            pull_secret: None,
+            trial: true,
+            ttl: Duration::from_secs(86_400),
+            grace: Duration::from_secs(10),
+            clean_up: true,
+            poll_interval: Duration::from_secs(5),
+            output_limit: 100,
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! What a Job and its pod say together: whether the command waits, runs or has ended, and how.
+
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use ticket_workflows::code;
+
+use super::job::CONTAINER;
+use crate::external::{Fault, said};
+
+/// Waiting reasons of an image that will never be there.
+const NEVER_AN_IMAGE: [&str; 2] = ["InvalidImageName", "ErrImageNeverPull"];
+/// Waiting reasons of an image that cannot be had now.
+const NO_IMAGE_NOW: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"];
+/// What registries say of an image that is not there, or not for this cluster.
+const NOT_TO_BE_HAD: [&str; 8] = [
+    "not found",
+    "manifest unknown",
+    "does not exist",
+    "no match for platform",
+    "unauthorized",
+    "denied",
+    "authentication required",
+    "repository name not known",
+];
+/// What the Job controller says of a Job at its `activeDeadlineSeconds`.
+const DEADLINE: &str = "DeadlineExceeded";
+
+/// How a Job stands.
+#[derive(Debug, PartialEq)]
+pub(super) enum Standing {
+    /// Nothing of it runs yet, and why.
+    Waiting(String),
+    /// The command runs, or is being ended.
+    Running,
+    /// Nothing of it will run any more.
+    Ended(Ended),
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub(super) how: How,
+    /// Whether the cluster says that nothing of it runs any more.
+    pub(super) is_stopped: bool,
+}
+
+impl Ended {
+    /// Whether the command itself brought it about.
+    pub(super) fn is_of_command(&self) -> bool {
+        matches!(self.how, How::Exited { .. } | How::Done | How::OverLimit(_))
+    }
+}
+
+/// What ended it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    /// The command by itself, with this code, or what kept it from running.
+    Exited { code: i32, reason: String, message: String },
+    /// The command by itself, and its pod is gone: the Job counts it as done.
+    Done,
+    /// `activeDeadlineSeconds`.
+    OutOfTime,
+    /// It used more of its disk than it may.
+    OverLimit(String),
+    /// The cluster, or somebody in it, for reasons of their own: eviction, a lost node, a deletion.
+    Disrupted(String),
+    /// The Job failed, and no pod says why.
+    Failed(String),
+}
+
+/// When and where the command began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) pod: String,
+    /// In whole seconds; `None`: the cluster does not say.
+    pub(super) at: Option<Timestamp>,
+}
+
+/// A look at a Job.
+pub(super) struct Sight {
+    pub(super) job: Job,
+    /// From where on a watch of Jobs tells more.
+    pub(super) job_version: String,
+    /// Its pods. One, unless somebody else made more.
+    pub(super) pods: Vec<Pod>,
+    /// From where on a watch of pods tells more.
+    pub(super) pods_version: String,
+    /// Why its pod was ended from outside, as this or an earlier look has shown: a pod that is gone does not say.
+    pub(super) cut_off: Option<String>,
+}
+
+impl Sight {
+    /// How the Job stands. The exit code is the command's word only where nobody had begun to end the pod before: a command
+    /// that answers TERM with 0 has not done its work.
+    ///
+    /// # Errors
+    /// [`Fault::TicketRefused`] for what will never run; [`Fault::Vanished`] for a Job that somebody removes or has stopped.
+    pub(super) fn standing(&self) -> Result<Standing, Fault> {
+        let ended = |how| Ok(Standing::Ended(Ended { how, is_stopped: self.nothing_runs() }));
+        if let Some(exited) = self.own_end() {
+            return ended(exited);
+        }
+        if self.job.metadata.deletion_timestamp.is_some() {
+            return Err(Fault::Vanished { cause: "somebody is removing the Job".to_owned() });
+        }
+        if self.is_suspended() {
+            return Err(Fault::Vanished { cause: "the Job is suspended: it was stopped".to_owned() });
+        }
+        if self.has("SuccessCriteriaMet") || self.has("Complete") {
+            return ended(self.cut_off.clone().map_or(How::Done, How::Disrupted));
+        }
+        let pod = self.pod();
+        if let Some(failure) = self.failure() {
+            // Those that can be told are to be read to their last word.
+            let tells_its_end = self.pods.iter().any(|pod| !has_ended(pod)) && !pod.is_some_and(is_out_of_reach);
+            if tells_its_end && !self.has("Failed") {
+                return Ok(Standing::Running);
+            }
+            return ended(self.how_it_failed(failure));
+        }
+        match pod.and_then(|pod| pod.status.as_ref()) {
+            None => Ok(Standing::Waiting("the Job has no pod yet; its events say why".to_owned())),
+            Some(status) => begin_of_pod(status),
+        }
+    }
+
+    /// The end of a Job of which nothing runs any more, unless others brought it about.
+    pub(super) fn end_of_command(&self) -> Option<Ended> {
+        match self.standing() {
+            Ok(Standing::Ended(ended)) => Some(ended).filter(Ended::is_of_command),
+            Ok(Standing::Waiting(_) | Standing::Running) | Err(_) => None,
+        }
+    }
+
+    fn how_it_failed(&self, failure: &JobCondition) -> How {
+        let status = self.pod().and_then(|pod| pod.status.as_ref());
+        let reason = text(failure.reason.as_ref());
+        if reason == DEADLINE {
+            return How::OutOfTime;
+        }
+        if let Some(how) = status.and_then(eviction) {
+            return how;
+        }
+        if let Some(why) = &self.cut_off {
+            return How::Disrupted(why.clone());
+        }
+        let of_pod = status.map(|status| text(status.message.as_ref().or(status.reason.as_ref()))).unwrap_or_default();
+        let said = if of_pod.is_empty() { text(failure.message.as_ref()) } else { of_pod };
+        How::Failed(format!("{reason}: {said}"))
+    }
+
+    /// The Job's pod: the one that has ended, if there are more.
+    fn pod(&self) -> Option<&Pod> {
+        self.pods.iter().find(|pod| terminated(pod).is_some()).or_else(|| self.pods.first())
+    }
+
+    /// Where and when the command began, once it has.
+    pub(super) fn begun(&self) -> Option<Begun> {
+        let pod = self.pod()?;
+        let state = container_state(pod.status.as_ref()?)?;
+        let running = state.running.as_ref().map(|running| running.started_at.as_ref());
+        let at = running.or_else(|| state.terminated.as_ref().map(|ended| ended.started_at.as_ref()))?;
+        Some(Begun { pod: pod.metadata.name.clone()?, at: moment(at) })
+    }
+
+    /// How the command ended, if it did so before anybody began to end it. What happened in the same second is taken for the
+    /// consequence.
+    fn own_end(&self) -> Option<How> {
+        let pod = self.pod()?;
+        let ended = terminated(pod)?;
+        let is_before = |at: Option<Timestamp>| {
+            ended.finished_at.as_ref().is_some_and(|Time(finished)| at.is_some_and(|at| *finished < at))
+        };
+        let deadline = self.failure().filter(|failure| failure.reason.as_deref() == Some(DEADLINE));
+        let deadline = deadline.map(|it| moment(it.last_transition_time.as_ref()));
+        interventions(pod).into_iter().chain(deadline).all(is_before).then(|| How::Exited {
+            code: ended.exit_code,
+            reason: text(ended.reason.as_ref()),
+            message: text(ended.message.as_ref()),
+        })
+    }
+
+    /// Why the pod was ended from outside, if it is there and was.
+    pub(super) fn intervention(&self) -> Option<String> {
+        let pod = self.pod()?;
+        if self.own_end().is_some() || interventions(pod).is_empty() {
+            return None;
+        }
+        let told = pod.status.as_ref().and_then(disruption);
+        Some(told.unwrap_or_else(|| "its pod was deleted".to_owned()))
+    }
+
+    /// Whether the Job starts no pod any more.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default()
+    }
+
+    /// Whether the cluster says that nothing of the Job runs or will run.
+    pub(super) fn nothing_runs(&self) -> bool {
+        let starts_none =
+            is_over(&self.job) || (self.is_suspended() && self.has("Suspended")) || self.own_end().is_some();
+        starts_none && self.pods.iter().all(has_ended)
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        condition(&self.job, kind).is_some()
+    }
+
+    fn failure(&self) -> Option<&JobCondition> {
+        condition(&self.job, "Failed").or_else(|| condition(&self.job, "FailureTarget"))
+    }
+}
+
+/// Whether the Job has ended by itself; one that was stopped never does.
+pub(super) fn is_over(job: &Job) -> bool {
+    ["Complete", "Failed"].into_iter().any(|kind| condition(job, kind).is_some())
+}
+
+/// Whether nothing of the pod runs or will run: its only container is not started again.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed")) || terminated(pod).is_some()
+}
+
+/// A condition that holds.
+fn condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|it| it.type_ == kind && it.status == "True")
+}
+
+/// When others began to end the pod, each as far as it is told.
+fn interventions(pod: &Pod) -> Vec<Option<Timestamp>> {
+    let mut all = Vec::new();
+    if let Some(Time(gone_by)) = &pod.metadata.deletion_timestamp {
+        // The pod has its grace until then.
+        let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
+        all.push(gone_by.checked_sub(grace).ok());
+    }
+    if let Some(status) = &pod.status {
+        all.extend(disruption_target(status).map(|it| moment(it.last_transition_time.as_ref())));
+        all.extend(eviction(status).map(|_| None));
+    }
+    all
+}
+
+fn moment(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|Time(at)| *at)
+}
+
+fn text(words: Option<&String>) -> String {
+    said(words.map_or("", String::as_str))
+}
+
+/// Whether the pod's end will not be told: it is deleted because its node does not answer.
+fn is_out_of_reach(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let by_node =
+        |it: &PodCondition| matches!(it.reason.as_deref(), Some("DeletionByTaintManager" | "DeletionByPodGC"));
+    let is_ready = status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
+    pod.metadata.deletion_timestamp.is_some() && disruption_target(status).is_some_and(by_node) && !is_ready
+}
+
+fn container_state(status: &PodStatus) -> Option<&ContainerState> {
+    let containers = status.container_statuses.as_ref()?;
+    containers.iter().find(|container| container.name == CONTAINER)?.state.as_ref()
+}
+
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    container_state(pod.status.as_ref()?)?.terminated.as_ref()
+}
+
+/// What the kubelet evicted the pod for. Of nodes it says that they were low on something, and of pods that they used too much.
+fn eviction(status: &PodStatus) -> Option<How> {
+    if status.phase.as_deref() != Some("Failed") || status.reason.as_deref() != Some("Evicted") {
+        return None;
+    }
+    let message = text(status.message.as_ref());
+    let of_node = message.contains("node was low") || disruption_target(status).is_some();
+    Some(if of_node { How::Disrupted(message) } else { How::OverLimit(message) })
+}
+
+fn disruption_target(status: &PodStatus) -> Option<&PodCondition> {
+    status.conditions.as_ref()?.iter().find(|it| it.type_ == "DisruptionTarget" && it.status == "True")
+}
+
+/// Why the cluster ends the pod, if it is not for what the pod did.
+fn disruption(status: &PodStatus) -> Option<String> {
+    let target = disruption_target(status)?;
+    Some(format!("{}: {}", text(target.reason.as_ref()), text(target.message.as_ref())))
+}
+
+/// What a pod is at of whose end the Job has not spoken.
+fn begin_of_pod(status: &PodStatus) -> Result<Standing, Fault> {
+    let Some(state) = container_state(status) else {
+        let conditions = status.conditions.iter().flatten();
+        let why = conditions.filter(|it| it.status == "False").find_map(|it| it.message.as_deref());
+        return Ok(Standing::Waiting(format!(
+            "the pod waits for a node: {}",
+            said(why.unwrap_or("not scheduled yet"))
+        )));
+    };
+    let Some(waiting) = &state.waiting else { return Ok(Standing::Running) };
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let message = waiting.message.as_deref().unwrap_or_default();
+    let cause = format!("the pod waits, {}: {}", said(reason), said(message));
+    if NEVER_AN_IMAGE.contains(&reason) || (NO_IMAGE_NOW.contains(&reason) && is_not_to_be_had(message)) {
+        return Err(Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause });
+    }
+    Ok(Standing::Waiting(cause))
+}
+
+/// Whether a registry says that it will not give the image. Its name and addresses, in which such words can stand, are left out.
+fn is_not_to_be_had(message: &str) -> bool {
+    let lower = message.to_ascii_lowercase();
+    let words = lower.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
+    let words = words.filter(|word| !word.contains(['/', ':', '@'])).collect::<Vec<_>>().join(" ");
+    NOT_TO_BE_HAD.iter().any(|said| words.contains(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const BEFORE: &str = "2026-01-01T00:00:10Z";
+    const THEN: &str = "2026-01-01T00:00:20Z";
+    const AFTER: &str = "2026-01-01T00:00:30Z";
+
+    fn sight(job_status: Value, pods: Value) -> Sight {
+        let job = json!({ "metadata": { "name": "j", "uid": "u" }, "spec": { "template": {} }, "status": job_status });
+        let mut sight = Sight {
+            job: serde_json::from_value(job).expect("a Job"),
+            job_version: String::new(),
+            pods: serde_json::from_value(pods).expect("pods"),
+            pods_version: String::new(),
+            cut_off: None,
+        };
+        sight.cut_off = sight.intervention();
+        sight
+    }
+
+    fn suspended(job_status: Value, pods: Value) -> Sight {
+        let mut sight = sight(job_status, pods);
+        sight.job.spec.as_mut().expect("spec").suspend = Some(true);
+        sight
+    }
+
+    fn pod(phase: &str, state: Value) -> Value {
+        json!({ "metadata": { "name": "p" }, "status": {
+            "phase": phase,
+            "containerStatuses": [{
+                "name": "executor", "state": state, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            }],
+        } })
+    }
+
+    /// It finished at `finished`, after it had been deleted with ten seconds of grace, at [`THEN`].
+    fn deleted(code: i32, finished: &str) -> Value {
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let mut pod = pod(phase, exited_at(code, "Error", finished));
+        pod["metadata"]["deletionTimestamp"] = json!(AFTER);
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(10);
+        pod
+    }
+
+    fn exited(code: i32, reason: &str) -> Value {
+        json!({ "terminated": { "exitCode": code, "reason": reason, "message": "m" } })
+    }
+
+    fn exited_at(code: i32, reason: &str, finished: &str) -> Value {
+        json!({ "terminated": { "exitCode": code, "reason": reason, "message": "m", "finishedAt": finished } })
+    }
+
+    fn conditions(kind: &str, reason: &str) -> Value {
+        json!([{ "type": kind, "status": "True", "reason": reason, "message": "why", "lastTransitionTime": THEN }])
+    }
+
+    fn failed() -> Value {
+        json!({ "conditions": conditions("Failed", "BackoffLimitExceeded") })
+    }
+
+    fn complete() -> Value {
+        json!({ "conditions": conditions("Complete", "CompletionsReached") })
+    }
+
+    #[track_caller]
+    fn how(sight: &Sight) -> How {
+        match sight.standing() {
+            Ok(Standing::Ended(ended)) => ended.how,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_the_containers_whatever_the_reason_says() {
+        for (phase, code, reason) in
+            [("Succeeded", 0, "Completed"), ("Failed", 3, "Error"), ("Succeeded", 0, "OOMKilled")]
+        {
+            let sight = sight(json!({}), json!([pod(phase, exited(code, reason))]));
+            let expected = How::Exited { code, reason: reason.to_owned(), message: "m".to_owned() };
+            assert_eq!(how(&sight), expected, "{reason}");
+            assert!(sight.nothing_runs() && sight.begun().is_some_and(|begun| begun.pod == "p"));
+        }
+        assert_eq!(how(&sight(complete(), json!([]))), How::Done);
+    }
+
+    #[test]
+    fn a_command_that_was_ended_from_outside_is_not_judged_by_its_exit_code() {
+        for code in [0, 143] {
+            let by_itself = |sight: &Sight| matches!(how(sight), How::Exited { code: it, .. } if it == code);
+            // At its deadline, whether or not the pod says that it was deleted.
+            let deadline = || json!({ "conditions": conditions("Failed", DEADLINE) });
+            for pod in [deleted(code, AFTER), deleted(code, THEN), pod("Failed", exited_at(code, "Error", AFTER))] {
+                assert_eq!(how(&sight(deadline(), json!([pod]))), How::OutOfTime, "{code}");
+            }
+            assert!(
+                by_itself(&sight(deadline(), json!([deleted(code, BEFORE)]))),
+                "it was over when the deadline came"
+            );
+            // Evicted; the Job counts an exit code of 0 as done.
+            let job = if code == 0 { complete() } else { failed() };
+            for finished in [AFTER, BEFORE] {
+                let mut evicted = pod("Failed", exited_at(code, "Error", finished));
+                evicted["status"]["conditions"] = conditions("DisruptionTarget", "EvictionByEvictionAPI");
+                let sight = sight(job.clone(), json!([evicted]));
+                assert_eq!(by_itself(&sight), finished == BEFORE, "{code}: {finished}");
+                assert_eq!(matches!(how(&sight), How::Disrupted(_)), finished == AFTER, "{code}: {finished}");
+            }
+            let untold = sight(job.clone(), json!([deleted(code, AFTER)]));
+            assert!(matches!(how(&untold), How::Disrupted(why) if why.contains("deleted")), "{code}");
+            // The Job says in a moment what that comes to.
+            let early = sight(json!({}), json!([deleted(code, AFTER)]));
+            assert_eq!(early.standing(), Ok(Standing::Running), "{code}");
+            assert!(!early.nothing_runs(), "{code}: the Job may start another");
+            // The pod has gone since.
+            let gone = Sight { cut_off: untold.cut_off.clone(), ..sight(job, json!([])) };
+            assert!(matches!(how(&gone), How::Disrupted(_)), "{code}");
+            // Stopped: not done, although the Job counts it so.
+            let stopped = suspended(complete(), json!([deleted(code, AFTER)]));
+            assert!(matches!(stopped.standing(), Err(Fault::Vanished { .. })) && stopped.nothing_runs(), "{code}");
+            let faster = suspended(json!({}), json!([deleted(code, BEFORE)]));
+            assert!(by_itself(&faster), "{code}: it was over when it was stopped");
+            // Whoever stops it is told of an end only where it is the command's own.
+            assert_eq!((stopped.end_of_command(), gone.end_of_command()), (None, None), "{code}");
+            assert!(faster.end_of_command().is_some_and(|ended| ended.is_stopped), "{code}");
+        }
+    }
+
+    #[test]
+    fn images_that_are_not_to_be_had_are_told_from_registries_that_are_away_and_both_from_other_waits() {
+        let waiting = |reason: &str, message: &str| {
+            let state = json!({ "waiting": { "reason": reason, "message": message } });
+            sight(json!({}), json!([pod("Pending", state)])).standing()
+        };
+        for (reason, message) in [
+            ("InvalidImageName", "couldn't parse"),
+            ("ErrImageNeverPull", "Container image \"x:1\" is not present with pull policy of Never"),
+            ("ErrImagePull", "failed to resolve reference \"docker.io/library/x:1\": docker.io/library/x:1: not found"),
+            ("ImagePullBackOff", "Back-off pulling image: pull access denied, repository does not exist"),
+            ("ErrImagePull", "unexpected status from HEAD request to https://r/v2/x: 401 Unauthorized"),
+        ] {
+            let fault = waiting(reason, message).expect_err("refused");
+            assert!(
+                matches!(fault, Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, .. }),
+                "{reason}: {fault:?}"
+            );
+            assert!(fault.to_string().contains(reason), "{fault}");
+        }
+        for (reason, message) in [
+            ("ContainerCreating", ""),
+            ("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout"),
+            ("ImagePullBackOff", "toomanyrequests: You have reached your pull rate limit"),
+            ("ImagePullBackOff", "Back-off pulling image \"r.example/denied/unauthorized:1\": i/o timeout"),
+            // The kubelet tries both again: a Secret that comes late, a runtime that restarts.
+            ("CreateContainerConfigError", "secret \"s\" not found"),
+            ("ImageInspectError", "Failed to inspect image: rpc error: connection refused"),
+        ] {
+            assert!(matches!(waiting(reason, message), Ok(Standing::Waiting(why)) if why.contains(reason)), "{reason}");
+        }
+        let unscheduled = json!({ "metadata": { "name": "p" }, "status": { "phase": "Pending", "conditions": [
+            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" },
+        ] } });
+        let sight = sight(json!({}), json!([unscheduled]));
+        assert!(matches!(sight.standing(), Ok(Standing::Waiting(why)) if why.contains("0/3 nodes")));
+        assert!(!sight.nothing_runs(), "it may run later");
+    }
+
+    #[test]
+    fn eviction_and_a_lost_node_are_the_clusters_and_an_overfull_folder_is_the_commands() {
+        let evicted = |message: &str| {
+            let mut pod = pod("Failed", exited_at(137, "Error", BEFORE));
+            pod["status"]["reason"] = json!("Evicted");
+            pod["status"]["message"] = json!(message);
+            sight(failed(), json!([pod]))
+        };
+        let overfull = evicted("Usage of EmptyDir volume \"scratch\" exceeds the limit \"64Mi\".");
+        assert!(matches!(how(&overfull), How::OverLimit(why) if why.contains("EmptyDir")));
+        let pressure = evicted("The node was low on resource: ephemeral-storage.");
+        assert!(matches!(how(&pressure), How::Disrupted(_)));
+        for reason in
+            ["TerminationByKubelet", "PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager"]
+        {
+            let mut pod = pod("Failed", exited_at(143, "Error", AFTER));
+            pod["status"]["conditions"] = conditions("DisruptionTarget", reason);
+            assert!(
+                matches!(how(&sight(failed(), json!([pod]))), How::Disrupted(why) if why.contains(reason)),
+                "{reason}"
+            );
+        }
+        // A node that is away tells no end, and nobody knows whether the command runs on.
+        let mut lost = pod("Running", json!({ "running": {} }));
+        lost["metadata"]["deletionTimestamp"] = json!(THEN);
+        lost["status"]["conditions"] = conditions("DisruptionTarget", "DeletionByTaintManager");
+        let lost = sight(json!({ "conditions": conditions("FailureTarget", "BackoffLimitExceeded") }), json!([lost]));
+        match lost.standing() {
+            Ok(Standing::Ended(Ended { how: How::Disrupted(_), is_stopped: false })) => {}
+            other => panic!("{other:?}"),
+        }
+        // What the node did not take.
+        let mut refused = json!({ "metadata": { "name": "p" }, "status": { "phase": "Failed" } });
+        refused["status"]["message"] = json!("Pod was rejected: Node didn't have enough resource: cpu");
+        assert!(matches!(how(&sight(failed(), json!([refused]))), How::Failed(why) if why.contains("enough resource")));
+    }
+
+    #[test]
+    fn a_job_out_of_time_runs_until_its_pod_has_ended() {
+        let target = json!({ "conditions": conditions("FailureTarget", DEADLINE) });
+        let ending = sight(target, json!([pod("Running", json!({ "running": {} }))]));
+        assert_eq!(ending.standing(), Ok(Standing::Running));
+        let over = sight(json!({ "conditions": conditions("Failed", DEADLINE) }), json!([]));
+        assert_eq!(over.standing(), Ok(Standing::Ended(Ended { how: How::OutOfTime, is_stopped: true })));
+        let odd = sight(json!({ "conditions": conditions("Failed", "PodFailurePolicy") }), json!([]));
+        assert!(matches!(how(&odd), How::Failed(why) if why == "PodFailurePolicy: why"));
+    }
+
+    #[test]
+    fn a_job_that_was_stopped_or_is_being_removed_has_vanished_and_stopped_is_what_the_cluster_says() {
+        let stopped = suspended(json!({}), json!([]));
+        assert!(matches!(stopped.standing(), Err(Fault::Vanished { .. })));
+        assert!(!stopped.nothing_runs(), "nobody has said so yet");
+        let told = || json!({ "conditions": conditions("Suspended", "JobSuspended") });
+        assert!(suspended(told(), json!([])).nothing_runs());
+        let terminating = suspended(told(), json!([pod("Running", json!({ "running": {} }))]));
+        assert!(!terminating.nothing_runs(), "the pod has its grace");
+        let job = json!({ "metadata": { "deletionTimestamp": THEN }, "spec": { "template": {} } });
+        let removed = Sight { job: serde_json::from_value(job).expect("a Job"), ..sight(json!({}), json!([])) };
+        assert!(matches!(removed.standing(), Err(Fault::Vanished { .. })));
+    }
+}

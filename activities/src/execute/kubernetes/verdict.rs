@@ -1,0 +1,140 @@
+//! What the end of a Job means for its ticket.
+
+use ticket_workflows::{Evidence, ExternalState, Failed, FailureClass, code};
+
+use super::standing::{Ended, How};
+use crate::execute::output::last_line;
+
+/// Exit code of what was ended by KILL.
+const KILLED: i32 = 137;
+/// Reasons of a container whose program could not be started.
+const NOT_STARTED: [&str; 2] = ["StartError", "ContainerCannotRun"];
+
+/// The evidence of a command that did its work. `text`: what it wrote, if that is known.
+///
+/// # Errors
+/// When it did not.
+pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Evidence, Failed> {
+    let answered = match &ended.how {
+        How::Exited { code, .. } => format!("exit code {code}"),
+        How::Done => "complete".to_owned(),
+        How::OutOfTime => "DeadlineExceeded".to_owned(),
+        How::OverLimit(why) | How::Disrupted(why) | How::Failed(why) => format!("failed: {why}"),
+    };
+    let evidence = Evidence::new(format!("Job {job}"), answered)
+        .map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))?;
+    let line = || text.map_or_else(String::new, last_line);
+    let mut failed = match &ended.how {
+        How::Done | How::Exited { code: 0, .. } => return Ok(evidence),
+        How::Exited { reason, message, .. } if NOT_STARTED.contains(&reason.as_str()) => not_started(message),
+        How::Exited { code: KILLED, reason, .. } if reason == "OOMKilled" => Failed::permanent(
+            code::OUT_OF_MEMORY,
+            "the pod was ended for using more than its memory (exit code 137); raise `memory_limit`",
+        ),
+        How::Exited { code, reason, .. } => {
+            let hint = match (*code, reason.as_str()) {
+                (_, "OOMKilled") => {
+                    " (something in it was ended for using too much memory; was `memory_limit` too low?)"
+                }
+                (KILLED, _) => " (killed; was `memory_limit` too low?)",
+                _ => "",
+            };
+            let message = format!("the command ended with exit code {code}{hint}{}", line());
+            Failed::permanent(code::EXECUTION_FAILED, message)
+        }
+        How::OutOfTime => Failed::new(
+            code::TIMEOUT,
+            FailureClass::Retry { after_ms: None },
+            "the cluster ended the Job at its deadline, while no worker was there to do so; raise `timeout_seconds`",
+        ),
+        How::OverLimit(why) => Failed::permanent(
+            code::LIMIT_EXCEEDED,
+            format!("the pod was evicted for what it used: {why}; write less, or raise K8S_JOBS_SCRATCH_SIZE"),
+        ),
+        How::Disrupted(why) => Failed::new(
+            code::INFRASTRUCTURE,
+            FailureClass::Retry { after_ms: None },
+            format!("the cluster ended the pod for reasons of its own: {why}; look at its nodes"),
+        ),
+        How::Failed(why) => Failed::new(
+            code::INFRASTRUCTURE,
+            FailureClass::Retry { after_ms: None },
+            format!("the Job failed, and no pod tells how: {why}; look at the namespace's events"),
+        ),
+    };
+    failed.evidence = Some(evidence);
+    failed.external_state = if ended.is_of_command() {
+        None
+    } else if ended.is_stopped {
+        Some(ExternalState::ConfirmedStopped)
+    } else {
+        Some(ExternalState::Unknown)
+    };
+    Err(failed)
+}
+
+/// A program that is not there is the ticket's fault; files of the node's own can be missing, too.
+fn not_started(message: &str) -> Failed {
+    let lower = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let of_command = says(&["exec:", "chdir to cwd"]) && says(&["no such file or directory", "permission denied"]);
+    if of_command || says(&["executable file not found", "exec format error"]) {
+        return Failed::permanent(
+            code::COMMAND_NOT_FOUND,
+            format!("the command cannot be started: {message}; name a program that the image has"),
+        );
+    }
+    Failed::new(
+        code::INFRASTRUCTURE,
+        FailureClass::Retry { after_ms: None },
+        format!("the node could not start the container: {message}; look at the node"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(how: How, is_stopped: bool) -> Failed {
+        verdict("j", &Ended { how, is_stopped }, Some("first\nlast words\n")).expect_err("a failure")
+    }
+
+    fn exited(code: i32, reason: &str, message: &str) -> How {
+        How::Exited { code, reason: reason.to_owned(), message: message.to_owned() }
+    }
+
+    #[test]
+    fn too_much_memory_is_the_verdict_only_of_what_was_killed() {
+        assert_eq!(failed(exited(137, "OOMKilled", ""), true).code, code::OUT_OF_MEMORY);
+        assert_eq!(failed(exited(137, "Error", ""), true).code, code::EXECUTION_FAILED);
+        let other = failed(exited(3, "OOMKilled", ""), true);
+        assert_eq!(other.code, code::EXECUTION_FAILED);
+        assert!(other.message.contains("exit code 3") && other.message.contains("memory_limit"), "{}", other.message);
+        assert!(other.message.ends_with("last words"), "{}", other.message);
+        // On cgroup v1 a killed child is told as the container's own end.
+        let fine = Ended { how: exited(0, "OOMKilled", ""), is_stopped: true };
+        assert!(verdict("j", &fine, None).is_ok(), "whatever was killed in it, the command did its work");
+        assert!(verdict("j", &Ended { how: How::Done, is_stopped: true }, None).is_ok());
+    }
+
+    #[test]
+    fn each_end_has_its_code_class_and_state() {
+        let retry = FailureClass::Retry { after_ms: None };
+        let why = || "why".to_owned();
+        let missing = "failed to create task: exec: \"nope\": executable file not found in $PATH";
+        for (how, code, class, state) in [
+            (exited(128, "StartError", missing), code::COMMAND_NOT_FOUND, FailureClass::Permanent, None),
+            (exited(128, "StartError", "mount /proc: permission denied"), code::INFRASTRUCTURE, retry, None),
+            (How::OverLimit(why()), code::LIMIT_EXCEEDED, FailureClass::Permanent, None),
+            (How::OutOfTime, code::TIMEOUT, retry, Some(ExternalState::ConfirmedStopped)),
+            (How::Disrupted(why()), code::INFRASTRUCTURE, retry, Some(ExternalState::ConfirmedStopped)),
+            (How::Failed(why()), code::INFRASTRUCTURE, retry, Some(ExternalState::ConfirmedStopped)),
+        ] {
+            let failed = failed(how, true);
+            assert_eq!((failed.code.as_str(), failed.class, failed.external_state), (code, class, state), "{failed:?}");
+            assert!(failed.evidence.is_some(), "{failed:?}");
+        }
+        let lost = failed(How::Disrupted(why()), false);
+        assert_eq!(lost.external_state, Some(ExternalState::Unknown), "a lost node may go on with it");
+    }
+}
