@@ -41,8 +41,8 @@ const CROSSINGS: &[&str] = &[
     "daemon.*(",
     ".negotiate_version()",
     // The Kubernetes API.
-    "self.ask_api::<",
-    "self.stream_api(",
+    "self.api.ask::<",
+    "self.api.stream(",
     // Processes.
     ".spawn()",
     ".output()",

@@ -8,11 +8,17 @@ use ticket_activities::external::EndpointLimits;
 use super::reader::Reader;
 
 /// Providers whose rate has a setting: the provider's name, the setting, its help line.
-const RATES: [(&str, &str, &str); 2] = [
+const RATES: [(&str, &str, &str); 3] = [
     (
         "docker",
         "DOCKER_RATE_PER_SECOND",
         "calls a second to the Docker engine, and as many at once after a pause; 0: no bound; added by this product",
+    ),
+    (
+        "k8s",
+        "K8S_JOBS_RATE_PER_SECOND",
+        "calls a second to the API server of the Kubernetes cluster, and as many at once after a pause; 0: no bound; added by this \
+         product",
     ),
     (
         "code_forge",

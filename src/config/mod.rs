@@ -176,8 +176,11 @@ impl Config {
     /// Providers of external work that this build has and settings switch on, by the names that they are registered with.
     #[must_use]
     pub fn external_providers(&self) -> Vec<&'static str> {
-        let all =
-            [("docker", cfg!(feature = "docker") && self.docker.is_some()), ("code_forge", self.code_forge.is_some())];
+        let all = [
+            ("docker", cfg!(feature = "docker") && self.docker.is_some()),
+            ("k8s", cfg!(feature = "kubernetes") && self.kubernetes.is_some()),
+            ("code_forge", self.code_forge.is_some()),
+        ];
         all.into_iter().filter_map(|(provider, on)| on.then_some(provider)).collect()
     }
 

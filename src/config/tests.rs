@@ -793,6 +793,8 @@ fn endpoints_are_spared_unless_settings_say_otherwise() {
     assert_eq!(config.endpoints.of("code_forge").rate, usual.rate, "the rate is Docker's alone");
     let forge = read([("CODE_FORGE_RATE_PER_SECOND", "3")]).expect("settings").endpoints;
     assert_eq!((forge.of("code_forge").rate, forge.of("docker").rate), (NonZeroU32::new(3), usual.rate));
+    let jobs = read([("K8S_JOBS_RATE_PER_SECOND", "9")]).expect("settings").endpoints;
+    assert_eq!((jobs.of("k8s").rate, jobs.of("docker").rate), (NonZeroU32::new(9), usual.rate));
     let off = read([("CIRCUIT_BREAKER_FAULTS", "0"), ("DOCKER_RATE_PER_SECOND", "0")]).expect("settings");
     let docker = off.endpoints.of("docker");
     assert_eq!((docker.faults_to_open, docker.rate), (None, None));
@@ -812,8 +814,14 @@ fn endpoints_are_spared_unless_settings_say_otherwise() {
 #[test]
 fn providers_of_external_work_are_those_that_are_on_and_in_this_build() {
     assert!(of(&[]).external_providers().is_empty());
-    let on = of(&[("DOCKER_ENABLED", "true"), ("CODE_FORGE_URL", "http://code-forge")]).external_providers();
+    let on = of(&[
+        ("DOCKER_ENABLED", "true"),
+        ("K8S_JOBS_ENABLED", "true"),
+        ("CODE_FORGE_URL", "http://code-forge"),
+    ])
+    .external_providers();
     assert_eq!(on.contains(&"docker"), cfg!(feature = "docker"));
+    assert_eq!(on.contains(&"k8s"), cfg!(feature = "kubernetes"));
     assert!(on.contains(&"code_forge"));
 }
 

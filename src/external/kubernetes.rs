@@ -7,7 +7,7 @@ use ticket_activities::ExecutorRegistry;
 use ticket_activities::execute::kubernetes::{
     Access, Amounts, Cluster, ClusterFacts, KubernetesConfig, KubernetesRuntime,
 };
-use ticket_activities::external::{External, OnCall, Runs};
+use ticket_activities::external::{External, OnCall, Provider as _, Runs};
 use ticket_schemas::TaskType;
 
 use super::ExternalRuntimes;
@@ -29,10 +29,10 @@ pub(super) fn add_to(
     let metrics = Arc::clone(metrics);
     let on_call: OnCall = Arc::new(move |method, answered| metrics.execute.k8s_called(method, answered));
     let runtime = KubernetesRuntime::new(cluster(settings, on_call), runtime_config(settings));
-    let external = External::new(Arc::new(runtime));
+    let external = External::new(Arc::new(runtime)).at(runtimes.endpoint(KubernetesRuntime::NAME));
     let janitor = external.janitor(Arc::clone(runs), settings.sweep_interval);
     runtimes.sweeps.push(Box::new(move |stop| Box::pin(janitor.run(stop))));
-    registry.register(TaskType::Execute, "k8s", external)
+    registry.register(TaskType::Execute, KubernetesRuntime::NAME, external)
 }
 
 fn cluster(settings: &KubernetesRuntimeConfig, on_call: OnCall) -> Cluster {

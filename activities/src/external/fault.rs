@@ -77,7 +77,7 @@ pub enum Fault {
 
 impl Fault {
     /// Nothing was heard in this time.
-    pub(super) fn no_answer(longest: Duration) -> Self {
+    pub(crate) fn no_answer(longest: Duration) -> Self {
         Self::Lost { cause: format!("no answer within {:.1} s", longest.as_secs_f64()) }
     }
 

@@ -1,38 +1,22 @@
 //! The cluster: every call that is made to its API server, counted, with its faults typed. No decision is made here.
-//!
-//! Calls go through kube's client, which knows kubeconfigs, credentials and TLS. Answers are read here: kube's own reading has
-//! no bound, and drops the header that says when to come again.
 
-use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use http::{Request, Response, header};
-use http_body_util::BodyExt as _;
+use http::{Request, header};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::Client;
 use kube::client::Body;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::access::Access;
-use super::faults::{Error, Refusal, fault, of_asked, of_create, of_log};
+use super::api::{Api, CALL_TIMEOUT, MAX_ANSWER, get, next, post};
+use super::faults::{Error, fault, of_asked, of_create, of_log};
 use super::job::is_name;
-use super::log::PodLog;
+use super::log::Reading;
 use crate::border::border;
 use crate::external::{Fault, OnCall, said};
 
-/// For a call and its answer, watches and logs excepted. A rule of the cluster is given 10 s for a call by default.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer, or of a line of a watch.
-const MAX_ANSWER: usize = 32 * 1024 * 1024;
-/// Most bytes that are read of a refusal.
-const MAX_REFUSAL: usize = 64 * 1024;
 /// Jobs of one page of a list. Each may carry a command and an environment of 128 KiB.
 const PAGE: usize = 50;
 
@@ -67,18 +51,16 @@ struct Event {
 
 /// A Kubernetes cluster, and the namespace of the Jobs.
 pub struct Cluster {
-    access: Access,
+    api: Api,
     namespace: String,
     on_call: OnCall,
-    call_timeout: Duration,
-    connected: Mutex<Option<Client>>,
 }
 
 impl Cluster {
     /// The cluster that `access` leads to. It is not called before it is needed.
     #[must_use]
     pub fn new(access: Access, namespace: String, on_call: OnCall) -> Self {
-        Self { access, namespace, on_call, call_timeout: CALL_TIMEOUT, connected: Mutex::default() }
+        Self { api: Api::new(access, CALL_TIMEOUT), namespace, on_call }
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -87,7 +69,7 @@ impl Cluster {
 
     /// The version of the API server.
     pub(super) async fn version(&self) -> Result<String, Fault> {
-        let asked = border("kubernetes.version", self.ask_api::<Version>("version", get("/version".to_owned()))).await;
+        let asked = border("kubernetes.version", self.api.ask::<Version>("version", get("/version".to_owned()))).await;
         Ok(said(&self.called("version", asked).map_err(fault)?.git_version))
     }
 
@@ -95,7 +77,7 @@ impl Cluster {
     pub(super) async fn may(&self, question: &SelfSubjectAccessReview) -> Result<bool, Fault> {
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
         let asked =
-            border("kubernetes.may", self.ask_api::<SelfSubjectAccessReview>("may", post(path, question))).await;
+            border("kubernetes.may", self.api.ask::<SelfSubjectAccessReview>("may", post(path, question))).await;
         let review = self.called("may", asked).map_err(fault)?;
         Ok(review.status.is_some_and(|status| status.allowed))
     }
@@ -103,7 +85,7 @@ impl Cluster {
     /// Has the cluster say whether it would take the pod. A rule that cannot be tried is none that was broken.
     pub(super) async fn try_pod(&self, pod: &Pod) -> Result<(), Fault> {
         let path = format!("{}?dryRun=All", self.pods_path());
-        let tried = border("kubernetes.try_pod", self.ask_api::<Pod>("try_pod", post(path, pod))).await;
+        let tried = border("kubernetes.try_pod", self.api.ask::<Pod>("try_pod", post(path, pod))).await;
         match self.called("try_pod", tried) {
             Err(error) if error.is_no_dry_run() => Ok(()),
             Err(error) => Err(of_asked(error)),
@@ -114,7 +96,7 @@ impl Cluster {
 
     pub(super) async fn create(&self, job: &Job) -> Result<Created, Fault> {
         let asked = post(self.jobs_path(), job);
-        let created = border("kubernetes.create", self.ask_api::<Job>("create", asked)).await;
+        let created = border("kubernetes.create", self.api.ask::<Job>("create", asked)).await;
         match self.called_unless(&[409], "create", created) {
             Ok(job) => Ok(Created::New(Box::new(job))),
             Err(error) if error.is_name_taken() => Ok(Created::NameTaken),
@@ -128,7 +110,7 @@ impl Cluster {
         let mut next = String::new();
         loop {
             let path = format!("{}?labelSelector={selector}&limit={PAGE}&continue={next}", self.jobs_path());
-            let listed = border("kubernetes.jobs", self.ask_api::<Listed<Job>>("jobs", get(path))).await;
+            let listed = border("kubernetes.jobs", self.api.ask::<Listed<Job>>("jobs", get(path))).await;
             let page = self.called("jobs", listed).map_err(fault)?;
             jobs.extend(page.items);
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -145,14 +127,14 @@ impl Cluster {
     /// object may be long forgotten.
     pub(super) async fn job(&self, name: &str) -> Result<Listed<Job>, Fault> {
         let path = format!("{}?{}", self.jobs_path(), of_name(name));
-        let listed = border("kubernetes.job", self.ask_api::<Listed<Job>>("job", get(path))).await;
+        let listed = border("kubernetes.job", self.api.ask::<Listed<Job>>("job", get(path))).await;
         self.called("job", listed).map_err(fault)
     }
 
     /// The pods of a Job.
     pub(super) async fn pods(&self, job: &str) -> Result<Listed<Pod>, Fault> {
         let path = format!("{}?{}", self.pods_path(), of_job(job));
-        let listed = border("kubernetes.pods", self.ask_api::<Listed<Pod>>("pods", get(path))).await;
+        let listed = border("kubernetes.pods", self.api.ask::<Listed<Pod>>("pods", get(path))).await;
         self.called("pods", listed).map_err(fault)
     }
 
@@ -176,7 +158,7 @@ impl Cluster {
 
     async fn first_event(&self, path: String) -> Result<bool, Error> {
         border("kubernetes.watch", async {
-            let mut body = self.stream_api(path).await?;
+            let mut body = self.api.stream(path).await?;
             let mut line = Vec::new();
             while let Some(bytes) = next(&mut body).await? {
                 for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -210,7 +192,7 @@ impl Cluster {
         let asked = Request::patch(format!("{}/{name}", self.jobs_path()))
             .header(header::CONTENT_TYPE, "application/merge-patch+json")
             .body(Body::from(patch.to_string().into_bytes()));
-        let suspended = border("kubernetes.suspend", self.ask_api::<Job>("suspend", asked)).await;
+        let suspended = border("kubernetes.suspend", self.api.ask::<Job>("suspend", asked)).await;
         self.called_unless(&[404], "suspend", suspended).map(|_| ()).map_err(fault)
     }
 
@@ -222,7 +204,7 @@ impl Cluster {
         let asked = Request::delete(format!("{}/{name}", self.jobs_path()))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(options.to_string().into_bytes()));
-        let deleted = border("kubernetes.delete", self.ask_api::<Value>("delete", asked)).await;
+        let deleted = border("kubernetes.delete", self.api.ask::<Value>("delete", asked)).await;
         match self.called_unless(&[404, 409], "delete", deleted) {
             Ok(_) => Ok(()),
             // Another Job of the name.
@@ -234,17 +216,16 @@ impl Cluster {
     }
 
     /// Reads on in a pod's log, to its end; `follow`: until the container has ended.
-    pub(super) async fn log(&self, pod: &str, log: &PodLog, limit: usize, follow: bool) -> Result<(), Fault> {
+    pub(super) async fn log(&self, pod: &str, mut reading: Reading<'_>, follow: bool) -> Result<(), Fault> {
         if !is_name(pod) {
             return Err(fault(Error::malformed(&format!("a pod called {pod:?}"))));
         }
-        let since = log.since().map_or_else(String::new, |since| format!("&sinceTime={since}"));
+        let since = reading.since().map_or_else(String::new, |since| format!("&sinceTime={since}"));
         let path = format!("{}/{pod}/log?timestamps=true&follow={follow}{since}", self.pods_path());
         let read = border("kubernetes.log", async {
-            let mut body = self.stream_api(path).await?;
-            let mut reading = log.reading(limit);
+            let mut body = self.api.stream(path).await?;
             while let Some(bytes) = next(&mut body).await? {
-                reading.take(&bytes)?;
+                reading.take(&bytes).await?;
             }
             reading.finish()
         });
@@ -257,51 +238,6 @@ impl Cluster {
 
     fn pods_path(&self) -> String {
         format!("/api/v1/namespaces/{}/pods", self.namespace)
-    }
-
-    /// A call that is answered by an object.
-    async fn ask_api<T: DeserializeOwned>(&self, what: &str, request: http::Result<Request<Body>>) -> Result<T, Error> {
-        let answer = async { read(self.open_api(request).await?.into_body(), MAX_ANSWER).await };
-        let bytes = timeout(self.call_timeout, answer).await.unwrap_or_else(|_| Err(Error::late(self.call_timeout)))?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(&format!("{what}: {error}")))
-    }
-
-    /// A call that is answered piece by piece, the first when there is something to tell.
-    async fn stream_api(&self, path: String) -> Result<Body, Error> {
-        Ok(self.open_api(get(path)).await?.into_body())
-    }
-
-    /// A call whose answer is yes, and not read yet.
-    async fn open_api(&self, request: http::Result<Request<Body>>) -> Result<Response<Body>, Error> {
-        let request = request.map_err(|error| {
-            Error::NoAnswer(Fault::SetupRefused { cause: format!("no request can be made of this: {error}") })
-        })?;
-        let client = self.client().await?;
-        let answer = client.send(request).await.map_err(|error| Error::of_call(&error))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        if status == http::StatusCode::UNAUTHORIZED {
-            // The next call reads the credentials that are there then.
-            *self.connected() = None;
-        }
-        let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let words = read(answer.into_body(), MAX_REFUSAL).await?;
-        Err(Error::Refused(Refusal::read(status.as_u16(), after.map(Duration::from_secs), &words)))
-    }
-
-    async fn client(&self) -> Result<Client, Error> {
-        if let Some(client) = &*self.connected() {
-            return Ok(client.clone());
-        }
-        let client = self.access.connect().await.map_err(Error::NoAnswer)?;
-        *self.connected() = Some(client.clone());
-        Ok(client)
-    }
-
-    fn connected(&self) -> MutexGuard<'_, Option<Client>> {
-        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn called<T>(&self, method: &'static str, answer: Result<T, Error>) -> Result<T, Error> {
@@ -326,40 +262,10 @@ fn of_name(name: &str) -> String {
     format!("fieldSelector=metadata.name={name}")
 }
 
-fn get(path: String) -> http::Result<Request<Body>> {
-    Request::get(path).body(Body::empty())
-}
-
-fn post(path: String, body: &impl Serialize) -> http::Result<Request<Body>> {
-    // Plain data; what cannot be written down is refused by whoever gets it.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Body::from(body))
-}
-
-/// The next bytes of an answer; `None` at its end.
-async fn next(body: &mut Body) -> Result<Option<impl Deref<Target = [u8]>>, Error> {
-    while let Some(frame) = body.frame().await {
-        if let Ok(bytes) = frame.map_err(|error| Error::of_call(&error))?.into_data() {
-            return Ok(Some(bytes));
-        }
-    }
-    Ok(None)
-}
-
-async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Error> {
-    let mut read = Vec::new();
-    while let Some(bytes) = next(&mut body).await? {
-        if read.len() + bytes.len() > most {
-            return Err(Error::malformed(&format!("an answer of more than {most} bytes")));
-        }
-        read.extend_from_slice(&bytes);
-    }
-    Ok(read)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -374,10 +280,8 @@ mod tests {
         });
         std::fs::write(file.path(), config.to_string()).expect("written");
         let access = Access::Kubeconfig(file.path().to_owned());
-        let cluster = Cluster {
-            call_timeout: Duration::from_millis(200),
-            ..Cluster::new(access, "jobs".to_owned(), Arc::new(|_, _| ()))
-        };
+        let api = Api::new(access, Duration::from_millis(200));
+        let cluster = Cluster { api, namespace: "jobs".to_owned(), on_call: Arc::new(|_, _| ()) };
         for fault in [
             cluster.try_pod(&Pod::default()).await.expect_err("no answer"),
             cluster.suspend("j", "u").await.expect_err("no answer"),

@@ -65,14 +65,16 @@ impl Refusal {
     fn fault(self) -> Fault {
         let cause = format!("the API server answered {}: {}", self.status, self.message);
         match self.status {
-            429 => Fault::Unavailable { cause, after: self.after },
+            // The API server itself says so in plain words.
+            429 => Fault::Deferred { cause, after: self.after },
             // A proxy says 503 of a call that it has passed on, too.
             _ if self.is_page => Fault::Lost { cause },
             503 => Fault::Unavailable { cause, after: self.after },
             404 if self.is_missing("jobs") => Fault::Vanished { cause },
             404 if self.is_missing("namespaces") => Fault::SetupRefused { cause },
-            // Of something before the API server, or of a conflict with another writer.
-            404 | 409 | 410 | 500.. => Fault::Lost { cause },
+            // Of what the call names: a webhook that fails, a conflict with another writer, a kubelet's answer.
+            404 | 409 | 410 | 500 => Fault::Errored { cause },
+            501.. => Fault::Lost { cause },
             _ => Fault::SetupRefused { cause },
         }
     }
@@ -117,13 +119,6 @@ impl Error {
             },
             _ => renewing(error)
                 .unwrap_or_else(|| Fault::Lost { cause: format!("no answer from the API server: {}", reasons(error)) }),
-        })
-    }
-
-    /// No answer within the time that a call has.
-    pub(super) fn late(longest: Duration) -> Self {
-        Self::NoAnswer(Fault::Lost {
-            cause: format!("no answer from the API server within {} s", longest.as_secs_f64()),
         })
     }
 
@@ -225,12 +220,12 @@ mod tests {
             (400, "SetupRefused"),
             (401, "SetupRefused"),
             (403, "SetupRefused"),
-            (404, "Lost"),
-            (409, "Lost"),
-            (410, "Lost"),
+            (404, "Errored"),
+            (409, "Errored"),
+            (410, "Errored"),
             (422, "SetupRefused"),
-            (429, "Unavailable"),
-            (500, "Lost"),
+            (429, "Deferred"),
+            (500, "Errored"),
             (503, "Unavailable"),
             (504, "Lost"),
         ] {
@@ -238,7 +233,7 @@ mod tests {
             assert!(format!("{fault:?}").starts_with(kind), "{code}: {fault:?}");
             assert!(fault.to_string().contains(&code.to_string()), "{fault}");
         }
-        for code in [400, 403, 404, 502, 503] {
+        for code in [400, 403, 404, 500, 502, 503] {
             let fault = fault(page(code));
             assert!(matches!(fault, Fault::Lost { .. }) && !fault.to_string().contains('\u{1b}'), "{code}: {fault:?}");
         }
@@ -247,9 +242,8 @@ mod tests {
         assert!(status(409, "AlreadyExists", "jobs", "").is_name_taken());
         assert!(!status(409, "Conflict", "jobs", "").is_name_taken());
         let after = Some(Duration::from_secs(7));
-        // The API server itself says so in plain words.
         let throttled = Error::Refused(Refusal::read(429, after, b"Too many requests, please try again later."));
-        assert!(matches!(fault(throttled), Fault::Unavailable { after: it, .. } if it == after));
+        assert!(matches!(fault(throttled), Fault::Deferred { after: it, .. } if it == after));
         let of_a_gateway = Error::Refused(Refusal::read(503, None, br#"{"message":"upstream connect error"}"#));
         assert!(matches!(fault(of_a_gateway), Fault::Lost { .. }), "it may have passed the call on");
     }
@@ -301,6 +295,6 @@ mod tests {
         assert!(matches!(of_log(status(400, "BadRequest", "", waiting)), Fault::Vanished { .. }));
         assert!(matches!(of_log(status(404, "NotFound", "pods", "pods \"p\" not found")), Fault::Vanished { .. }));
         assert!(matches!(of_log(page(404)), Fault::Lost { .. }));
-        assert!(matches!(of_log(status(500, "InternalError", "", "kubelet")), Fault::Lost { .. }));
+        assert!(matches!(of_log(status(500, "InternalError", "", "kubelet")), Fault::Errored { .. }));
     }
 }

@@ -52,7 +52,7 @@ pub struct Spec {
     key: Key,
     pub(super) wanted: Wanted,
     /// Time of the command, in this attempt.
-    limit: Duration,
+    pub(super) limit: Duration,
     ticket_id: String,
     run_id: String,
     attempt: u32,

@@ -5,12 +5,14 @@
 //! never run with less (INC-72, INC-73).
 
 mod access;
+mod api;
 mod check;
 mod client;
 mod faults;
 mod job;
 mod log;
 mod params;
+mod pod;
 mod runtime;
 mod standing;
 mod verdict;
@@ -22,4 +24,4 @@ pub use job::{JobHandle, Spec};
 pub use log::Written;
 pub use params::{Amounts, KubernetesParams};
 pub use runtime::{KubernetesConfig, KubernetesRuntime};
-pub use standing::Ended;
+pub use verdict::Ended;

@@ -1,7 +1,6 @@
 //! The Kubernetes runtime as a provider of external work.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -13,17 +12,19 @@ use super::client::{Cluster, Created, Listed};
 use super::job::{self, JobHandle, Spec};
 use super::log::Written;
 use super::params::{Amounts, KubernetesParams};
-use super::standing::{Ended, How, Sight, Standing, has_ended, is_over};
-use super::verdict::verdict;
+use super::pod::has_ended;
+use super::standing::{Sight, Standing, is_over};
+use super::verdict::{Ended, How, verdict};
 use crate::execute::PullPolicy;
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider};
+use crate::logs::Log;
 
 /// After so long a wait for its pod a watch ends, so that what is waited for is told.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
-/// Between two connections to one log.
-const RECONNECT: Duration = Duration::from_secs(1);
-/// For the last lines of a log that is being followed when its end is known.
+/// How long whoever follows the log of a Job waits for its command to begin, before the driver pauses.
+const BEGIN: Duration = Duration::from_secs(1);
+/// For the last lines of a log that is being followed when the Job's end is known.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// Between two looks at a Job that is being stopped or removed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -64,7 +65,7 @@ pub struct KubernetesConfig {
     pub clean_up: bool,
     /// `K8S_JOBS_POLL_INTERVAL_SECONDS`: before a Job is looked at again whose watch has ended without news.
     pub poll_interval: Duration,
-    /// Bytes kept of the output.
+    /// Bytes kept of the output, of its two ends.
     pub output_limit: usize,
 }
 
@@ -164,37 +165,8 @@ impl KubernetesRuntime {
         let Some(begun) = job.log.begun.get() else {
             return Err(Fault::Vanished { cause: "the Job has no pod any more, and so no log".to_owned() });
         };
-        self.cluster.log(&begun.pod, &job.log, self.config.output_limit, false).await
-    }
-
-    /// Does `work`, and reads the Job's log meanwhile.
-    async fn while_following<T>(&self, job: &JobHandle, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        let pod = tokio::select! {
-            done = &mut work => return done,
-            begun = job.log.begun.wait() => &begun.pod,
-        };
-        loop {
-            {
-                let mut following = pin!(self.cluster.log(pod, &job.log, self.config.output_limit, true));
-                tokio::select! {
-                    done = &mut work => {
-                        // A log that does not end by then is read again, or is lost with its node.
-                        let _ = timeout(LAST_LINES, following).await;
-                        return done;
-                    }
-                    read = &mut following => {
-                        if let Err(fault) = read {
-                            tracing::debug!(job = job.name, %fault, "the log is followed again after a pause");
-                        }
-                    }
-                }
-            }
-            tokio::select! {
-                done = &mut work => return done,
-                () = sleep(RECONNECT) => {}
-            }
-        }
+        let reading = job.log.reading(self.config.output_limit, None).await;
+        self.cluster.log(&begun.pod, reading, false).await
     }
 }
 
@@ -220,7 +192,10 @@ impl Provider for KubernetesRuntime {
         if !self.config.trial {
             return Ok(());
         }
-        self.cluster.try_pod(&job::pod(&self.config, spec)).await
+        // Short tickets, too, find out a cluster that says nothing, before their time is over.
+        let longest = spec.limit / 2;
+        let pod = job::pod(&self.config, spec);
+        timeout(longest, self.cluster.try_pod(&pod)).await.unwrap_or_else(|_| Err(Fault::no_answer(longest)))
     }
 
     async fn look_up(&self, key: &Key, spec: &Spec) -> Result<Option<JobHandle>, Fault> {
@@ -246,20 +221,31 @@ impl Provider for KubernetesRuntime {
     }
 
     async fn watch(&self, job: &JobHandle) -> Result<Ended, Fault> {
-        self.while_following(job, self.wait_for_end(job)).await
+        let ended = self.wait_for_end(job).await?;
+        job.log.settled(LAST_LINES).await;
+        Ok(ended)
+    }
+
+    /// From its start, for the result as well: a pod that is gone takes its log with it.
+    async fn follow(&self, job: &JobHandle, log: &Log) -> Result<(), Fault> {
+        let Ok(begun) = timeout(BEGIN, job.log.begun.wait()).await else { return Ok(()) };
+        let reading = job.log.reading(self.config.output_limit, Some(log)).await;
+        job.log.followed(self.cluster.log(&begun.pod, reading, true).await)
     }
 
     async fn stop(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
-        self.while_following(job, self.end(job)).await
+        let ended = self.end(job).await?;
+        job.log.settled(LAST_LINES).await;
+        Ok(ended)
     }
 
     /// A fault that passes is one for a short while only: a node that is lost never answers.
     async fn collect(&self, job: &JobHandle) -> Result<Written, Fault> {
         let (longest, patience) = if job.log.is_begun() { REST_OF_LOG } else { WHOLE_LOG };
         let asked_since = job.log.asked_since();
-        let late = || Fault::Lost { cause: format!("the log was not read within {} s", longest.as_secs()) };
-        match timeout(longest, self.read_out(job)).await.unwrap_or_else(|_| Err(late())) {
+        match timeout(longest, self.read_out(job)).await.unwrap_or_else(|_| Err(Fault::no_answer(longest))) {
             Ok(()) => Ok(job.log.written(None)),
+            Err(Fault::Vanished { .. }) if job.log.has_ended() => Ok(job.log.written(None)),
             Err(fault) if asked_since.elapsed() < patience && !matches!(fault, Fault::Vanished { .. }) => Err(fault),
             Err(fault) if job.log.is_begun() => Ok(job.log.written(Some(&fault))),
             Err(fault) => Err(Fault::Vanished { cause: format!("the log cannot be had: {fault}") }),

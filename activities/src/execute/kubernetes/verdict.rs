@@ -1,14 +1,45 @@
-//! What the end of a Job means for its ticket.
+//! How a Job ends, and what that means for its ticket.
 
 use ticket_workflows::{Evidence, ExternalState, Failed, FailureClass, code};
 
-use super::standing::{Ended, How};
 use crate::execute::output::last_line;
 
 /// Exit code of what was ended by KILL.
 const KILLED: i32 = 137;
 /// Reasons of a container whose program could not be started.
 const NOT_STARTED: [&str; 2] = ["StartError", "ContainerCannotRun"];
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub(super) how: How,
+    /// Whether the cluster says that nothing of it runs any more.
+    pub(super) is_stopped: bool,
+}
+
+impl Ended {
+    /// Whether the command itself brought it about.
+    pub(super) fn is_of_command(&self) -> bool {
+        matches!(self.how, How::Exited { .. } | How::Done | How::OverLimit(_))
+    }
+}
+
+/// What ended it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    /// The command by itself, with this code, or what kept it from running.
+    Exited { code: i32, reason: String, message: String },
+    /// The command by itself, and its pod is gone: the Job counts it as done.
+    Done,
+    /// `activeDeadlineSeconds`.
+    OutOfTime,
+    /// It used more of its disk than it may.
+    OverLimit(String),
+    /// The cluster, or somebody in it, for reasons of their own: eviction, a lost node, a deletion.
+    Disrupted(String),
+    /// The Job failed, and no pod says why.
+    Failed(String),
+}
 
 /// The evidence of a command that did its work. `text`: what it wrote, if that is known.
 ///

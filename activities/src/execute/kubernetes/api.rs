@@ -1,0 +1,117 @@
+//! How the API server is called: requests and answers, and no word of what they are about.
+//!
+//! Calls go through kube's client, which knows kubeconfigs, credentials and TLS. Answers are read here: kube's own reading has
+//! no bound, and drops the header that says when to come again.
+
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response, header};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use kube::client::Body;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::access::Access;
+use super::faults::{Error, Refusal};
+use crate::external::Fault;
+
+/// For a call and its answer, watches and logs excepted. A rule of the cluster is given 10 s for a call by default.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of an answer, or of a line of a watch.
+pub(super) const MAX_ANSWER: usize = 32 * 1024 * 1024;
+/// Most bytes that are read of a refusal.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+/// An API server, and who calls it.
+pub(super) struct Api {
+    access: Access,
+    call_timeout: Duration,
+    connected: Mutex<Option<Client>>,
+}
+
+impl Api {
+    /// The API server that `access` leads to. It is not called before it is needed.
+    pub(super) fn new(access: Access, call_timeout: Duration) -> Self {
+        Self { access, call_timeout, connected: Mutex::default() }
+    }
+
+    /// A call that is answered by an object.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, what: &str, request: http::Result<Request<Body>>) -> Result<T, Error> {
+        let answer = async { read(self.open(request).await?.into_body(), MAX_ANSWER).await };
+        let bytes = timeout(self.call_timeout, answer).await.unwrap_or_else(|_| Err(Error::NoAnswer(Fault::no_answer(self.call_timeout))))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(&format!("{what}: {error}")))
+    }
+
+    /// A call that is answered piece by piece, the first when there is something to tell.
+    pub(super) async fn stream(&self, path: String) -> Result<Body, Error> {
+        Ok(self.open(get(path)).await?.into_body())
+    }
+
+    /// A call whose answer is yes, and not read yet.
+    async fn open(&self, request: http::Result<Request<Body>>) -> Result<Response<Body>, Error> {
+        let request = request.map_err(|error| {
+            Error::NoAnswer(Fault::SetupRefused { cause: format!("no request can be made of this: {error}") })
+        })?;
+        let client = self.client().await?;
+        let answer = client.send(request).await.map_err(|error| Error::of_call(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        if status == http::StatusCode::UNAUTHORIZED {
+            // The next call reads the credentials that are there then.
+            *self.connected() = None;
+        }
+        let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let words = read(answer.into_body(), MAX_REFUSAL).await?;
+        Err(Error::Refused(Refusal::read(status.as_u16(), after.map(Duration::from_secs), &words)))
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        if let Some(client) = &*self.connected() {
+            return Ok(client.clone());
+        }
+        let client = self.access.connect().await.map_err(Error::NoAnswer)?;
+        *self.connected() = Some(client.clone());
+        Ok(client)
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Option<Client>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn get(path: String) -> http::Result<Request<Body>> {
+    Request::get(path).body(Body::empty())
+}
+
+pub(super) fn post(path: String, body: &impl Serialize) -> http::Result<Request<Body>> {
+    // Plain data; what cannot be written down is refused by whoever gets it.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Body::from(body))
+}
+
+/// The next bytes of an answer; `None` at its end.
+pub(super) async fn next(body: &mut Body) -> Result<Option<impl Deref<Target = [u8]>>, Error> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(bytes) = frame.map_err(|error| Error::of_call(&error))?.into_data() {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Error> {
+    let mut read = Vec::new();
+    while let Some(bytes) = next(&mut body).await? {
+        if read.len() + bytes.len() > most {
+            return Err(Error::malformed(&format!("an answer of more than {most} bytes")));
+        }
+        read.extend_from_slice(&bytes);
+    }
+    Ok(read)
+}
