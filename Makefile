@@ -22,7 +22,7 @@ worker = "$$(cargo metadata --locked --no-deps --format-version 1 | \
 .PHONY: help setup build demo test mutate fuzz chaos outages bench fmt fmt-check clippy lint deny advisories docs clean
 
 help: ## Lists the targets.
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Brings the Temporal CLI and test server into .tools/, once.
 	@scripts/setup
@@ -76,6 +76,9 @@ test-docker: setup ## Runs the tests on a real Docker engine, which needs root.
 .PHONY: test-k8s
 test-k8s: setup ## Runs the tests on a real Kubernetes cluster, which needs root, and Go to build it once (10 CPU minutes).
 	@scripts/test-k8s || [ $$? -eq 77 ]
+
+.PHONY: test-all
+test-all: test test-kafka test-vault test-docker test-k8s test-api ## Runs all tests, those on real peers too, as far as this machine can have them.
 
 .PHONY: test-api
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.

@@ -10,15 +10,13 @@ use ticket_activities::Recognition;
 use ticket_activities::execute::PullPolicy;
 use ticket_activities::execute::docker::{DockerConfig, DockerRuntime, Engine};
 use ticket_activities::external::{EndpointLimits, Patience};
-use ticket_activities::logs::{Logged, Logs};
-use ticket_activities::{ExternalState, FailureClass, Job, LogName, Progress, code};
+use ticket_activities::{ExternalState, FailureClass, Job, code};
 use ticket_schemas::TaskType;
 use tokio::sync::Notify;
-use worker_agents::logs::{FileSink, Folder, LogReader};
 
 use crate::candidate::{Candidate, Driver, Peer, Step, driver};
 use crate::server::{Answer, Request, Server};
-use crate::world::{World, completed, eventually, failed};
+use crate::world::{World, completed, eventually, failed, kept_lines, logged};
 
 pub(crate) struct DockerCandidate;
 
@@ -396,14 +394,6 @@ async fn a_container_of_another_engine_has_neither_vanished_nor_stopped() {
     }
 }
 
-/// A job whose log goes on where a heartbeat left it.
-fn logged(job: Job, folder: &std::path::Path, recorded: Option<Logged>) -> Job {
-    let logs =
-        Logs { sink: Some(Arc::new(FileSink::new(folder.to_owned(), 1 << 20).expect("a thread"))), secrets: None };
-    let name = LogName { ticket_id: "t".to_owned(), run_id: "r".to_owned(), attempt: job.attempt };
-    Job { progress: Progress::of(logs.begin(name, recorded)), ..job }
-}
-
 #[tokio::test]
 async fn each_line_of_a_container_is_kept_once_over_broken_connections_and_lost_workers() {
     let folder = tempfile::tempdir().expect("folder");
@@ -442,13 +432,8 @@ async fn each_line_of_a_container_is_kept_once_over_broken_connections_and_lost_
     world.peer.end_all(0);
     completed(world.begin(next).outcome("the next worker's attempt").await, "the attempt");
     world.was_done_once("the attempt");
-    let mut reader = LogReader::open(&Folder::of(folder.path(), "t").file("r", 1)).expect("the log");
-    let mut lines = Vec::new();
-    while let Some(line) = reader.line().expect("readable") {
-        lines.push(format!("{} {} {}", line.seq, line.stream.as_str(), line.text));
-    }
     assert_eq!(
-        lines,
+        kept_lines(folder.path()),
         [
             "1 stdout hello",
             "2 stderr warning",

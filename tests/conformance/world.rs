@@ -1,14 +1,17 @@
 //! One provider, its fake, and workers that run attempts.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ticket_activities::external::{EndpointLimits, Patience};
-use ticket_activities::{Completed, Failed, Job, Outcome, Progress};
+use ticket_activities::logs::{Logged, Logs};
+use ticket_activities::{Completed, Failed, Job, LogName, Outcome, Progress};
 use ticket_schemas::decode_json_ticket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use worker_agents::logs::{FileSink, Folder, LogReader};
 
 use crate::candidate::{Candidate, Driver, Peer};
 use crate::server::Server;
@@ -143,4 +146,20 @@ pub(crate) fn failed(outcome: Outcome, what: &str) -> Failed {
         Outcome::Completed(completed) => panic!("{what}: {completed:?}"),
         Outcome::Failed(failed) => failed,
     }
+}
+
+/// A job whose log goes on where a heartbeat left it.
+pub(crate) fn logged(job: Job, folder: &Path, recorded: Option<Logged>) -> Job {
+    let logs =
+        Logs { sink: Some(Arc::new(FileSink::new(folder.to_owned(), 1 << 20).expect("a thread"))), secrets: None };
+    let name = LogName { ticket_id: "t".to_owned(), run_id: "r".to_owned(), attempt: job.attempt };
+    Job { progress: Progress::of(logs.begin(name, recorded)), ..job }
+}
+
+/// The lines of its log that are kept: number, stream and text.
+pub(crate) fn kept_lines(folder: &Path) -> Vec<String> {
+    let mut reader = LogReader::open(&Folder::of(folder, "t").file("r", 1)).expect("the log");
+    std::iter::from_fn(|| reader.line().expect("readable"))
+        .map(|line| format!("{} {} {}", line.seq, line.stream.as_str(), line.text))
+        .collect()
 }

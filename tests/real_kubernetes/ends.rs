@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::lane::{NAMESPACE, cluster, running, ticket, verdict, world};
+use crate::lane::{NAMESPACE, cluster, running, ticket, world};
+use crate::world::verdict;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes cluster: make test-k8s"]
@@ -42,21 +43,6 @@ async fn inc_54_what_cannot_run_fails_within_seconds_and_says_why() {
         assert_eq!((verdict(&result).0, verdict(&result).1), ("FAILED", code), "{name}: {result}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Kubernetes cluster: make test-k8s"]
-async fn a_log_of_600_000_lines_arrives_whole_while_the_kubelet_rotates_it() {
-    let world = world().await;
-    let _worker = world.worker(&[]).await;
-    // More than one file of 10 MiB, as the runtime writes it.
-    world.publish(&ticket(&world, "loud", "seq 1 600000")).await;
-    let loud = world.result("loud").await;
-    assert_eq!(loud["status"], "COMPLETED", "{loud}");
-    let whole: usize = (1..=600_000_u32).map(|line| line.to_string().len() + 1).sum();
-    assert_eq!(loud["result"]["metadata"]["stdout_bytes"], json!(whole.to_string()));
-    let text = loud["result"]["output"]["stdout"].as_str().expect("text");
-    assert!(text.starts_with("[… ") && text.ends_with("\n600000\n") && text.len() < 70_000, "{}", &text[..80]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,17 +109,4 @@ async fn a_command_that_answers_its_eviction_with_0_has_not_done_its_work() {
     cluster().ask("POST", &format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"), Some(&eviction));
     let result = world.result("obliging").await;
     assert_eq!(verdict(&result), ("FAILED", "infrastructure", "confirmed_stopped"), "{result}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Kubernetes cluster: make test-k8s"]
-async fn lines_that_the_runtime_cuts_into_pieces_arrive_whole() {
-    let world = world().await;
-    let _worker = world.worker(&[]).await;
-    // Longer than the 16 KiB of a piece, over some seconds.
-    let script = "for i in 1 2 3; do head -c 20000 /dev/zero | tr '\\0' x; sleep 1; echo; done";
-    world.publish(&ticket(&world, "wide", script)).await;
-    let result = world.result("wide").await;
-    assert_eq!(result["status"], "COMPLETED", "{result}");
-    assert_eq!(result["result"]["metadata"]["stdout_bytes"], json!("60003"), "{result}");
 }

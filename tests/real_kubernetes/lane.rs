@@ -153,22 +153,15 @@ pub(crate) async fn removed(world: &World, name: &str) {
     .await;
 }
 
-/// Does something to the ticket's workflow.
-pub(crate) fn workflow(world: &World, name: &str, verb: &str) {
+/// Ends the ticket's workflow without asking it.
+pub(crate) fn terminate(world: &World, name: &str) {
     let workflow = format!("ticket-{}", world.ticket_id(name));
     let status = Command::new(crate::world::cli())
-        .args(["workflow", verb, "--workflow-id", &workflow, "--address", &world.temporal])
+        .args(["workflow", "terminate", "--workflow-id", &workflow, "--address", &world.temporal])
         .env_clear()
         .status()
         .expect("CLI");
     assert!(status.success());
-}
-
-/// What a result says: status, error code, what is known of the work.
-pub(crate) fn verdict(result: &Value) -> (&str, &str, &str) {
-    let metadata = &result["result"]["metadata"];
-    let text = |value: &'static str| metadata[value].as_str().unwrap_or_default();
-    (result["status"].as_str().unwrap_or_default(), text("error_code"), text("external_state"))
 }
 
 /// Ends a worker as a roll-out does.

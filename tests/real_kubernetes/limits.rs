@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::lane::{cluster, ticket, verdict, world};
+use crate::lane::{cluster, ticket, world};
+use crate::world::verdict;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes cluster: make test-k8s"]

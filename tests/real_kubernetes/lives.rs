@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lane::{cluster, end_gracefully, removed, running, runs, ticket, verdict, workflow, world};
+use crate::lane::{cluster, end_gracefully, removed, running, runs, terminate, ticket, world};
+use crate::world::verdict;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes cluster: make test-k8s"]
@@ -12,12 +13,7 @@ async fn inc_85_the_contracts_ticket_runs_with_the_contracts_outputs() {
     let world = world().await;
     let worker = world.worker(&[]).await;
     let sample = include_str!("../../schemas/tests/samples/tickets/execute-k8s.json");
-    let mut ticket: Value = serde_json::from_str(sample).expect("a ticket");
-    let now = ticket_activities::now_ms();
-    ticket["ticket_id"] = json!(world.ticket_id("sample"));
-    ticket["created_at"] = json!(now);
-    ticket["sla"]["deadline"] = json!(now + 600_000);
-    world.publish_avro(&ticket).await;
+    world.publish_avro(&world.sample("sample", sample)).await;
     let result = world.result("sample").await;
     assert_eq!(result["status"], "COMPLETED", "{result}");
     let (output, metadata) = (&result["result"]["output"], &result["result"]["metadata"]);
@@ -86,7 +82,7 @@ async fn a_cancel_stops_the_job_keeps_its_last_words_and_says_so() {
     let script = "trap 'echo told to end; exit 7' TERM; echo begun; while :; do sleep 0.1; done";
     world.publish(&ticket(&world, "cancelled", script)).await;
     running(&world, "cancelled").await;
-    workflow(&world, "cancelled", "cancel");
+    world.cancel("cancelled");
     let result = world.result("cancelled").await;
     assert_eq!(verdict(&result), ("FAILED", "cancelled", "confirmed_stopped"), "{result}");
     // The pod, and its log with it, is gone by then.
@@ -122,7 +118,7 @@ async fn jobs_of_tickets_that_ended_without_their_worker_are_swept_with_their_po
     world.publish(&ticket(&world, "left", "sleep 600")).await;
     running(&world, "left").await;
     worker.kill_9();
-    workflow(&world, "left", "terminate");
+    terminate(&world, "left");
     assert!(runs(&world, "left"));
     let _next = world.worker(&[]).await;
     removed(&world, "left").await;

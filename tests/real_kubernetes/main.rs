@@ -10,6 +10,7 @@ mod instance;
 mod lane;
 mod limits;
 mod lives;
+mod logs;
 #[expect(dead_code, reason = "tests/end_to_end uses more of it")]
 #[path = "../end_to_end/world.rs"]
 mod world;

@@ -1,0 +1,77 @@
+//! What pods write, as a kubelet gives it: rotated, cut into pieces, and gone with its pod.
+
+use serde_json::{Value, json};
+
+use crate::lane::{removed, ticket, world};
+use crate::world::{World, eventually};
+
+/// A world whose workers keep the logs of tickets, and where.
+async fn world_with_logs() -> (World, tempfile::TempDir) {
+    let mut world = world().await;
+    let folder = tempfile::tempdir().expect("folder");
+    let sink: &'static str = format!("file://{}", folder.path().display()).leak();
+    world.settings.extend([("EXECUTION_LOG_SINK", sink), ("EXECUTION_LOG_MAX_MB", "200")]);
+    (world, folder)
+}
+
+/// Number and text of each line that `worker-agents logs` prints.
+fn printed(world: &World, name: &str) -> Vec<(Value, String)> {
+    let output = world.command(&["logs", &world.ticket_id(name), "--json"], "");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.map(|line| (line["seq"].clone(), line["text"].as_str().expect("text").to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn a_log_of_600_000_lines_arrives_whole_while_the_kubelet_rotates_it() {
+    let (world, _folder) = world_with_logs().await;
+    let _worker = world.worker(&[]).await;
+    // More than one file of 10 MiB, as the runtime writes it.
+    world.publish(&ticket(&world, "loud", "seq 1 600000")).await;
+    let loud = world.result("loud").await;
+    assert_eq!(loud["status"], "COMPLETED", "{loud}");
+    let metadata = &loud["result"]["metadata"];
+    let whole: usize = (1..=600_000_u32).map(|line| line.to_string().len() + 1).sum();
+    assert_eq!(metadata["stdout_bytes"], json!(whole.to_string()), "{metadata}");
+    assert_eq!((metadata.get("stdout_incomplete"), metadata.get("log_error")), (None, None), "{metadata}");
+    let text = loud["result"]["output"]["stdout"].as_str().expect("text");
+    assert!(text.starts_with("1\n2\n") && text.ends_with("\n600000\n") && text.len() < 70_000, "{}", &text[..80]);
+    assert_eq!(metadata["log_lines"], "600000", "{metadata}");
+    let printed = printed(&world, "loud");
+    assert_eq!(printed.len(), 600_000);
+    assert!((1..=600_000_u32).zip(&printed).all(|(line, (seq, text))| *seq == json!(line) && *text == line.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn what_a_pod_writes_is_followed_and_each_line_is_kept_once_over_a_lost_worker() {
+    let (world, _folder) = world_with_logs().await;
+    let mut worker = world.worker(&[]).await;
+    let script = "echo one; echo two >&2; sleep 8; printf 'half '; sleep 1; echo of three; printf four";
+    world.publish(&ticket(&world, "logged", script)).await;
+    eventually("it is followed", || (printed(&world, "logged").len() == 2).then_some(())).await;
+    worker.kill_9();
+    let _next = world.worker(&[]).await;
+    let result = world.result("logged").await;
+    assert_eq!(result["result"]["output"]["stdout"], "one\ntwo\nhalf of three\nfour", "{result}");
+    let metadata = &result["result"]["metadata"];
+    assert_eq!((&metadata["log_lines"], metadata.get("log_error")), (&json!("4"), None), "{metadata}");
+    let expected = ["one", "two", "half of three", "four"];
+    let expected: Vec<_> = (1..).zip(expected).map(|(seq, text)| (json!(seq), text.to_owned())).collect();
+    assert_eq!(printed(&world, "logged"), expected);
+    removed(&world, "logged").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn lines_that_the_runtime_cuts_into_pieces_arrive_whole() {
+    let world = world().await;
+    let _worker = world.worker(&[]).await;
+    // Longer than the 16 KiB of a piece, over some seconds.
+    let script = "for i in 1 2 3; do head -c 20000 /dev/zero | tr '\\0' x; sleep 1; echo; done";
+    world.publish(&ticket(&world, "wide", script)).await;
+    let result = world.result("wide").await;
+    assert_eq!(result["status"], "COMPLETED", "{result}");
+    assert_eq!(result["result"]["metadata"]["stdout_bytes"], json!("60003"), "{result}");
+}
