@@ -141,12 +141,10 @@ async fn inc_44_what_a_worker_asked_for_as_it_died_is_in_doubt_and_not_asked_for
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_leaves_the_generation_alone_and_the_next_worker_goes_on_with_it() {
     let (world, forge) = (World::new().await, Forge::start().await);
-    let mut worker = forge.worker(&world).await;
+    let worker = forge.worker(&world).await;
     world.publish(&ticket(&world, "drained")).await;
     let request = forge.recorded().await;
-    worker.signal("-TERM");
-    let status = tokio::task::spawn_blocking(move || worker.child.wait().expect("ended")).await.expect("join");
-    assert!(status.success(), "{status}");
+    worker.end_gracefully().await;
     assert!(world.results().is_empty(), "nothing is reported for work that was handed back");
     let _next = forge.worker(&world).await;
     forge.stand_in.end_all(Ending::Completed);

@@ -7,7 +7,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
 use ticket_schemas::{decode_json_ticket, encode_avro_ticket};
 
-use crate::world::{Record, Worker, World, eventually};
+use crate::world::{Record, World, eventually};
 
 const TICKETS: &str = "execution.tickets";
 const DLQ: &str = "execution.tickets.dlq";
@@ -33,12 +33,6 @@ fn lines(text: &str) -> Vec<Value> {
 async fn dead_letters(world: &World, count: usize) -> Vec<Value> {
     eventually(&format!("{count} dead letters"), || Some(world.dead_letters()).filter(|found| found.len() >= count))
         .await
-}
-
-async fn stopped(mut worker: Worker) {
-    worker.signal("-TERM");
-    let ended = tokio::task::spawn_blocking(move || worker.child.wait().expect("ended")).await.expect("join");
-    assert!(ended.success(), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +107,7 @@ async fn dead_letters_are_listed_shown_and_re_driven_once_their_cause_is_mended(
     assert!(dlq(&world, 1, &["redrive", "--code", "nobody"], "").contains("no dead letter"));
     assert_eq!(published(TICKETS), 2);
 
-    stopped(broken).await;
+    broken.end_gracefully().await;
     let worker = world.worker(&[]).await;
     let done = lines(&dlq(&world, 0, &["redrive", "--all", "--yes", "--json", "--rate", "100"], ""));
     assert!(done.len() == 2 && done.iter().all(|line| line["published"] == true), "{done:?}");
@@ -210,7 +204,7 @@ async fn inc_20_every_dead_letter_is_alerted_and_after_a_kill_again_under_the_sa
     world.publish_to(DLQ, "key", Some(b"no dead letter"), &[]).await;
     let (sent, by_id) = alerted(&world, letters + 1).await;
     assert!(by_id.values().any(|alert| alert["metadata"]["error_type"] == "dlq_unreadable"));
-    stopped(worker).await;
+    worker.end_gracefully().await;
     let _worker = world.worker(&[]).await;
     world.publish_to(DLQ, "key", None, &[]).await;
     let (after, by_id) = alerted(&world, letters + 2).await;
@@ -243,7 +237,7 @@ async fn alerts_wait_for_their_topic_and_hold_up_nothing_else() {
 
     // It ends in good time, and the next one goes on.
     let told = std::time::Instant::now();
-    stopped(worker).await;
+    worker.end_gracefully().await;
     assert!(told.elapsed() < std::time::Duration::from_secs(15), "it took {:?}", told.elapsed());
     let _worker = world.worker(&[]).await;
     world.kafka.topic_error(ALERTS, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).expect("there again");
@@ -281,12 +275,12 @@ async fn alerts_and_their_consumer_can_be_turned_off() {
     assert!(silent.get("/health").await.1.contains("dlq_alerts"), "it consumes");
     // Until it has read and committed the first one: the next worker does not alert about it.
     eventually("the group's offset", || (world.committed("worker-agents-dlq", DLQ) == 1).then_some(())).await;
-    stopped(silent).await;
+    silent.end_gracefully().await;
     world.publish_to(DLQ, "key", Some(b"2"), &[]).await;
     let off = world.worker(&[("KAFKA_DLQ_ENABLED", "false")]).await;
     off.wait_ready().await;
     assert!(!off.get("/health").await.1.contains("dlq_alerts"));
-    stopped(off).await;
+    off.end_gracefully().await;
     assert!(world.topic(ALERTS).is_empty());
     let _on = world.worker(&[]).await;
     let (sent, _) = alerted(&world, 1).await;

@@ -435,6 +435,13 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    /// Ends it as a roll-out does, and waits for its end.
+    pub(crate) async fn end_gracefully(mut self) {
+        self.signal("-TERM");
+        let status = tokio::task::spawn_blocking(move || self.child.wait().expect("ended")).await.expect("join");
+        assert!(status.success(), "{status}");
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use crate::instance::Instance;
-use crate::world::{Worker, World, eventually};
+use crate::world::{World, eventually};
 
 /// The engine that the tests share, each with tickets of its own.
 pub(crate) struct Engine {
@@ -105,11 +105,4 @@ pub(crate) async fn running(world: &World, name: &str) -> String {
 pub(crate) async fn removed(world: &World, name: &str) {
     let id = world.ticket_id(name);
     eventually("the container is removed", || engine().containers(&id, true).is_empty().then_some(())).await;
-}
-
-/// Ends a worker as a roll-out does.
-pub(crate) async fn end_gracefully(mut worker: Worker) {
-    worker.signal("-TERM");
-    let status = tokio::task::spawn_blocking(move || worker.child.wait().expect("ended")).await.expect("join");
-    assert!(status.success(), "{status}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::lane::{end_gracefully, engine, removed, running, ticket, world};
+use crate::lane::{engine, removed, running, ticket, world};
 use crate::world::{eventually, verdict};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn a_graceful_restart_stops_nothing_and_finishes_the_same_container() {
     let worker = world.worker(&[]).await;
     world.publish(&ticket(&world, "drained", "echo begun; sleep 8; echo done")).await;
     let container = running(&world, "drained").await;
-    end_gracefully(worker).await;
+    worker.end_gracefully().await;
     assert_eq!(engine().containers(&world.ticket_id("drained"), false), std::slice::from_ref(&container), "it goes on");
     assert!(world.results().is_empty(), "nothing is reported for work that was handed back");
     let _next = world.worker(&[]).await;
@@ -118,13 +118,7 @@ async fn containers_of_tickets_that_ended_without_their_worker_are_swept() {
     world.publish(&ticket(&world, "left", "sleep 600")).await;
     running(&world, "left").await;
     worker.kill_9();
-    let workflow = format!("ticket-{}", world.ticket_id("left"));
-    let ended = std::process::Command::new(crate::world::cli())
-        .args(["workflow", "terminate", "--workflow-id", &workflow, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(ended.success());
+    world.operator_of("left", &["workflow", "terminate"]);
     assert_eq!(engine().containers(&world.ticket_id("left"), false).len(), 1);
     let _next = world.worker(&[]).await;
     removed(&world, "left").await;

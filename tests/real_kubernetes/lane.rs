@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use crate::instance::Instance;
-use crate::world::{Worker, World, eventually};
+use crate::world::{World, eventually};
 
 /// Namespace of the Jobs; it enforces the restricted Pod Security Standard.
 pub(crate) const NAMESPACE: &str = "jobs";
@@ -151,22 +151,4 @@ pub(crate) async fn removed(world: &World, name: &str) {
         (cluster().jobs(&id).is_empty() && cluster().pods(&id).is_empty()).then_some(())
     })
     .await;
-}
-
-/// Ends the ticket's workflow without asking it.
-pub(crate) fn terminate(world: &World, name: &str) {
-    let workflow = format!("ticket-{}", world.ticket_id(name));
-    let status = Command::new(crate::world::cli())
-        .args(["workflow", "terminate", "--workflow-id", &workflow, "--address", &world.temporal])
-        .env_clear()
-        .status()
-        .expect("CLI");
-    assert!(status.success());
-}
-
-/// Ends a worker as a roll-out does.
-pub(crate) async fn end_gracefully(mut worker: Worker) {
-    worker.signal("-TERM");
-    let status = tokio::task::spawn_blocking(move || worker.child.wait().expect("ended")).await.expect("join");
-    assert!(status.success(), "{status}");
 }

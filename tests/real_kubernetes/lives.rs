@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::lane::{cluster, end_gracefully, removed, running, runs, terminate, ticket, world};
+use crate::lane::{cluster, removed, running, runs, ticket, world};
 use crate::world::verdict;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn a_graceful_restart_stops_nothing_and_finishes_the_same_job() {
     let worker = world.worker(&[]).await;
     world.publish(&ticket(&world, "drained", "echo begun; sleep 8; echo done")).await;
     let pod = running(&world, "drained").await;
-    end_gracefully(worker).await;
+    worker.end_gracefully().await;
     assert!(runs(&world, "drained"), "it goes on");
     assert!(world.results().is_empty(), "nothing is reported for work that was handed back");
     let _next = world.worker(&[]).await;
@@ -118,7 +118,7 @@ async fn jobs_of_tickets_that_ended_without_their_worker_are_swept_with_their_po
     world.publish(&ticket(&world, "left", "sleep 600")).await;
     running(&world, "left").await;
     worker.kill_9();
-    terminate(&world, "left");
+    world.operator_of("left", &["workflow", "terminate"]);
     assert!(runs(&world, "left"));
     let _next = world.worker(&[]).await;
     removed(&world, "left").await;

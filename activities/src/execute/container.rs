@@ -12,6 +12,8 @@ use crate::external::said;
 
 /// Most bytes of a path: Linux takes no longer one.
 const MAX_PATH: usize = 4096;
+/// Exit code of what was ended by KILL.
+const KILLED: i64 = 137;
 /// The image of tickets that name none (`contracts/executors.md`).
 const DEFAULT_IMAGE: &str = "python:3.11-slim";
 
@@ -87,4 +89,31 @@ pub(in crate::execute) fn check_path(path: String) -> Result<String, Failed> {
         return Ok(path);
     }
     Err(invalid(format!("parameter \"working_dir\" is no absolute path: {:?}", said(&path))))
+}
+
+/// A command that ended with this code, which is not 0. `out_of_memory`: something in the container was ended for using too much
+/// memory. `line`: the last that it said, as [`super::output::last_line`] gives it.
+pub(in crate::execute) fn failed_command(exit_code: i64, out_of_memory: bool, line: &str) -> Failed {
+    if exit_code == KILLED && out_of_memory {
+        return Failed::permanent(
+            code::OUT_OF_MEMORY,
+            "the container was ended for using more than its memory (exit code 137); raise `memory_limit`",
+        );
+    }
+    // Whoever runs it does not always hear of the kernel's reason before it hears of the end.
+    let hint = match (exit_code, out_of_memory) {
+        (KILLED, _) => " (killed; was `memory_limit` too low?)",
+        (_, true) => " (something in it was ended for using too much memory; was `memory_limit` too low?)",
+        _ => "",
+    };
+    Failed::permanent(code::EXECUTION_FAILED, format!("the command ended with exit code {exit_code}{hint}{line}"))
+}
+
+/// Whether `words`, which say why a container could not be started, are about the program that the ticket names. Files of the
+/// node's own can be missing, too.
+pub(in crate::execute) fn is_about_command(words: &str) -> bool {
+    let lower = words.to_ascii_lowercase();
+    let says = |some: &[&str]| some.iter().any(|word| lower.contains(word));
+    (says(&["exec:", "chdir to cwd"]) && says(&["no such file or directory", "permission denied"]))
+        || says(&["executable file not found", "exec format error"])
 }

@@ -2,6 +2,18 @@
 
 /// Longest reference.
 const MAX_REFERENCE: usize = 512;
+/// What registries say of an image that they do not have, as engines and nodes pass it on in small letters.
+pub(in crate::execute) const NOT_THERE: [&str; 6] = [
+    "not found",
+    "manifest unknown",
+    "does not exist",
+    "no matching manifest",
+    "no match for platform",
+    "repository name not known",
+];
+/// What they say of one that is not for everybody.
+pub(in crate::execute) const NOT_FOR_EVERYBODY: [&str; 4] =
+    ["unauthorized", "denied", "authentication required", "no basic auth"];
 
 /// Whether `text` is an image reference: `[registry[:port]/]path[:tag][@sha256:…]`. What is none never becomes part of a
 /// URL.

@@ -3,6 +3,8 @@
 use bollard::errors::Error;
 use ticket_workflows::code;
 
+use crate::execute::container::is_about_command;
+use crate::execute::image::{NOT_FOR_EVERYBODY, NOT_THERE};
 use crate::external::{Fault, reasons, said};
 
 /// The fault of any call; what a status means for one call only is decided where it is made.
@@ -103,10 +105,10 @@ pub(super) fn of_pull(image: &str, error: Error) -> Fault {
         return Fault::Deferred { cause, after: None };
     }
     // A registry does not tell an image that is not there from one that is not for everybody.
-    if says(&["not found", "manifest unknown", "does not exist", "no matching manifest", "repository name not known"]) {
+    if says(&NOT_THERE) {
         return Fault::TicketRefused { code: code::IMAGE_NOT_AVAILABLE, cause };
     }
-    if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
+    if says(&NOT_FOR_EVERYBODY) {
         return Fault::SetupRefused { cause };
     }
     let is_untaken = matches!(status(&error), Some(502 | 504));
@@ -124,11 +126,8 @@ pub(super) fn of_start(error: Error) -> Fault {
         Error::DockerResponseServerError { message, .. } => said(message),
         _ => String::new(),
     };
-    let says = |words: &[&str]| words.iter().any(|word| names(&message, word));
     let cause = format!("the container cannot start: {message}");
-    // Files of the engine's own can be missing, too; only those that the command names are the ticket's.
-    let of_command = says(&["exec:", "chdir to cwd"]) && says(&["no such file or directory", "permission denied"]);
-    if of_command || says(&["executable file not found", "exec format error"]) {
+    if !is_page(&message) && is_about_command(&message) {
         return Fault::TicketRefused { code: code::COMMAND_NOT_FOUND, cause };
     }
     match status(&error) {

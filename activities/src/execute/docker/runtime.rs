@@ -18,6 +18,7 @@ use super::image::{RegistryLogin, registry_of};
 use super::params::DockerParams;
 use super::starts::Starts;
 use crate::execute::PullPolicy;
+use crate::execute::container::failed_command;
 use crate::execute::output::{Capture, Captured, last_line};
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
@@ -25,8 +26,6 @@ use crate::logs::{Log, Redactor};
 
 /// When a container that was never started was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
-/// Exit code of what was ended by KILL.
-const KILLED: i64 = 137;
 /// Longest that the engine may take to say whether it has an image. A preparation has no limit of its own, since a pull may take
 /// long.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -287,18 +286,8 @@ impl Provider for DockerRuntime {
             return Ok(evidence);
         }
         let line = written.map_or_else(String::new, |written| last_line(&written.stderr.text));
-        let mut failed = if end.out_of_memory && end.exit_code == KILLED {
-            let message =
-                format!("the container was ended for using more than its memory ({answered}); raise `memory_limit`");
-            Failed::permanent(code::OUT_OF_MEMORY, message)
-        } else if end.error.is_empty() {
-            // The engine does not always hear of the kernel's reason before it hears of the end.
-            let hint = match (end.exit_code, end.out_of_memory) {
-                (KILLED, _) => " (killed; was `memory_limit` too low?)",
-                (_, true) => " (something in it was ended for using too much memory; was `memory_limit` too low?)",
-                _ => "",
-            };
-            Failed::permanent(code::EXECUTION_FAILED, format!("the command ended with {answered}{hint}{line}"))
+        let mut failed = if end.error.is_empty() || end.out_of_memory {
+            failed_command(end.exit_code, end.out_of_memory, &line)
         } else {
             Failed::permanent(code::EXECUTION_FAILED, format!("the container ended with {answered}: {}", end.error))
         };

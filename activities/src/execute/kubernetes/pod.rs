@@ -8,24 +8,13 @@ use ticket_workflows::code;
 use super::job::CONTAINER;
 use super::standing::Standing;
 use super::verdict::How;
+use crate::execute::image::{NOT_FOR_EVERYBODY, NOT_THERE};
 use crate::external::{Fault, said};
 
 /// Waiting reasons of an image that will never be there.
 const NEVER_AN_IMAGE: [&str; 2] = ["InvalidImageName", "ErrImageNeverPull"];
 /// Waiting reasons of an image that cannot be had now.
 const NO_IMAGE_NOW: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"];
-/// What registries say of an image that is not there, or not for this cluster.
-const NOT_TO_BE_HAD: [&str; 8] = [
-    "not found",
-    "manifest unknown",
-    "does not exist",
-    "no match for platform",
-    "unauthorized",
-    "denied",
-    "authentication required",
-    "repository name not known",
-];
-
 /// When and where the command began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Begun {
@@ -137,7 +126,7 @@ fn is_not_to_be_had(message: &str) -> bool {
     let lower = message.to_ascii_lowercase();
     let words = lower.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
     let words = words.filter(|word| !word.contains(['/', ':', '@'])).collect::<Vec<_>>().join(" ");
-    NOT_TO_BE_HAD.iter().any(|said| words.contains(said))
+    NOT_THERE.iter().chain(&NOT_FOR_EVERYBODY).any(|said| words.contains(said))
 }
 
 #[cfg(test)]

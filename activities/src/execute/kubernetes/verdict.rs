@@ -2,10 +2,11 @@
 
 use ticket_workflows::{Evidence, ExternalState, Failed, FailureClass, code};
 
+use crate::execute::container::{failed_command, is_about_command};
 use crate::execute::output::last_line;
 
-/// Exit code of what was ended by KILL.
-const KILLED: i32 = 137;
+/// Reason of a container in which something was ended for using too much memory: it, or a child of it.
+const OUT_OF_MEMORY: &str = "OOMKilled";
 /// Reasons of a container whose program could not be started.
 const NOT_STARTED: [&str; 2] = ["StartError", "ContainerCannotRun"];
 
@@ -58,21 +59,7 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
     let mut failed = match &ended.how {
         How::Done | How::Exited { code: 0, .. } => return Ok(evidence),
         How::Exited { reason, message, .. } if NOT_STARTED.contains(&reason.as_str()) => not_started(message),
-        How::Exited { code: KILLED, reason, .. } if reason == "OOMKilled" => Failed::permanent(
-            code::OUT_OF_MEMORY,
-            "the pod was ended for using more than its memory (exit code 137); raise `memory_limit`",
-        ),
-        How::Exited { code, reason, .. } => {
-            let hint = match (*code, reason.as_str()) {
-                (_, "OOMKilled") => {
-                    " (something in it was ended for using too much memory; was `memory_limit` too low?)"
-                }
-                (KILLED, _) => " (killed; was `memory_limit` too low?)",
-                _ => "",
-            };
-            let message = format!("the command ended with exit code {code}{hint}{}", line());
-            Failed::permanent(code::EXECUTION_FAILED, message)
-        }
+        How::Exited { code, reason, .. } => failed_command(i64::from(*code), reason == OUT_OF_MEMORY, &line()),
         How::OutOfTime => Failed::new(
             code::TIMEOUT,
             FailureClass::Retry { after_ms: None },
@@ -104,12 +91,9 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
     Err(failed)
 }
 
-/// A program that is not there is the ticket's fault; files of the node's own can be missing, too.
+/// A program that is not there is the ticket's fault, and what the node lacks is not.
 fn not_started(message: &str) -> Failed {
-    let lower = message.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let of_command = says(&["exec:", "chdir to cwd"]) && says(&["no such file or directory", "permission denied"]);
-    if of_command || says(&["executable file not found", "exec format error"]) {
+    if is_about_command(message) {
         return Failed::permanent(
             code::COMMAND_NOT_FOUND,
             format!("the command cannot be started: {message}; name a program that the image has"),
