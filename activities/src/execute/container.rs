@@ -13,7 +13,7 @@ use crate::external::said;
 /// Most bytes of a path: Linux takes no longer one.
 const MAX_PATH: usize = 4096;
 /// Exit code of what was ended by KILL.
-const KILLED: i64 = 137;
+pub(in crate::execute) const KILLED: i64 = 137;
 /// The image of tickets that name none (`contracts/executors.md`).
 const DEFAULT_IMAGE: &str = "python:3.11-slim";
 

@@ -18,7 +18,7 @@ use super::image::{RegistryLogin, registry_of};
 use super::params::DockerParams;
 use super::starts::Starts;
 use crate::execute::PullPolicy;
-use crate::execute::container::failed_command;
+use crate::execute::container::{KILLED, failed_command};
 use crate::execute::output::{Capture, Captured, last_line};
 use crate::executor::{Job, Recognition};
 use crate::external::{Fault, Key, Leftover, Plan, Provider, said};
@@ -286,7 +286,7 @@ impl Provider for DockerRuntime {
             return Ok(evidence);
         }
         let line = written.map_or_else(String::new, |written| last_line(&written.stderr.text));
-        let mut failed = if end.error.is_empty() || end.out_of_memory {
+        let mut failed = if end.error.is_empty() || (end.out_of_memory && end.exit_code == KILLED) {
             failed_command(end.exit_code, end.out_of_memory, &line)
         } else {
             Failed::permanent(code::EXECUTION_FAILED, format!("the container ended with {answered}: {}", end.error))

@@ -115,7 +115,7 @@ impl std::fmt::Display for Access {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Instant;
 
     use serde_json::{Value, json};
@@ -126,6 +126,16 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
         Access::Kubeconfig(file.path().to_owned()).connect().await
+    }
+
+    /// A port where somebody takes connections and says nothing, and a kubeconfig for it.
+    pub(in crate::execute::kubernetes) fn silent() -> (std::net::TcpListener, tempfile::NamedTempFile) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = format!("http://{}", listener.local_addr().expect("its address"));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = kubeconfig(&json!({ "server": server }), &json!({ "token": "t" }));
+        std::fs::write(file.path(), text).expect("written");
+        (listener, file)
     }
 
     /// A kubeconfig with this cluster and this user.

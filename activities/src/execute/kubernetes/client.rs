@@ -267,18 +267,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::access::tests::silent;
     use super::*;
 
     #[tokio::test]
     async fn a_call_without_answer_ends_and_may_have_been_taken() {
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{}", silent.local_addr().expect("its port")) } }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c" } }],
-        });
-        std::fs::write(file.path(), config.to_string()).expect("written");
+        let (_silent, file) = silent();
         let access = Access::Kubeconfig(file.path().to_owned());
         let api = Api::new(access, Duration::from_millis(200));
         let cluster = Cluster { api, namespace: "jobs".to_owned(), on_call: Arc::new(|_, _| ()) };

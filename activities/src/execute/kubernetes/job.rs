@@ -272,19 +272,16 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
+pub(super) mod tests {
     use serde_json::{Value, json};
     use ticket_schemas::{ParameterView, decode_json_ticket};
-    use tokio_util::sync::CancellationToken;
 
     use super::super::params::KubernetesParams;
     use super::super::runtime::tests::config;
     use super::*;
-    use crate::executor::Progress;
 
-    fn asked(ticket_id: &str, parameters: &Value) -> Spec {
+    /// What the second attempt at a ticket with these parameters asks for, which has 9.5 s.
+    pub(in crate::execute::kubernetes) fn asked(ticket_id: &str, parameters: &Value) -> Spec {
         let ticket = json!({
             "ticket_id": ticket_id, "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
             "parameters": parameters,
@@ -292,17 +289,7 @@ mod tests {
         let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
         let params: KubernetesParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
         let (wanted, limit) = params.check(&config(), &ticket).expect("allowed");
-        let job = Job {
-            ticket: Arc::new(ticket),
-            run_id: "run".to_owned(),
-            attempt: 2,
-            lost_workers: 0,
-            time_left: Duration::from_millis(9500),
-            recorded: Value::Null,
-            stop: CancellationToken::new(),
-            detach: CancellationToken::new(),
-            progress: Progress::default(),
-        };
+        let job = Job { attempt: 2, time_left: Duration::from_millis(9500), ..Job::first(ticket) };
         Spec::of(wanted, limit, &job)
     }
 

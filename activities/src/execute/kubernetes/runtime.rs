@@ -318,7 +318,24 @@ impl Provider for KubernetesRuntime {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
+    use super::super::access::Access;
+    use super::super::access::tests::silent;
+    use super::super::job::tests::asked;
     use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_that_takes_connections_and_says_nothing_is_found_out_by_short_tickets_too() {
+        let (_silent, file) = silent();
+        let access = Access::Kubeconfig(file.path().to_owned());
+        let cluster = Cluster::new(access, "jobs".to_owned(), Arc::new(|_, _| ()));
+        let runtime = KubernetesRuntime::new(cluster, config());
+        let mut spec = asked("t-1", &json!({ "command": "x", "timeout_seconds": 0.6 }));
+        let prepared = timeout(Duration::from_millis(550), runtime.prepare(&mut spec)).await;
+        let fault = prepared.expect("in time").expect_err("no answer");
+        assert!(fault.blames_endpoint(), "{fault:?}");
+    }
 
     /// The defaults of `contracts/settings.md`, and one more service account.
     pub(in crate::execute::kubernetes) fn config() -> KubernetesConfig {
