@@ -131,7 +131,7 @@ impl KubernetesRuntime {
                 Standing::Running => self.changed(job, &sight).await?,
                 Standing::Waiting(cause) => tokio::select! {
                     changed = self.changed(job, &sight) => changed?,
-                    () = sleep_until(silent_until) => return Err(Fault::Unavailable { cause, after: None }),
+                    () = sleep_until(silent_until) => return Err(Fault::Deferred { cause, after: None }),
                 },
             }
         }
