@@ -12,6 +12,7 @@ mod tests;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout};
@@ -32,8 +33,12 @@ const AT_ITS_START: SignedDuration = SignedDuration::from_secs(2);
 pub(super) struct PodLog {
     /// The pod, once its command has begun.
     pub(super) begun: SetOnce<Begun>,
+    /// Set once the command has ended: whoever follows is told of that by the kubelet seconds later.
+    pub(super) over: SetOnce<()>,
     /// Whether it can be followed from its start: this attempt has created the Job.
     pub(super) from_start: bool,
+    /// Once nothing more can be read by whoever follows: whether that was all.
+    whole: SetOnce<bool>,
     read: Mutex<Read>,
     /// Held by whoever reads: what two read at once would be kept twice.
     turn: tokio::sync::Mutex<()>,
@@ -49,8 +54,6 @@ struct Read {
     place: Place,
     /// Whether lines between two readings, or in front of the first, are missing.
     has_gap: bool,
-    /// Whether the last that was heard is that the log has ended.
-    has_ended: bool,
 }
 
 /// What a pod wrote.
@@ -91,27 +94,46 @@ impl PodLog {
         Reading::new(self, turn, Onward::from(read.place), follower)
     }
 
-    /// Returns when nobody reads, after `longest` at the latest.
-    pub(super) async fn settled(&self, longest: Duration) {
-        // What is not read by then is read when it is collected, or is lost with its node.
-        let _ = timeout(longest, self.turn.lock()).await;
-    }
-
-    /// What following it came to: a pod that is gone after its log had ended has no more to tell.
+    /// Follows it with `read`, a reading to its present end, or for as long as the command runs where that is told. Both are begun
+    /// anew by whoever calls this again.
     ///
     /// # Errors
-    /// When there may be more.
-    pub(super) fn followed(&self, read: Result<(), Fault>) -> Result<(), Fault> {
-        if matches!(read, Err(Fault::Vanished { .. })) && self.has_ended() {
+    /// As of `read`.
+    pub(super) async fn followed<R: Future<Output = Result<(), Fault>>>(
+        &self,
+        read: impl Fn(bool) -> R,
+    ) -> Result<(), Fault> {
+        if self.is_whole() {
             return Ok(());
         }
-        self.read().has_ended = read.is_ok();
+        let read = tokio::select! {
+            biased;
+            live = read(true), if !self.over.initialized() => live,
+            () = self.over.wait().map(|_| ()) => {
+                let rest = read(false).await;
+                if rest.is_ok() {
+                    let _ = self.whole.set(true);
+                }
+                rest
+            }
+        };
+        if matches!(read, Err(Fault::Vanished { .. })) {
+            let _ = self.whole.set(false);
+        }
         read
     }
 
-    /// Whether the last that whoever follows it has heard is its end.
-    pub(super) fn has_ended(&self) -> bool {
-        self.read().has_ended
+    /// Whether whoever follows has all of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.get() == Some(&true)
+    }
+
+    /// Returns when whoever follows can read no more, after `longest` at the latest.
+    pub(super) async fn settled(&self, longest: Duration) {
+        if self.begun.initialized() {
+            // What is not read by then is read when it is collected, or is lost with its node.
+            let _ = timeout(longest, self.whole.wait()).await;
+        }
     }
 
     fn begin_line(&self, onward: &mut Onward) {

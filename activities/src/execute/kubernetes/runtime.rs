@@ -101,6 +101,9 @@ impl KubernetesRuntime {
         if let Some(begun) = sight.begun() {
             let _ = job.log.begun.set(begun);
         }
+        if sight.is_command_over() {
+            let _ = job.log.over.set(());
+        }
         if let Some(why) = sight.intervention() {
             let _ = job.cut_off.set(why);
         }
@@ -141,18 +144,20 @@ impl KubernetesRuntime {
     async fn end(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
         loop {
             let looked = self.look(job).await;
-            let is_gone = matches!(looked, Err(Fault::Vanished { .. }));
-            // Its pods may have been left behind.
-            if !is_gone || self.pods(job).await?.items.iter().all(has_ended) {
-                let sight = looked?;
-                if sight.nothing_runs() {
-                    return Ok(sight.end_of_command());
-                }
-                if !is_over(&sight.job) && !sight.is_suspended() {
-                    self.cluster.suspend(&job.name, &job.uid).await?;
-                }
+            if matches!(looked, Err(Fault::Vanished { .. })) && !self.pods(job).await?.items.iter().all(has_ended) {
+                // Its pods were left behind.
+                sleep(LOOK_AGAIN).await;
+                continue;
             }
-            sleep(LOOK_AGAIN).await;
+            let sight = looked?;
+            if sight.nothing_runs() {
+                return Ok(sight.end_of_command());
+            }
+            if !is_over(&sight.job) && !sight.is_suspended() {
+                self.cluster.suspend(&job.name, &job.uid).await?;
+            }
+            // A pod that has ended is soon gone, and its log with it.
+            let _ = timeout(LOOK_AGAIN, self.changed(job, &sight)).await;
         }
     }
 
@@ -229,8 +234,11 @@ impl Provider for KubernetesRuntime {
     /// From its start, for the result as well: a pod that is gone takes its log with it.
     async fn follow(&self, job: &JobHandle, log: &Log) -> Result<(), Fault> {
         let Ok(begun) = timeout(BEGIN, job.log.begun.wait()).await else { return Ok(()) };
-        let reading = job.log.reading(self.config.output_limit, Some(log)).await;
-        job.log.followed(self.cluster.log(&begun.pod, reading, true).await)
+        let read = async |live| {
+            let reading = job.log.reading(self.config.output_limit, Some(log)).await;
+            self.cluster.log(&begun.pod, reading, live).await
+        };
+        job.log.followed(read).await
     }
 
     async fn stop(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
@@ -241,11 +249,13 @@ impl Provider for KubernetesRuntime {
 
     /// A fault that passes is one for a short while only: a node that is lost never answers.
     async fn collect(&self, job: &JobHandle) -> Result<Written, Fault> {
+        if job.log.is_whole() {
+            return Ok(job.log.written(None));
+        }
         let (longest, patience) = if job.log.is_begun() { REST_OF_LOG } else { WHOLE_LOG };
         let asked_since = job.log.asked_since();
         match timeout(longest, self.read_out(job)).await.unwrap_or_else(|_| Err(Fault::no_answer(longest))) {
             Ok(()) => Ok(job.log.written(None)),
-            Err(Fault::Vanished { .. }) if job.log.has_ended() => Ok(job.log.written(None)),
             Err(fault) if asked_since.elapsed() < patience && !matches!(fault, Fault::Vanished { .. }) => Err(fault),
             Err(fault) if job.log.is_begun() => Ok(job.log.written(Some(&fault))),
             Err(fault) => Err(Fault::Vanished { cause: format!("the log cannot be had: {fault}") }),

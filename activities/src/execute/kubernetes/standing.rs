@@ -108,6 +108,11 @@ impl Sight {
         pod::begun(self.pod()?)
     }
 
+    /// Whether the command has ended, whoever brought that about.
+    pub(super) fn is_command_over(&self) -> bool {
+        self.pod().is_some_and(|pod| terminated(pod).is_some())
+    }
+
     /// How the command ended, if it did so before anybody began to end it. What happened in the same second is taken for the
     /// consequence.
     fn own_end(&self) -> Option<How> {

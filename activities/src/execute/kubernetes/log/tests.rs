@@ -244,13 +244,28 @@ async fn the_kubelets_own_words_and_a_proxys_page_are_faults_and_no_output() {
     }
 }
 
-#[test]
-fn a_pod_that_is_gone_has_no_more_to_tell_only_after_its_log_had_ended() {
-    let gone = || Err(Fault::Vanished { cause: "gone".to_owned() });
+#[tokio::test]
+async fn only_a_reading_that_began_after_the_end_of_the_command_has_all_of_it() {
+    let gone = || Fault::Vanished { cause: "gone".to_owned() };
+    let ready = std::future::ready::<Result<(), Fault>>;
     let log = log();
-    assert!(log.followed(gone()).is_err() && !log.has_ended());
-    assert!(log.followed(Ok(())).is_ok() && log.has_ended());
-    assert!(log.followed(gone()).is_ok() && log.followed(gone()).is_ok());
-    let lost = Fault::Lost { cause: "reset".to_owned() };
-    assert!(log.followed(Err(lost)).is_err() && log.followed(gone()).is_err(), "it may have gone on meanwhile");
+    log.begun.set(Begun { pod: "p".to_owned(), at: None }).expect("once");
+    log.followed(|live| ready(if live { Ok(()) } else { Err(gone()) })).await.expect("its present end");
+    assert!(!log.is_whole(), "a connection that has ended says nothing of the command");
+    let told_later = async {
+        tokio::task::yield_now().await;
+        log.over.set(()).expect("once");
+    };
+    let hangs = |live| async move { if live { std::future::pending().await } else { Ok(()) } };
+    let (rest, ()) = tokio::join!(log.followed(hangs), told_later);
+    assert!(rest.is_ok() && log.is_whole(), "it is read to its end once the command has ended");
+    log.settled(Duration::MAX).await;
+    log.followed(|_| ready(Err(gone()))).await.expect("nobody asks again");
+
+    let lost = PodLog::default();
+    lost.begun.set(Begun { pod: "p".to_owned(), at: None }).expect("once");
+    assert!(lost.followed(|_| ready(Err(gone()))).await.is_err());
+    lost.settled(Duration::MAX).await;
+    assert!(!lost.is_whole(), "a pod that is gone takes the rest with it");
+    PodLog::default().settled(Duration::MAX).await;
 }
