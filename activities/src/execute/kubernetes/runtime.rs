@@ -234,7 +234,7 @@ impl Provider for KubernetesRuntime {
     /// From its start, for the result as well: a pod that is gone takes its log with it.
     async fn follow(&self, job: &JobHandle, log: &Log) -> Result<(), Fault> {
         let Ok(begun) = timeout(BEGIN, job.log.begun.wait()).await else { return Ok(()) };
-        let read = async |live| {
+        let read = |live| async move {
             let reading = job.log.reading(self.config.output_limit, Some(log)).await;
             self.cluster.log(&begun.pod, reading, live).await
         };
