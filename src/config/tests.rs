@@ -814,12 +814,8 @@ fn endpoints_are_spared_unless_settings_say_otherwise() {
 #[test]
 fn providers_of_external_work_are_those_that_are_on_and_in_this_build() {
     assert!(of(&[]).external_providers().is_empty());
-    let on = of(&[
-        ("DOCKER_ENABLED", "true"),
-        ("K8S_JOBS_ENABLED", "true"),
-        ("CODE_FORGE_URL", "http://code-forge"),
-    ])
-    .external_providers();
+    let on = of(&[("DOCKER_ENABLED", "true"), ("K8S_JOBS_ENABLED", "true"), ("CODE_FORGE_URL", "http://code-forge")])
+        .external_providers();
     assert_eq!(on.contains(&"docker"), cfg!(feature = "docker"));
     assert_eq!(on.contains(&"k8s"), cfg!(feature = "kubernetes"));
     assert!(on.contains(&"code_forge"));

@@ -40,7 +40,9 @@ async fn a_log_of_600_000_lines_arrives_whole_while_the_kubelet_rotates_it() {
     assert_eq!(metadata["log_lines"], "600000", "{metadata}");
     let printed = printed(&world, "loud");
     assert_eq!(printed.len(), 600_000);
-    assert!((1..=600_000_u32).zip(&printed).all(|(line, (seq, text))| *seq == json!(line) && *text == line.to_string()));
+    assert!(
+        (1..=600_000_u32).zip(&printed).all(|(line, (seq, text))| *seq == json!(line) && *text == line.to_string())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

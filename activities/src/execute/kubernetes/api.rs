@@ -40,9 +40,15 @@ impl Api {
     }
 
     /// A call that is answered by an object.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, what: &str, request: http::Result<Request<Body>>) -> Result<T, Error> {
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        request: http::Result<Request<Body>>,
+    ) -> Result<T, Error> {
         let answer = async { read(self.open(request).await?.into_body(), MAX_ANSWER).await };
-        let bytes = timeout(self.call_timeout, answer).await.unwrap_or_else(|_| Err(Error::NoAnswer(Fault::no_answer(self.call_timeout))))?;
+        let bytes = timeout(self.call_timeout, answer)
+            .await
+            .unwrap_or_else(|_| Err(Error::NoAnswer(Fault::no_answer(self.call_timeout))))?;
         serde_json::from_slice(&bytes).map_err(|error| Error::malformed(&format!("{what}: {error}")))
     }
 

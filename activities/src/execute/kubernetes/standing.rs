@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::pod::{
-    self, Begun, begin_of_pod, disruption, eviction, has_ended, interventions, is_out_of_reach, moment, terminated, text,
+    self, Begun, begin_of_pod, disruption, eviction, has_ended, interventions, is_out_of_reach, moment, terminated,
+    text,
 };
 use super::verdict::{Ended, How};
 use crate::external::Fault;

@@ -35,12 +35,7 @@ enum At {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
-        log: &'a PodLog,
-        turn: MutexGuard<'a, ()>,
-        kept: Onward,
-        follower: Option<Follower<'a>>,
-    ) -> Self {
+    pub(super) fn new(log: &'a PodLog, turn: MutexGuard<'a, ()>, kept: Onward, follower: Option<Follower<'a>>) -> Self {
         Self { log, _turn: turn, at: At::Stamp(Vec::new()), kept, follower, lines: 0, rest: None }
     }
 
@@ -118,7 +113,9 @@ impl<'a> Reading<'a> {
         match (&self.at, &self.rest) {
             (At::Stamp(word), _) if !word.is_empty() => Err(no_log(word)),
             (_, Some(rest)) if self.lines == 0 => Err(no_log(rest)),
-            _ if self.kept.is_behind() || self.follower.as_ref().is_some_and(|follower| follower.onward.is_behind()) => {
+            _ if self.kept.is_behind()
+                || self.follower.as_ref().is_some_and(|follower| follower.onward.is_behind()) =>
+            {
                 let cause = "the log ends before what was read of it already".to_owned();
                 Err(Error::NoAnswer(Fault::Lost { cause }))
             }
