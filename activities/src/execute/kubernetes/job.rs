@@ -174,10 +174,7 @@ fn pod_spec(config: &KubernetesConfig, spec: &Spec) -> PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(i64::try_from(config.grace.as_secs()).unwrap_or(i64::MAX)),
-        image_pull_secrets: config
-            .pull_secret
-            .as_ref()
-            .map(|name| vec![LocalObjectReference { name: name.clone(), ..LocalObjectReference::default() }]),
+        image_pull_secrets: config.pull_secret.as_ref().map(|name| vec![LocalObjectReference { name: name.clone() }]),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(NOBODY),
