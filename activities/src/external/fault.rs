@@ -61,6 +61,13 @@ pub enum Fault {
         /// What is refused, and what to change.
         cause: String,
     },
+    /// A rule of the provider's forbids what the ticket asks for, as the rule stands now. That is an answer: nobody else is to do
+    /// what it forbids.
+    #[error("{cause}")]
+    Denied {
+        /// What is forbidden, and what to change.
+        cause: String,
+    },
     /// There is no such work at the provider.
     #[error("{cause}")]
     Vanished {
@@ -112,6 +119,11 @@ impl Fault {
                 code::PROVIDER_REFUSED,
                 FailureClass::Unavailable { after_ms: None },
                 "correct this worker's access to the provider",
+            ),
+            Self::Denied { .. } => (
+                code::PROVIDER_REFUSED,
+                FailureClass::Retry { after_ms: None },
+                "correct the ticket or the rule",
             ),
             Self::Vanished { .. } => (
                 code::WORK_VANISHED,
@@ -197,6 +209,7 @@ mod tests {
                 FailureClass::Permanent,
             ),
             (Fault::SetupRefused { cause: cause() }, false, code::PROVIDER_REFUSED, unavailable(None)),
+            (Fault::Denied { cause: cause() }, false, code::PROVIDER_REFUSED, FailureClass::Retry { after_ms: None }),
             (Fault::Vanished { cause: cause() }, false, code::WORK_VANISHED, FailureClass::Retry { after_ms: None }),
             (Fault::Unsupported { cause: cause() }, false, code::INTERNAL, FailureClass::Permanent),
         ] {

@@ -80,7 +80,7 @@ pub trait Provider: Send + Sync + 'static {
     ///
     /// # Errors
     /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::Deferred`], [`Fault::TicketRefused`],
-    /// [`Fault::SetupRefused`]), and when there may be ([`Fault::Errored`], [`Fault::Lost`], [`Fault::Malformed`]).
+    /// [`Fault::SetupRefused`], [`Fault::Denied`]), and when there may be ([`Fault::Errored`], [`Fault::Lost`], [`Fault::Malformed`]).
     fn create(&self, key: &Key, spec: &Self::Spec) -> impl Future<Output = Result<Self::Handle, Fault>> + Send;
 
     /// Waits for the end of the work, for which it starts work that was only created. May be dropped at any point and begun
@@ -116,6 +116,12 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read now.
     fn collect(&self, handle: &Self::Handle) -> impl Future<Output = Result<Self::Output, Fault>> + Send;
+
+    /// What was read until now of output that cannot be read to its end because of `fault`.
+    fn kept(&self, handle: &Self::Handle, fault: &Fault) -> Option<Self::Output> {
+        let _ = (handle, fault);
+        None
+    }
 
     /// What the end of the work means. `output`: `None` when it could not be read.
     ///

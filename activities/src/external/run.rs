@@ -272,7 +272,7 @@ impl<'a, P: Provider> Run<'a, P> {
     async fn finish(&self, spec: &P::Spec, handle: &P::Handle, end: &P::End) -> Outcome {
         self.record(Phase::Collecting, handle);
         let Some((collected, followed)) = self.all_words(handle).await else { return self.detached() };
-        let (output, fault) = split(collected);
+        let (output, fault) = self.output(handle, collected);
         let verdict = self.provider.verdict(handle, end, output.as_ref());
         let report = self.report(self.provider.report(spec, handle, Some(end), output), fault, followed);
         match verdict {
@@ -289,7 +289,7 @@ impl<'a, P: Provider> Run<'a, P> {
             return self.finish(spec, handle, end).await;
         }
         let (collected, followed) = self.last_words(handle).await;
-        let (output, missing) = split(collected);
+        let (output, missing) = self.output(handle, collected);
         let report = self.report(self.provider.report(spec, handle, None, output), missing, followed);
         let goes_on = matches!(stopped, Err(Fault::Unsupported { .. }));
         let (state, fault) = (state_after(&stopped), stopped.err().or(fault));
@@ -321,7 +321,8 @@ impl<'a, P: Provider> Run<'a, P> {
             Fault::Vanished { .. } => ExternalState::Unknown,
             _ => state_after(&self.end_work(handle).await),
         };
-        let report = self.report(self.provider.report(spec, handle, None, None), None, Ok(()));
+        let kept = self.provider.kept(handle, &fault);
+        let report = self.report(self.provider.report(spec, handle, None, kept), None, Ok(()));
         Failed { report, ..fault.into_failed(P::NAME, Some(state)) }
     }
 
@@ -402,11 +403,4 @@ impl<'a, P: Provider> Run<'a, P> {
 
 fn state_after<E>(stopped: &Result<Option<E>, Fault>) -> ExternalState {
     if stopped.is_ok() { ExternalState::ConfirmedStopped } else { ExternalState::Unknown }
-}
-
-fn split<T>(collected: Result<T, Fault>) -> (Option<T>, Option<Fault>) {
-    match collected {
-        Ok(output) => (Some(output), None),
-        Err(fault) => (None, Some(fault)),
-    }
 }

@@ -115,7 +115,7 @@ async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Error> {
     let mut read = Vec::new();
     while let Some(bytes) = next(&mut body).await? {
         if read.len() + bytes.len() > most {
-            return Err(Error::malformed(&format!("an answer of more than {most} bytes")));
+            return Err(Error::TooLong(most));
         }
         read.extend_from_slice(&bytes);
     }

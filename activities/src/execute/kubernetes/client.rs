@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::access::Access;
 use super::api::{Api, CALL_TIMEOUT, MAX_ANSWER, get, next, post};
 use super::faults::{Error, fault, of_asked, of_create, of_log};
-use super::job::is_name;
+use super::job::{STOPPED, is_name};
 use super::log::Reading;
 use crate::border::border;
 use crate::external::{Fault, OnCall, said};
 
-/// Jobs of one page of a list. Each may carry a command and an environment of 128 KiB.
+/// Jobs of one page of a list.
 const PAGE: usize = 50;
 
 /// What a create came to.
@@ -47,6 +47,37 @@ struct Version {
 struct Event {
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// A watch, as far as it was read.
+#[derive(Default)]
+struct Events {
+    line: Vec<u8>,
+}
+
+impl Events {
+    /// Takes a piece, cut anywhere. `Some`: whether something has happened, or the watch only cannot go on.
+    fn take(&mut self, bytes: &[u8]) -> Result<Option<bool>, Error> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend(piece);
+            if self.line.len() > MAX_ANSWER {
+                return Err(Error::malformed("a line of a watch that does not end"));
+            }
+            if !piece.ends_with(b"\n") {
+                continue;
+            }
+            let event: Event =
+                serde_json::from_slice(&self.line).map_err(|error| Error::malformed(&error.to_string()))?;
+            match event.kind.as_str() {
+                // Nothing has happened.
+                "BOOKMARK" => self.line.clear(),
+                // What this version was is forgotten; a new look tells what is now.
+                "ERROR" => return Ok(Some(false)),
+                _ => return Ok(Some(true)),
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// A Kubernetes cluster, and the namespace of the Jobs.
@@ -104,21 +135,28 @@ impl Cluster {
         }
     }
 
-    /// All Jobs that a selector selects.
-    pub(super) async fn jobs(&self, selector: &str) -> Result<Vec<Job>, Fault> {
-        let mut jobs = Vec::new();
-        let mut next = String::new();
+    /// What `wanted` makes of all Jobs that a selector selects. They are not held together: each may carry a command and an environment
+    /// of 128 KiB, six times that as JSON, so that a page may be too long and is asked for in smaller ones.
+    pub(super) async fn jobs<T>(&self, selector: &str, wanted: impl Fn(&Job) -> Option<T>) -> Result<Vec<T>, Fault> {
+        let mut all = Vec::new();
+        let (mut next, mut limit) = (String::new(), PAGE);
         loop {
-            let path = format!("{}?labelSelector={selector}&limit={PAGE}&continue={next}", self.jobs_path());
+            let path = format!("{}?labelSelector={selector}&limit={limit}&continue={next}", self.jobs_path());
             let listed = border("kubernetes.jobs", self.api.ask::<Listed<Job>>("jobs", get(path))).await;
-            let page = self.called("jobs", listed).map_err(fault)?;
-            jobs.extend(page.items);
+            let page = match self.called("jobs", listed) {
+                Err(Error::TooLong(_)) if limit > 1 => {
+                    limit /= 2;
+                    continue;
+                }
+                page => page.map_err(fault)?,
+            };
+            all.extend(page.items.iter().filter_map(&wanted));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) if token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.~".contains(&b)) => {
                     next = token
                 }
                 Some(_) => return Err(fault(Error::malformed("a list that goes on at what is no token"))),
-                None => return Ok(jobs),
+                None => return Ok(all),
             }
         }
     }
@@ -159,25 +197,10 @@ impl Cluster {
     async fn first_event(&self, path: String) -> Result<bool, Error> {
         border("kubernetes.watch", async {
             let mut body = self.api.stream(path).await?;
-            let mut line = Vec::new();
+            let mut events = Events::default();
             while let Some(bytes) = next(&mut body).await? {
-                for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-                    line.extend(piece);
-                    if line.len() > MAX_ANSWER {
-                        return Err(Error::malformed("a line of a watch that does not end"));
-                    }
-                    if !piece.ends_with(b"\n") {
-                        continue;
-                    }
-                    let event: Event =
-                        serde_json::from_slice(&line).map_err(|error| Error::malformed(&error.to_string()))?;
-                    match event.kind.as_str() {
-                        // Nothing has happened.
-                        "BOOKMARK" => line.clear(),
-                        // What this version was is forgotten, or the watch cannot go on; a new look tells what is now.
-                        "ERROR" => return Ok(false),
-                        _ => return Ok(true),
-                    }
+                if let Some(is_news) = events.take(&bytes)? {
+                    return Ok(is_news);
                 }
             }
             Ok(false)
@@ -187,8 +210,11 @@ impl Cluster {
 
     /// Has the Job start no pod any more, and its pods ended.
     pub(super) async fn suspend(&self, name: &str, uid: &str) -> Result<(), Fault> {
-        // With its identity: another Job of the name is left alone.
-        let patch = json!({ "metadata": { "uid": uid }, "spec": { "suspend": true } });
+        // With its identity: another Job of the name is left alone. Whoever resumes it, as a queue may, has it for a second.
+        let patch = json!({
+            "metadata": { "uid": uid, "annotations": { STOPPED: "true" } },
+            "spec": { "suspend": true, "activeDeadlineSeconds": 1 },
+        });
         let asked = Request::patch(format!("{}/{name}", self.jobs_path()))
             .header(header::CONTENT_TYPE, "application/merge-patch+json")
             .body(Body::from(patch.to_string().into_bytes()));
@@ -269,6 +295,27 @@ mod tests {
 
     use super::super::access::tests::silent;
     use super::*;
+
+    #[test]
+    fn bookmarks_are_no_news_and_errors_end_a_watch_wherever_its_lines_are_cut() {
+        let line = |kind: &str| json!({ "type": kind, "object": { "code": 410 } }).to_string() + "\n";
+        let bookmarks = line("BOOKMARK").repeat(2);
+        for (last, expected) in [
+            ("ADDED", Some(true)),
+            ("MODIFIED", Some(true)),
+            ("DELETED", Some(true)),
+            ("ERROR", Some(false)),
+            ("BOOKMARK", None),
+        ] {
+            let whole = bookmarks.clone() + &line(last);
+            for at in 0..whole.len() {
+                let mut events = Events::default();
+                assert_eq!(events.take(&whole.as_bytes()[..at]).expect("events"), None, "{last}, cut at {at}");
+                assert_eq!(events.take(&whole.as_bytes()[at..]).expect("events"), expected, "{last}, cut at {at}");
+            }
+        }
+        assert!(Events::default().take(b"<html>\n").is_err());
+    }
 
     #[tokio::test]
     async fn a_call_without_answer_ends_and_may_have_been_taken() {

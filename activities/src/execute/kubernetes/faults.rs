@@ -8,11 +8,19 @@ use ticket_workflows::code;
 use super::access::no_credentials;
 use crate::external::{Fault, reasons, said};
 
+/// What Pod Security and LimitRanges say of what a pod is and asks for: it is never admitted.
+const ABOUT_THE_POD: [&str; 3] = ["violates podsecurity", " usage per ", " ratio per "];
+/// How webhooks, validating and mutating policies, and image policies say no.
+const DENIALS: [&str; 4] =
+    ["denied the request", "denied request", "request denied by policy", "denied one or more images"];
+
 /// Why a call brought nothing.
 #[derive(Debug)]
 pub(super) enum Error {
     /// There is no answer, or none that can be used.
     NoAnswer(Fault),
+    /// The answer has more than so many bytes.
+    TooLong(usize),
     /// The answer is no.
     Refused(Refusal),
 }
@@ -54,7 +62,7 @@ impl Refusal {
 
     /// Whether an admission webhook or policy says no, with whatever status it likes.
     fn is_denied_by_a_rule(&self) -> bool {
-        self.names("denied the request") || self.names("denied request")
+        DENIALS.iter().any(|words| self.names(words))
     }
 
     /// What is not there, as the API server says.
@@ -85,7 +93,7 @@ impl Error {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
-            Self::NoAnswer(_) => None,
+            Self::NoAnswer(_) | Self::TooLong(_) => None,
         }
     }
 
@@ -134,6 +142,7 @@ impl Error {
 pub(super) fn fault(error: Error) -> Fault {
     match error {
         Error::NoAnswer(fault) => fault,
+        Error::TooLong(most) => Fault::Malformed { cause: format!("the API server's answer has more than {most} bytes") },
         Error::Refused(refusal) => refusal.fault(),
     }
 }
@@ -142,14 +151,13 @@ pub(super) fn fault(error: Error) -> Fault {
 /// admit, and both from what this worker may not do.
 pub(super) fn of_asked(error: Error) -> Fault {
     let refusal = match error {
-        Error::NoAnswer(fault) => return fault,
-        Error::Refused(refusal) if refusal.is_page => return refusal.fault(),
-        Error::Refused(refusal) => refusal,
+        Error::Refused(refusal) if !refusal.is_page => refusal,
+        other => return fault(other),
     };
     let cause = |what: &str| format!("{what}: {}", refusal.message);
     match refusal.status {
         // A rule of the installation's own may take a pod of a Job and none that stands alone, and may be changed.
-        400..=499 if refusal.is_denied_by_a_rule() => Fault::SetupRefused {
+        400..=499 if refusal.is_denied_by_a_rule() => Fault::Denied {
             cause: format!(
                 "{}; see K8S_JOBS_TRIAL if it is about pods that no Job owns",
                 cause("a rule of the cluster denies the pod")
@@ -161,16 +169,10 @@ pub(super) fn of_asked(error: Error) -> Fault {
         403 if refusal.names("exceeded quota") => {
             Fault::SetupRefused { cause: cause("the namespace's quota is used up") }
         }
-        // Of the set-up, whoever named it: a permission, a service account, a namespace that is going away.
-        403 if ["cannot create resource", "error looking up service account", "being terminated", "failed quota"]
-            .iter()
-            .any(|words| refusal.names(words)) =>
-        {
-            refusal.fault()
-        }
-        403 => {
+        403 if ABOUT_THE_POD.iter().any(|words| refusal.names(words)) => {
             Fault::TicketRefused { code: code::PROVIDER_REFUSED, cause: cause("the cluster does not admit such a pod") }
         }
+        // A permission, a service account, a namespace that is going away, an API server that is not ready to judge.
         _ => refusal.fault(),
     }
 }
@@ -257,12 +259,19 @@ mod tests {
             "pods is forbidden: User \"w\" cannot create resource \"pods\" in API group \"\" in the namespace \"n\"",
             "pods \"x\" is forbidden: error looking up service account n/s: serviceaccount \"s\" not found",
             "pods \"x\" is forbidden: unable to create new content in namespace n because it is being terminated",
+            "pods \"x\" is forbidden: not yet ready to handle request",
+            "pods \"x\" is forbidden: status unknown for quota: q, resources: pods",
+            "pods \"x\" is forbidden: insufficient quota to consume: pods",
+            "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: executor",
+            "unable to CREATE pods at this time because there was an error enforcing limit ranges",
         ] {
             assert!(matches!(of(set_up), Fault::SetupRefused { .. }), "{set_up}");
         }
         for admission in [
             "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": seccompProfile",
             "pods \"x\" is forbidden: maximum memory usage per Container is 64Mi, but limit is 512Mi",
+            "pods \"x\" is forbidden: minimum cpu usage per Pod is 1, but request is 100m",
+            "pods \"x\" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 10.000000",
         ] {
             let fault = of(admission);
             assert!(
@@ -272,10 +281,14 @@ mod tests {
         }
         let by_webhook = "admission webhook \"validate.kyverno.svc\" denied the request: bare pods are not allowed";
         let by_policy = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: bare pods are not allowed";
-        for (code, words) in [(403, by_webhook), (400, by_webhook), (422, by_policy)] {
+        let by_mutating = "pods \"x\" is forbidden: admission request denied by policy: bare pods are not allowed";
+        let by_image = "pods \"x\" is forbidden: image policy webhook backend denied one or more images: bare pods are unsigned";
+        for (code, words) in
+            [(403, by_webhook), (400, by_webhook), (422, by_policy), (403, by_mutating), (403, by_image)]
+        {
             for fault in [of_asked(status(code, "", "", words)), of_create(status(code, "", "", words))] {
                 assert!(
-                    matches!(&fault, Fault::SetupRefused { cause } if cause.contains("bare pods")),
+                    matches!(&fault, Fault::Denied { cause } if cause.contains("bare pods")),
                     "{code}: {fault:?}"
                 );
             }

@@ -1,7 +1,7 @@
 //! The Job of a ticket, as the cluster is asked for it, and how it is known again.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job as KubernetesJob, JobSpec};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::log::PodLog;
 use super::params::Wanted;
 use super::runtime::KubernetesConfig;
+use super::verdict::How;
 use crate::execute::PullPolicy;
 use crate::executor::Job;
 use crate::external::{Key, Leftover};
@@ -32,6 +33,8 @@ const JOB_ID: &str = "neural-hive.io/job-id";
 const TICKET_ID: &str = "neural-hive.io/ticket-id";
 const RUN_ID: &str = "neural-hive.io/run-id";
 const ATTEMPT: &str = "neural-hive.io/attempt";
+/// The annotation of a Job that a worker has stopped: others suspend Jobs, too.
+pub(super) const STOPPED: &str = "neural-hive.io/stopped";
 const CREATED_BY: &str = "neural-hive.io/created-by";
 /// The cluster's own label of a pod: the identity of its Job, also when that is gone.
 const CONTROLLER: &str = "batch.kubernetes.io/controller-uid";
@@ -82,16 +85,25 @@ pub struct JobHandle {
     /// What this attempt has read of its log.
     #[serde(skip)]
     pub(super) log: PodLog,
-    /// Why its pod was ended from outside, once this attempt has seen that.
-    #[serde(skip)]
-    pub(super) cut_off: OnceLock<String>,
+    /// How its pod ended, once somebody has seen that.
+    #[serde(default)]
+    seen: Mutex<Option<How>>,
 }
 
 impl JobHandle {
     /// A Job that the cluster described; `None`: it has no name or no identity.
     pub(super) fn of(job: &KubernetesJob) -> Option<Self> {
         let name = job.metadata.name.clone().filter(|name| is_name(name))?;
-        Some(Self { name, uid: job.metadata.uid.clone()?, log: PodLog::default(), cut_off: OnceLock::new() })
+        Some(Self { name, uid: job.metadata.uid.clone()?, log: PodLog::default(), seen: Mutex::default() })
+    }
+
+    /// Keeps what a look has shown of its pod's end, and says what is known of it. That it ended by itself stays true.
+    pub(super) fn seen(&self, now: Option<How>) -> Option<How> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.is_some() && !seen.as_ref().is_some_and(How::is_own) {
+            *seen = now;
+        }
+        seen.clone()
     }
 
     /// Whether the pod is the Job's, or was before the Job was removed without it.
@@ -108,6 +120,11 @@ impl JobHandle {
     }
 }
 
+/// Whether a worker has asked for the end of the Job.
+pub(super) fn is_stopped(job: &KubernetesJob) -> bool {
+    annotation(job, STOPPED).is_some()
+}
+
 /// Selects the Jobs of this product.
 pub(super) fn of_all() -> String {
     LABELS.map(|(name, value)| format!("{name}={value}")).join(",")
@@ -120,14 +137,12 @@ pub(super) fn of_key(key: &Key) -> String {
 
 /// What is asked for: one pod, once, for a limited time.
 pub(super) fn job(config: &KubernetesConfig, spec: &Spec) -> KubernetesJob {
-    let whole_seconds = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    let deadline = whole_seconds(spec.limit.saturating_add(AFTER_TIMEOUT));
     KubernetesJob {
         metadata: ObjectMeta { name: Some(spec.key.to_string()), ..metadata(spec) },
         spec: Some(JobSpec {
             // Attempts are the workflow's.
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(i64::try_from(deadline).unwrap_or(i64::MAX)),
+            active_deadline_seconds: Some(whole_seconds(spec.limit.saturating_add(AFTER_TIMEOUT))),
             ttl_seconds_after_finished: Some(i32::try_from(config.ttl.as_secs()).unwrap_or(i32::MAX)),
             template: PodTemplateSpec { metadata: Some(metadata(spec)), spec: Some(pod_spec(config, spec)) },
             ..JobSpec::default()
@@ -173,7 +188,7 @@ fn pod_spec(config: &KubernetesConfig, spec: &Spec) -> PodSpec {
         service_account_name: Some(wanted.service_account.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(i64::try_from(config.grace.as_secs()).unwrap_or(i64::MAX)),
+        termination_grace_period_seconds: Some(whole_seconds(config.grace)),
         image_pull_secrets: config.pull_secret.as_ref().map(|name| vec![LocalObjectReference { name: name.clone() }]),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
@@ -231,6 +246,12 @@ fn container(config: &KubernetesConfig, wanted: &Wanted) -> Container {
         }]),
         ..Container::default()
     }
+}
+
+/// A part of a second counts as one.
+fn whole_seconds(time: Duration) -> i64 {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 /// Absent rather than empty: then the image's own words are kept.
@@ -291,7 +312,8 @@ pub(super) mod tests {
     }
 
     fn described(ticket_id: &str, parameters: &Value) -> Value {
-        serde_json::to_value(job(&config(), &asked(ticket_id, parameters))).expect("JSON")
+        let config = KubernetesConfig { grace: Duration::from_millis(500), ..config() };
+        serde_json::to_value(job(&config, &asked(ticket_id, parameters))).expect("JSON")
     }
 
     #[test]
@@ -315,6 +337,7 @@ pub(super) mod tests {
         assert_eq!(pod["volumes"], json!([{ "name": "scratch", "emptyDir": { "sizeLimit": "64Mi" } }]));
         assert_eq!(container["volumeMounts"], json!([{ "name": "scratch", "mountPath": "/tmp" }]));
         assert_eq!((&pod["restartPolicy"], &pod["automountServiceAccountToken"]), (&json!("Never"), &json!(false)));
+        assert_eq!(pod["terminationGracePeriodSeconds"], json!(1), "of half a second");
         for opening in ["hostNetwork", "hostPID", "hostIPC", "nodeName", "initContainers", "ephemeralContainers"] {
             assert_eq!(pod.get(opening), None, "{opening}");
         }
@@ -377,6 +400,14 @@ pub(super) mod tests {
             let pod = serde_json::from_value(json!({ "metadata": metadata })).expect("a pod");
             assert_eq!(handle.owns(&pod), is_its, "{metadata}");
         }
+        // The next worker is told how its pod ended, and none of the command's words.
+        let exited = |message: &str| How::Exited { code: 0, reason: "Completed".to_owned(), message: message.to_owned() };
+        handle.seen(Some(How::Disrupted("deleted".to_owned())));
+        handle.seen(Some(exited("hunter2")));
+        assert_eq!(handle.seen(Some(How::Disrupted("deleted".to_owned()))), Some(exited("hunter2")));
+        let recorded = serde_json::to_value(&handle).expect("JSON");
+        let next: JobHandle = serde_json::from_value(recorded).expect("a handle");
+        assert_eq!((next.uid.as_str(), next.seen(None)), ("u", Some(exited(""))));
         found.metadata.name = Some("../x".to_owned());
         assert!(JobHandle::of(&found).is_none());
     }

@@ -9,13 +9,14 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::SetOnce;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::pod::Begun;
 use crate::execute::output::{Capture, Captured};
@@ -27,6 +28,10 @@ pub(super) use reading::Reading;
 
 /// A command whose first line that is known is not later has lost none before it. The cluster tells its start in whole seconds.
 const AT_ITS_START: SignedDuration = SignedDuration::from_secs(2);
+
+/// How long a connection that was there before the command ended may bring nothing after that: the kubelet looks each second whether
+/// to end it.
+const LAST_OF_LIVE: Duration = Duration::from_millis(1500);
 
 /// The log of one pod, as far as it was read. It lives as long as the attempt that reads it.
 #[derive(Debug, Default)]
@@ -42,13 +47,17 @@ pub(super) struct PodLog {
     read: Mutex<Read>,
     /// Held by whoever reads: what two read at once would be kept twice.
     turn: tokio::sync::Mutex<()>,
-    /// When its end was first asked for.
-    asked: OnceLock<Instant>,
+    /// Whether somebody is being given lines, for which the reading waits.
+    gives: AtomicBool,
+    /// When its end was first asked for, and whether anything had been heard of it by then.
+    asked: OnceLock<(Instant, bool)>,
 }
 
 #[derive(Debug, Default)]
 struct Read {
     captured: Option<Capture>,
+    /// When something was last heard of it, if only that it had no more.
+    heard: Option<Instant>,
     /// Stamp of the first line.
     first: Option<Timestamp>,
     place: Place,
@@ -70,14 +79,30 @@ impl PodLog {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything was read.
-    pub(super) fn is_begun(&self) -> bool {
-        self.read().place.last.is_some()
+    /// When something was last heard of it.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        if self.gives.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.read().heard }
     }
 
-    /// Since when its end has been asked for.
-    pub(super) fn asked_since(&self) -> Instant {
-        *self.asked.get_or_init(Instant::now)
+    fn hear(&self) {
+        self.read().heard = Some(Instant::now());
+    }
+
+    /// When its end was first asked for, and whether anything had been heard of it by then.
+    pub(super) fn asked(&self) -> (Instant, bool) {
+        *self.asked.get_or_init(|| (Instant::now(), self.heard().is_some()))
+    }
+
+    /// Does `work` for as long as it goes on being heard of the log. `None`: nothing was for `longest`.
+    pub(super) async fn unless_silent<T>(&self, longest: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut since = Instant::now();
+        loop {
+            if let Ok(done) = timeout_at(since + longest, work.as_mut()).await {
+                return Some(done);
+            }
+            since = self.heard().filter(|heard| *heard > since)?;
+        }
     }
 
     /// A reading that goes on where the one before has ended, and where `follower` is. Of the text `limit` bytes are kept, of its two
@@ -106,10 +131,10 @@ impl PodLog {
         if self.is_whole() {
             return Ok(());
         }
-        let read = tokio::select! {
-            biased;
-            live = read(true), if !self.over.initialized() => live,
-            () = self.over.wait().map(|_| ()) => {
+        let live = if self.over.initialized() { None } else { self.while_it_runs(read(true)).await };
+        let read = match live {
+            Some(live) => live,
+            None => {
                 let rest = read(false).await;
                 if rest.is_ok() {
                     let _ = self.whole.set(true);
@@ -123,21 +148,37 @@ impl PodLog {
         read
     }
 
+    /// A reading that ends with the command. `None`: the command has ended, and whether this was all remains to be asked. What is under
+    /// way by then is still taken: with its pod deleted, or its file rotated, nobody else can read it.
+    async fn while_it_runs(&self, read: impl Future<Output = Result<(), Fault>>) -> Option<Result<(), Fault>> {
+        let mut read = pin!(read);
+        tokio::select! {
+            biased;
+            read = read.as_mut() => return Some(read),
+            _ = self.over.wait() => {}
+        }
+        if let Some(Err(fault)) = self.unless_silent(LAST_OF_LIVE, read).await {
+            tracing::debug!(%fault, "a log that was followed broke off after its command had ended");
+        }
+        None
+    }
+
     /// Whether whoever follows has all of it.
     pub(super) fn is_whole(&self) -> bool {
         self.whole.get() == Some(&true)
     }
 
-    /// Returns when whoever follows can read no more, after `longest` at the latest.
+    /// Returns when whoever follows can read no more, or has heard nothing for `longest`.
     pub(super) async fn settled(&self, longest: Duration) {
         if self.begun.initialized() {
             // What is not read by then is read when it is collected, or is lost with its node.
-            let _ = timeout(longest, self.whole.wait()).await;
+            let _ = self.unless_silent(longest, self.whole.wait()).await;
         }
     }
 
     fn begin_line(&self, onward: &mut Onward) {
         let mut read = self.read();
+        read.heard = Some(Instant::now());
         read.place = onward.place();
         read.first = read.first.or(read.place.last);
         read.has_gap |= onward.take_gap();
@@ -146,6 +187,7 @@ impl PodLog {
     fn keep(&self, onward: &mut Onward, text: &[u8]) {
         let mut read = self.read();
         let new = onward.new_of(text);
+        read.heard = Some(Instant::now());
         read.place = onward.place();
         if let Some(captured) = &mut read.captured {
             captured.push(new);

@@ -15,6 +15,15 @@ use crate::external::{Fault, said};
 const NEVER_AN_IMAGE: [&str; 2] = ["InvalidImageName", "ErrImageNeverPull"];
 /// Waiting reasons of an image that cannot be had now.
 const NO_IMAGE_NOW: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"];
+/// Reasons of a container that its node has lost, the kubelet's and containerd's: the exit code is made up.
+const LOST_CONTAINER: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
+/// How the kubelet's messages begin and go on that evict a pod for what it used itself.
+const OVER_LIMIT: [(&str, &str); 3] = [
+    ("Usage of EmptyDir volume ", " exceeds the limit "),
+    ("Pod ephemeral local storage usage ", "exceeds the total limit of containers "),
+    ("Container ", " exceeded its local ephemeral storage limit "),
+];
+
 /// When and where the command began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Begun {
@@ -49,7 +58,27 @@ pub(super) fn interventions(pod: &Pod) -> Vec<Option<Timestamp>> {
         all.extend(disruption_target(status).map(|it| moment(it.last_transition_time.as_ref())));
         all.extend(eviction(status).map(|_| None));
     }
+    all.extend(lost_container(pod).map(|_| None));
     all
+}
+
+/// What the node says of a container that it has lost, so that nobody knows how it ended.
+fn lost_container(pod: &Pod) -> Option<String> {
+    let ended = terminated(pod)?;
+    let reason = ended.reason.as_deref().filter(|reason| LOST_CONTAINER.contains(reason))?;
+    Some(format!("its node has lost the container, {reason}: {}", text(ended.message.as_ref())))
+}
+
+/// Why the pod ended or is being ended, unless its command did that by itself.
+pub(super) fn ended_from_outside(pod: &Pod) -> Option<How> {
+    if interventions(pod).is_empty() {
+        return None;
+    }
+    let status = pod.status.as_ref();
+    status.and_then(eviction).or_else(|| {
+        let why = lost_container(pod).or_else(|| status.and_then(disruption));
+        Some(How::Disrupted(why.unwrap_or_else(|| "its pod was deleted".to_owned())))
+    })
 }
 
 pub(super) fn moment(time: Option<&Time>) -> Option<Timestamp> {
@@ -78,14 +107,15 @@ pub(super) fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
     container_state(pod.status.as_ref()?)?.terminated.as_ref()
 }
 
-/// What the kubelet evicted the pod for. Of nodes it says that they were low on something, and of pods that they used too much.
-pub(super) fn eviction(status: &PodStatus) -> Option<How> {
+/// What the kubelet evicted the pod for: what it used, or the state of the node, which may have taken it in no more.
+fn eviction(status: &PodStatus) -> Option<How> {
     if status.phase.as_deref() != Some("Failed") || status.reason.as_deref() != Some("Evicted") {
         return None;
     }
     let message = text(status.message.as_ref());
-    let of_node = message.contains("node was low") || disruption_target(status).is_some();
-    Some(if of_node { How::Disrupted(message) } else { How::OverLimit(message) })
+    let is_over = |(begin, rest): &(&str, &str)| message.strip_prefix(begin).is_some_and(|it| it.contains(rest));
+    let of_pod = OVER_LIMIT.iter().any(is_over) && disruption_target(status).is_none();
+    Some(if of_pod { How::OverLimit(message) } else { How::Disrupted(message) })
 }
 
 fn disruption_target(status: &PodStatus) -> Option<&PodCondition> {
@@ -93,7 +123,7 @@ fn disruption_target(status: &PodStatus) -> Option<&PodCondition> {
 }
 
 /// Why the cluster ends the pod, if it is not for what the pod did.
-pub(super) fn disruption(status: &PodStatus) -> Option<String> {
+fn disruption(status: &PodStatus) -> Option<String> {
     let target = disruption_target(status)?;
     Some(format!("{}: {}", text(target.reason.as_ref()), text(target.message.as_ref())))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job as KubernetesJob;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use ticket_workflows::{Evidence, ExecutionReport, Failed};
@@ -24,14 +25,15 @@ use crate::logs::Log;
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// How long whoever follows the log of a Job waits for its command to begin, before the driver pauses.
 const BEGIN: Duration = Duration::from_secs(1);
-/// For the last lines of a log that is being followed when the Job's end is known.
-const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long a log that is being followed may bring nothing when the Job's end is known, until its last lines are given up; and for
+/// all of them where the Job was stopped, which is to be confirmed in the driver's time.
+const LAST_LINES: Duration = Duration::from_secs(4);
 /// Between two looks at a Job that is being stopped or removed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// For what a log has beyond what was followed of it: for one reading, and from the first try on. Both fit into the last words of
-/// a work that was stopped ([`crate::external::Patience`]).
+/// For what a log has beyond what was followed of it: how long one reading may bring nothing, and how long several together. Both fit
+/// into the last words of a work that was stopped ([`crate::external::Patience`]).
 const REST_OF_LOG: (Duration, Duration) = (Duration::from_secs(4), Duration::from_millis(1500));
-/// The same of a log that was not followed. A node that does not answer by then is taken for lost.
+/// The same of a log that was not followed. A node that is silent so long is taken for lost.
 const WHOLE_LOG: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
 /// For a removal to be confirmed. One that takes longer, as that of a command which has its grace, is confirmed by a later sweep.
 const REMOVAL: Duration = Duration::from_secs(3);
@@ -95,7 +97,8 @@ impl KubernetesRuntime {
             job_version: jobs.metadata.resource_version.unwrap_or_default(),
             pods: pods.items,
             pods_version: pods.metadata.resource_version.unwrap_or_default(),
-            cut_off: None,
+            seen: None,
+            may_have_begun: false,
         };
         // A Job has one pod; the first that is seen is it, and what was seen of it first stays.
         if let Some(begun) = sight.begun() {
@@ -104,10 +107,8 @@ impl KubernetesRuntime {
         if sight.is_command_over() {
             let _ = job.log.over.set(());
         }
-        if let Some(why) = sight.intervention() {
-            let _ = job.cut_off.set(why);
-        }
-        sight.cut_off = job.cut_off.get().cloned();
+        sight.seen = job.seen(sight.end_of_pod());
+        sight.may_have_begun = job.log.begun.initialized() || !job.log.from_start;
         Ok(sight)
     }
 
@@ -132,6 +133,12 @@ impl KubernetesRuntime {
             match sight.standing()? {
                 Standing::Ended(ended) => return Ok(ended),
                 Standing::Running => self.changed(job, &sight).await?,
+                Standing::Preempted => {
+                    // Whoever resumes it would have the command run beside the next attempt's.
+                    let by_itself = self.end(job).await?;
+                    let how = How::Disrupted("somebody has suspended the Job, such as a queue".to_owned());
+                    return Ok(by_itself.unwrap_or(Ended { how, is_stopped: true }));
+                }
                 Standing::Waiting(cause) => tokio::select! {
                     changed = self.changed(job, &sight) => changed?,
                     () = sleep_until(silent_until) => return Err(Fault::Deferred { cause, after: None }),
@@ -153,7 +160,7 @@ impl KubernetesRuntime {
             if sight.nothing_runs() {
                 return Ok(sight.end_of_command());
             }
-            if !is_over(&sight.job) && !sight.is_suspended() {
+            if !is_over(&sight.job) && !sight.is_stopped() {
                 self.cluster.suspend(&job.name, &job.uid).await?;
             }
             // A pod that has ended is soon gone, and its log with it.
@@ -197,15 +204,13 @@ impl Provider for KubernetesRuntime {
         if !self.config.trial {
             return Ok(());
         }
-        // Short tickets, too, find out a cluster that says nothing, before their time is over.
-        let longest = spec.limit / 2;
-        let pod = job::pod(&self.config, spec);
-        timeout(longest, self.cluster.try_pod(&pod)).await.unwrap_or_else(|_| Err(Fault::no_answer(longest)))
+        // It has the time of any call, however short the ticket's: a cluster is not blamed for what tickets leave it.
+        self.cluster.try_pod(&job::pod(&self.config, spec)).await
     }
 
     async fn look_up(&self, key: &Key, spec: &Spec) -> Result<Option<JobHandle>, Fault> {
-        let found = self.cluster.jobs(&job::of_key(key)).await?;
-        Ok(found.iter().filter(|found| spec.is_of(found)).find_map(JobHandle::of))
+        let of_attempt = |found: &KubernetesJob| JobHandle::of(found).filter(|_| spec.is_of(found));
+        Ok(self.cluster.jobs(&job::of_key(key), of_attempt).await?.into_iter().next())
     }
 
     async fn create(&self, key: &Key, spec: &Spec) -> Result<JobHandle, Fault> {
@@ -243,7 +248,7 @@ impl Provider for KubernetesRuntime {
 
     async fn stop(&self, job: &JobHandle) -> Result<Option<Ended>, Fault> {
         let ended = self.end(job).await?;
-        job.log.settled(LAST_LINES).await;
+        let _ = timeout(LAST_LINES, job.log.settled(LAST_LINES)).await;
         Ok(ended)
     }
 
@@ -252,14 +257,23 @@ impl Provider for KubernetesRuntime {
         if job.log.is_whole() {
             return Ok(job.log.written(None));
         }
-        let (longest, patience) = if job.log.is_begun() { REST_OF_LOG } else { WHOLE_LOG };
-        let asked_since = job.log.asked_since();
-        match timeout(longest, self.read_out(job)).await.unwrap_or_else(|_| Err(Fault::no_answer(longest))) {
-            Ok(()) => Ok(job.log.written(None)),
-            Err(fault) if asked_since.elapsed() < patience && !matches!(fault, Fault::Vanished { .. }) => Err(fault),
-            Err(fault) if job.log.is_begun() => Ok(job.log.written(Some(&fault))),
-            Err(fault) => Err(Fault::Vanished { cause: format!("the log cannot be had: {fault}") }),
+        let (asked, was_begun) = job.log.asked();
+        let (silence, patience) = if was_begun { REST_OF_LOG } else { WHOLE_LOG };
+        let read = job.log.unless_silent(silence, self.read_out(job)).await;
+        let Err(fault) = read.unwrap_or_else(|| Err(Fault::no_answer(silence))) else {
+            return Ok(job.log.written(None));
+        };
+        let silent_since = job.log.heard().map_or(asked, |heard| heard.max(asked));
+        if silent_since.elapsed() < patience && !matches!(fault, Fault::Vanished { .. }) {
+            return Err(fault);
         }
+        let kept = self.kept(job, &fault);
+        kept.ok_or_else(|| Fault::Vanished { cause: format!("the log cannot be had: {fault}") })
+    }
+
+    fn kept(&self, job: &JobHandle, fault: &Fault) -> Option<Written> {
+        let missing = (!job.log.is_whole()).then_some(fault);
+        job.log.heard().map(|_| job.log.written(missing))
     }
 
     fn verdict(&self, job: &JobHandle, end: &Ended, written: Option<&Written>) -> Result<Evidence, Failed> {
@@ -270,7 +284,6 @@ impl Provider for KubernetesRuntime {
         let mut report = ExecutionReport::default();
         let exit_code = end.and_then(|end| match end.how {
             How::Exited { code, .. } => Some(code),
-            How::Done => Some(0),
             _ => None,
         });
         let text = written.as_ref().map(|written| written.text.text.clone());
@@ -302,10 +315,9 @@ impl Provider for KubernetesRuntime {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover<JobHandle>>, Fault> {
-        let found = self.cluster.jobs(&job::of_all()).await?;
         // The cluster itself removes none that goes on, or that was stopped.
-        let is_too_many = |job: &&k8s_openapi::api::batch::v1::Job| self.config.clean_up || !is_over(job);
-        Ok(found.iter().filter(is_too_many).filter_map(JobHandle::leftover).collect())
+        let is_too_many = |job: &KubernetesJob| self.config.clean_up || !is_over(job);
+        self.cluster.jobs(&job::of_all(), |job| JobHandle::leftover(job).filter(|_| is_too_many(job))).await
     }
 
     async fn clean_up(&self, job: &JobHandle) -> Result<(), Fault> {
@@ -315,6 +327,8 @@ impl Provider for KubernetesRuntime {
             match self.look(job).await {
                 Err(Fault::Vanished { .. }) => return Ok(()),
                 Err(fault) => return Err(fault),
+                // The rest is the cluster's, which takes its time for it.
+                Ok(sight) if sight.pods.iter().all(has_ended) => return Ok(()),
                 Ok(_) if Instant::now() > until => {
                     return Err(Fault::Lost {
                         cause: format!("Job {} is to be removed, and its pods have not ended", job.name),
@@ -336,15 +350,14 @@ pub(super) mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_cluster_that_takes_connections_and_says_nothing_is_found_out_by_short_tickets_too() {
+    async fn a_short_ticket_blames_no_cluster() {
         let (_silent, file) = silent();
         let access = Access::Kubeconfig(file.path().to_owned());
         let cluster = Cluster::new(access, "jobs".to_owned(), Arc::new(|_, _| ()));
         let runtime = KubernetesRuntime::new(cluster, config());
-        let mut spec = asked("t-1", &json!({ "command": "x", "timeout_seconds": 0.6 }));
-        let prepared = timeout(Duration::from_millis(550), runtime.prepare(&mut spec)).await;
-        let fault = prepared.expect("in time").expect_err("no answer");
-        assert!(fault.blames_endpoint(), "{fault:?}");
+        let mut spec = asked("t-1", &json!({ "command": "x", "timeout_seconds": 0.02 }));
+        let prepared = timeout(Duration::from_millis(500), runtime.prepare(&mut spec)).await;
+        assert!(prepared.is_err(), "it goes on for as long as any call, and the driver ends it with the ticket");
     }
 
     /// The defaults of `contracts/settings.md`, and one more service account.

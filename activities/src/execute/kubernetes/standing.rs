@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::job;
 use super::pod::{
-    self, Begun, begin_of_pod, disruption, eviction, has_ended, interventions, is_out_of_reach, moment, terminated,
-    text,
+    self, Begun, begin_of_pod, ended_from_outside, has_ended, interventions, is_out_of_reach, moment, terminated, text,
 };
 use super::verdict::{Ended, How};
 use crate::external::Fault;
@@ -22,6 +22,8 @@ pub(super) enum Standing {
     Waiting(String),
     /// The command runs, or is being ended.
     Running,
+    /// Somebody else has the Job ended for now, whose command has begun, and may have it run again.
+    Preempted,
     /// Nothing of it will run any more.
     Ended(Ended),
 }
@@ -35,8 +37,10 @@ pub(super) struct Sight {
     pub(super) pods: Vec<Pod>,
     /// From where on a watch of pods tells more.
     pub(super) pods_version: String,
-    /// Why its pod was ended from outside, as this or an earlier look has shown: a pod that is gone does not say.
-    pub(super) cut_off: Option<String>,
+    /// How its pod ended, as this or an earlier look has shown: a pod that is gone does not say.
+    pub(super) seen: Option<How>,
+    /// Whether its command has begun, or may have before this attempt looked.
+    pub(super) may_have_begun: bool,
 }
 
 impl Sight {
@@ -44,20 +48,23 @@ impl Sight {
     /// that answers TERM with 0 has not done its work.
     ///
     /// # Errors
-    /// [`Fault::TicketRefused`] for what will never run; [`Fault::Vanished`] for a Job that somebody removes or has stopped.
+    /// [`Fault::TicketRefused`] for what will never run; [`Fault::Vanished`] for a Job that somebody removes or that a worker has
+    /// stopped.
     pub(super) fn standing(&self) -> Result<Standing, Fault> {
         let ended = |how| Ok(Standing::Ended(Ended { how, is_stopped: self.nothing_runs() }));
-        if let Some(exited) = self.own_end() {
+        if let Some(exited) = self.seen.clone().filter(How::is_own) {
             return ended(exited);
         }
         if self.job.metadata.deletion_timestamp.is_some() {
             return Err(Fault::Vanished { cause: "somebody is removing the Job".to_owned() });
         }
-        if self.is_suspended() {
-            return Err(Fault::Vanished { cause: "the Job is suspended: it was stopped".to_owned() });
+        if self.is_stopped() {
+            return Err(Fault::Vanished { cause: "a worker has stopped the Job".to_owned() });
         }
         if self.has("SuccessCriteriaMet") || self.has("Complete") {
-            return ended(self.cut_off.clone().map_or(How::Done, How::Disrupted));
+            // It counts an answer to TERM as well, and keeps the pod of a command that ended by itself as long as itself.
+            let untold = || How::Disrupted("its pod was removed before anybody saw how it ended".to_owned());
+            return ended(self.seen.clone().unwrap_or_else(untold));
         }
         let pod = self.pod();
         if let Some(failure) = self.failure() {
@@ -67,6 +74,10 @@ impl Sight {
                 return Ok(Standing::Running);
             }
             return ended(self.how_it_failed(failure));
+        }
+        if self.is_suspended() {
+            let queued = "somebody has suspended the Job, such as a queue, and has not resumed it";
+            return Ok(if self.may_have_begun { Standing::Preempted } else { Standing::Waiting(queued.to_owned()) });
         }
         match pod.and_then(|pod| pod.status.as_ref()) {
             None => Ok(Standing::Waiting("the Job has no pod yet; its events say why".to_owned())),
@@ -78,7 +89,7 @@ impl Sight {
     pub(super) fn end_of_command(&self) -> Option<Ended> {
         match self.standing() {
             Ok(Standing::Ended(ended)) => Some(ended).filter(Ended::is_of_command),
-            Ok(Standing::Waiting(_) | Standing::Running) | Err(_) => None,
+            Ok(Standing::Waiting(_) | Standing::Running | Standing::Preempted) | Err(_) => None,
         }
     }
 
@@ -88,11 +99,8 @@ impl Sight {
         if reason == DEADLINE {
             return How::OutOfTime;
         }
-        if let Some(how) = status.and_then(eviction) {
-            return how;
-        }
-        if let Some(why) = &self.cut_off {
-            return How::Disrupted(why.clone());
+        if let Some(how) = &self.seen {
+            return how.clone();
         }
         let of_pod = status.map(|status| text(status.message.as_ref().or(status.reason.as_ref()))).unwrap_or_default();
         let said = if of_pod.is_empty() { text(failure.message.as_ref()) } else { of_pod };
@@ -114,6 +122,11 @@ impl Sight {
         self.pod().is_some_and(|pod| terminated(pod).is_some())
     }
 
+    /// How the pod ended or is ending, if it is there and that is told.
+    pub(super) fn end_of_pod(&self) -> Option<How> {
+        self.own_end().or_else(|| self.pod().and_then(ended_from_outside))
+    }
+
     /// How the command ended, if it did so before anybody began to end it. What happened in the same second is taken for the
     /// consequence.
     fn own_end(&self) -> Option<How> {
@@ -131,25 +144,21 @@ impl Sight {
         })
     }
 
-    /// Why the pod was ended from outside, if it is there and was.
-    pub(super) fn intervention(&self) -> Option<String> {
-        let pod = self.pod()?;
-        if self.own_end().is_some() || interventions(pod).is_empty() {
-            return None;
-        }
-        let told = pod.status.as_ref().and_then(disruption);
-        Some(told.unwrap_or_else(|| "its pod was deleted".to_owned()))
+    /// Whether the Job starts no pod for now.
+    fn is_suspended(&self) -> bool {
+        self.job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default()
     }
 
-    /// Whether the Job starts no pod any more.
-    pub(super) fn is_suspended(&self) -> bool {
-        self.job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default()
+    /// Whether a worker has stopped the Job.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_suspended() && job::is_stopped(&self.job)
     }
 
     /// Whether the cluster says that nothing of the Job runs or will run.
     pub(super) fn nothing_runs(&self) -> bool {
-        let starts_none =
-            is_over(&self.job) || (self.is_suspended() && self.has("Suspended")) || self.own_end().is_some();
+        // What somebody else has suspended may be resumed.
+        let is_stopped = self.is_stopped() && self.has("Suspended");
+        let starts_none = is_over(&self.job) || is_stopped || self.seen.as_ref().is_some_and(How::is_own);
         starts_none && self.pods.iter().all(has_ended)
     }
 
@@ -177,6 +186,7 @@ fn condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::job::STOPPED;
     use super::*;
 
     const BEFORE: &str = "2026-01-01T00:00:10Z";
@@ -190,13 +200,22 @@ mod tests {
             job_version: String::new(),
             pods: serde_json::from_value(pods).expect("pods"),
             pods_version: String::new(),
-            cut_off: None,
+            seen: None,
+            may_have_begun: false,
         };
-        sight.cut_off = sight.intervention();
+        sight.seen = sight.end_of_pod();
         sight
     }
 
+    /// By a worker.
     fn suspended(job_status: Value, pods: Value) -> Sight {
+        let mut sight = queued(job_status, pods);
+        sight.job.metadata.annotations = Some([(STOPPED.to_owned(), "true".to_owned())].into());
+        sight
+    }
+
+    /// By somebody else.
+    fn queued(job_status: Value, pods: Value) -> Sight {
         let mut sight = sight(job_status, pods);
         sight.job.spec.as_mut().expect("spec").suspend = Some(true);
         sight
@@ -258,7 +277,18 @@ mod tests {
             assert_eq!(how(&sight), expected, "{reason}");
             assert!(sight.nothing_runs() && sight.begun().is_some_and(|begun| begun.pod == "p"));
         }
-        assert_eq!(how(&sight(complete(), json!([]))), How::Done);
+    }
+
+    #[test]
+    fn a_complete_job_whose_pod_is_gone_proves_nothing_unless_its_end_was_seen() {
+        for job in [complete(), json!({ "conditions": conditions("SuccessCriteriaMet", "CompletionsReached") })] {
+            let gone = sight(job.clone(), json!([]));
+            assert!(matches!(how(&gone), How::Disrupted(why) if why.contains("before anybody saw")), "{job}");
+            assert_eq!(gone.end_of_command(), None, "{job}");
+            let seen = sight(job.clone(), json!([pod("Succeeded", exited(0, "Completed"))])).seen;
+            let later = Sight { seen, ..sight(job, json!([])) };
+            assert!(matches!(how(&later), How::Exited { code: 0, .. }) && later.nothing_runs());
+        }
     }
 
     #[test]
@@ -290,7 +320,7 @@ mod tests {
             assert_eq!(early.standing(), Ok(Standing::Running), "{code}");
             assert!(!early.nothing_runs(), "{code}: the Job may start another");
             // The pod has gone since.
-            let gone = Sight { cut_off: untold.cut_off.clone(), ..sight(job, json!([])) };
+            let gone = Sight { seen: untold.seen.clone(), ..sight(job, json!([])) };
             assert!(matches!(how(&gone), How::Disrupted(_)), "{code}");
             // Stopped: not done, although the Job counts it so.
             let stopped = suspended(complete(), json!([deleted(code, AFTER)]));
@@ -311,10 +341,23 @@ mod tests {
             pod["status"]["message"] = json!(message);
             sight(failed(), json!([pod]))
         };
-        let overfull = evicted("Usage of EmptyDir volume \"scratch\" exceeds the limit \"64Mi\".");
-        assert!(matches!(how(&overfull), How::OverLimit(why) if why.contains("EmptyDir")));
-        let pressure = evicted("The node was low on resource: ephemeral-storage.");
-        assert!(matches!(how(&pressure), How::Disrupted(_)));
+        // The kubelet's messages, with what it says of the containers of a node that is low on something.
+        for overfull in [
+            "Usage of EmptyDir volume \"scratch\" exceeds the limit \"64Mi\". ",
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            "Container executor exceeded its local ephemeral storage limit \"1Gi\". ",
+        ] {
+            assert!(matches!(how(&evicted(overfull)), How::OverLimit(why) if why == overfull.trim()), "{overfull}");
+        }
+        for of_node in [
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1Mi. ",
+            "The node was low on resource: memory. Container executor was using 2Mi, request is 1Mi, has larger consumption of memory. ",
+            "The node had condition: [DiskPressure]. ",
+            "Pod was rejected: The node had condition: [DiskPressure]. ",
+            "",
+        ] {
+            assert!(matches!(how(&evicted(of_node)), How::Disrupted(_)), "{of_node}");
+        }
         for reason in
             ["TerminationByKubelet", "PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager"]
         {
@@ -338,6 +381,36 @@ mod tests {
         let mut refused = json!({ "metadata": { "name": "p" }, "status": { "phase": "Failed" } });
         refused["status"]["message"] = json!("Pod was rejected: Node didn't have enough resource: cpu");
         assert!(matches!(how(&sight(failed(), json!([refused]))), How::Failed(why) if why.contains("enough resource")));
+    }
+
+    #[test]
+    fn a_container_that_its_node_has_lost_has_no_exit_code() {
+        for (code, reason, message) in [
+            (137, "ContainerStatusUnknown", "The container could not be located when the pod was terminated"),
+            (137, "ContainerStatusUnknown", "The container could not be located when the pod was deleted.  The container used to be Running"),
+            (255, "Unknown", ""),
+        ] {
+            let state = json!({ "terminated": { "exitCode": code, "reason": reason, "message": message } });
+            let lost = |job: Value| sight(job, json!([pod("Failed", state.clone())]));
+            assert!(matches!(how(&lost(failed())), How::Disrupted(why) if why.contains(reason)), "{reason}");
+            assert_eq!(lost(failed()).end_of_command(), None, "{reason}");
+            assert_eq!(lost(json!({})).standing(), Ok(Standing::Running), "{reason}: the Job says so in a moment");
+        }
+    }
+
+    #[test]
+    fn a_job_that_somebody_else_has_suspended_waits_or_is_preempted_and_may_run_again() {
+        let told = || json!({ "conditions": conditions("Suspended", "JobSuspended") });
+        let waits = queued(told(), json!([]));
+        assert!(matches!(waits.standing(), Ok(Standing::Waiting(why)) if why.contains("suspended")));
+        let preempted = Sight { may_have_begun: true, ..queued(told(), json!([])) };
+        assert_eq!(preempted.standing(), Ok(Standing::Preempted));
+        for sight in [waits, preempted] {
+            assert!(!sight.nothing_runs(), "it may be resumed");
+            assert_eq!(sight.end_of_command(), None);
+        }
+        let faster = queued(told(), json!([pod("Succeeded", exited(0, "Completed"))]));
+        assert!(matches!(how(&faster), How::Exited { code: 0, .. }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a Job ends, and what that means for its ticket.
 
+use serde::{Deserialize, Serialize};
 use ticket_workflows::{Evidence, ExternalState, Failed, FailureClass, code};
 
 use crate::execute::container::{failed_command, is_about_command};
@@ -21,17 +22,20 @@ pub struct Ended {
 impl Ended {
     /// Whether the command itself brought it about.
     pub(super) fn is_of_command(&self) -> bool {
-        matches!(self.how, How::Exited { .. } | How::Done | How::OverLimit(_))
+        matches!(self.how, How::Exited { .. } | How::OverLimit(_))
     }
 }
 
-/// What ended it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What ended it. What was seen of it goes into heartbeats, but for what the command itself may have written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum How {
     /// The command by itself, with this code, or what kept it from running.
-    Exited { code: i32, reason: String, message: String },
-    /// The command by itself, and its pod is gone: the Job counts it as done.
-    Done,
+    Exited {
+        code: i32,
+        reason: String,
+        #[serde(skip)]
+        message: String,
+    },
     /// `activeDeadlineSeconds`.
     OutOfTime,
     /// It used more of its disk than it may.
@@ -42,6 +46,13 @@ pub(super) enum How {
     Failed(String),
 }
 
+impl How {
+    /// Whether the command ended before anybody began to end it, so that its exit code counts.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self, Self::Exited { .. })
+    }
+}
+
 /// The evidence of a command that did its work. `text`: what it wrote, if that is known.
 ///
 /// # Errors
@@ -49,7 +60,6 @@ pub(super) enum How {
 pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Evidence, Failed> {
     let answered = match &ended.how {
         How::Exited { code, .. } => format!("exit code {code}"),
-        How::Done => "complete".to_owned(),
         How::OutOfTime => "DeadlineExceeded".to_owned(),
         How::OverLimit(why) | How::Disrupted(why) | How::Failed(why) => format!("failed: {why}"),
     };
@@ -57,13 +67,13 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         .map_err(|error| Failed::permanent(code::INTERNAL, error.to_string()))?;
     let line = || text.map_or_else(String::new, last_line);
     let mut failed = match &ended.how {
-        How::Done | How::Exited { code: 0, .. } => return Ok(evidence),
+        How::Exited { code: 0, .. } => return Ok(evidence),
         How::Exited { reason, message, .. } if NOT_STARTED.contains(&reason.as_str()) => not_started(message),
         How::Exited { code, reason, .. } => failed_command(i64::from(*code), reason == OUT_OF_MEMORY, &line()),
         How::OutOfTime => Failed::new(
             code::TIMEOUT,
             FailureClass::Retry { after_ms: None },
-            "the cluster ended the Job at its deadline, while no worker was there to do so; raise `timeout_seconds`",
+            "the cluster ended the Job at its deadline, which is a minute after its attempt's; raise `timeout_seconds`",
         ),
         How::OverLimit(why) => Failed::permanent(
             code::LIMIT_EXCEEDED,
@@ -72,7 +82,7 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         How::Disrupted(why) => Failed::new(
             code::INFRASTRUCTURE,
             FailureClass::Retry { after_ms: None },
-            format!("the cluster ended the pod for reasons of its own: {why}; look at its nodes"),
+            format!("the cluster ended the pod for reasons of its own: {why}; look at its nodes and at who ends pods there"),
         ),
         How::Failed(why) => Failed::new(
             code::INFRASTRUCTURE,
@@ -129,7 +139,6 @@ mod tests {
         // On cgroup v1 a killed child is told as the container's own end.
         let fine = Ended { how: exited(0, "OOMKilled", ""), is_stopped: true };
         assert!(verdict("j", &fine, None).is_ok(), "whatever was killed in it, the command did its work");
-        assert!(verdict("j", &Ended { how: How::Done, is_stopped: true }, None).is_ok());
     }
 
     #[test]

@@ -95,6 +95,21 @@ impl<P: Provider> Run<'_, P> {
         self.endpoint.call(Box::pin(self.provider.follow(handle, self.job.progress.log()))).await
     }
 
+    /// The output, or what the provider had of it before; or why there is none.
+    pub(super) fn output(
+        &self,
+        handle: &P::Handle,
+        collected: Result<P::Output, Fault>,
+    ) -> (Option<P::Output>, Option<Fault>) {
+        match collected {
+            Ok(output) => (Some(output), None),
+            Err(fault) => match self.provider.kept(handle, &fault) {
+                Some(kept) => (Some(kept), None),
+                None => (None, Some(fault)),
+            },
+        }
+    }
+
     pub(super) fn report(
         &self,
         mut report: ExecutionReport,

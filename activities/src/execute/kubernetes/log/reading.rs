@@ -1,5 +1,7 @@
 //! One connection's reading of a log, for all who read it.
 
+use std::sync::atomic::Ordering;
+
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::MutexGuard;
 
@@ -23,6 +25,23 @@ pub(in crate::execute::kubernetes) struct Reading<'a> {
     lines: usize,
     /// The first word of what came without a stamp in front of the first line.
     rest: Option<Vec<u8>>,
+}
+
+/// While whoever follows is given lines, the reading waits, and the node is not silent. It may be dropped meanwhile.
+struct Giving<'a>(&'a PodLog);
+
+impl<'a> Giving<'a> {
+    fn begin(log: &'a PodLog) -> Self {
+        log.gives.store(true, Ordering::Relaxed);
+        Self(log)
+    }
+}
+
+impl Drop for Giving<'_> {
+    fn drop(&mut self) {
+        self.0.hear();
+        self.0.gives.store(false, Ordering::Relaxed);
+    }
 }
 
 enum At {
@@ -58,6 +77,7 @@ impl<'a> Reading<'a> {
     pub(in crate::execute::kubernetes) async fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let taken = self.split(bytes);
         if let Some(follower) = &mut self.follower {
+            let _giving = Giving::begin(self.log);
             follower.give().await;
         }
         taken
@@ -119,7 +139,10 @@ impl<'a> Reading<'a> {
                 let cause = "the log ends before what was read of it already".to_owned();
                 Err(Error::NoAnswer(Fault::Lost { cause }))
             }
-            _ => Ok(()),
+            _ => {
+                self.log.hear();
+                Ok(())
+            }
         }
     }
 

@@ -154,11 +154,11 @@ async fn whoever_follows_is_told_of_lines_that_the_node_has_thrown_away() {
 #[tokio::test]
 async fn a_reading_goes_on_a_second_before_the_last_line() {
     let log = log();
-    assert_eq!((log.reading(10, None).await.since(), log.is_begun()), (None, false));
+    assert_eq!((log.reading(10, None).await.since(), log.heard()), (None, None));
     begin(&log, None, b"2026-01-02T03:04:05.123456789+02:00 x\n").await;
     let since = log.reading(10, None).await.since();
     assert_eq!(since.map(|since| since.to_string()).as_deref(), Some("2026-01-02T01:04:04Z"));
-    assert!(log.is_begun());
+    assert!(log.heard().is_some());
 }
 
 #[tokio::test]
@@ -268,4 +268,43 @@ async fn only_a_reading_that_began_after_the_end_of_the_command_has_all_of_it() 
     lost.settled(Duration::MAX).await;
     assert!(!lost.is_whole(), "a pod that is gone takes the rest with it");
     PodLog::default().settled(Duration::MAX).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_gone_by_then() {
+    let pieces = ["a\n", "b\n", "c\n"];
+    let log = log();
+    log.begun.set(Begun { pod: "p".to_owned(), at: None }).expect("once");
+    let read = |live| {
+        let log = &log;
+        async move {
+            if !live {
+                return Err(Fault::Vanished { cause: "no such pod".to_owned() });
+            }
+            let mut reading = log.reading(1000, None).await;
+            for (second, piece) in (1..).zip(pieces) {
+                reading.take(format!("{} {piece}", stamp(second, 0)).as_bytes()).await.expect("a log");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending().await
+        }
+    };
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        log.over.set(()).expect("once");
+        log.settled(Duration::from_secs(3)).await;
+    };
+    let (followed, ()) = tokio::join!(log.followed(read), ends);
+    assert!(matches!(followed, Err(Fault::Vanished { .. })), "{followed:?}");
+    assert_eq!((text(&log).as_str(), log.is_whole()), ("a\nb\nc\n", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_not_silent_while_its_lines_are_being_given() {
+    let log = log();
+    let silent = log.unless_silent(Duration::from_secs(1), std::future::pending::<()>()).await;
+    assert_eq!(silent, None);
+    log.gives.store(true, Ordering::Relaxed);
+    let long = tokio::time::sleep(Duration::from_secs(10));
+    assert_eq!(log.unless_silent(Duration::from_secs(1), long).await, Some(()));
 }
