@@ -67,6 +67,7 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("docker.logs", "activities/src/execute/docker/client.rs"),
     ("docker.follow", "activities/src/execute/docker/client.rs"),
     ("docker.remove", "activities/src/execute/docker/client.rs"),
+    ("kubernetes.plugin", "activities/src/execute/kubernetes/plugin.rs"),
     ("kubernetes.version", "activities/src/execute/kubernetes/client.rs"),
     ("kubernetes.may", "activities/src/execute/kubernetes/client.rs"),
     ("kubernetes.try_pod", "activities/src/execute/kubernetes/client.rs"),

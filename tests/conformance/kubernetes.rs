@@ -2,10 +2,12 @@
 
 mod cluster;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use ticket_activities::Recognition;
 use ticket_activities::execute::PullPolicy;
@@ -15,8 +17,8 @@ use ticket_activities::{ExternalState, FailureClass, Job, code};
 use ticket_schemas::TaskType;
 
 use crate::candidate::{Candidate, Driver, Peer, Step, driver};
-use crate::server::{Answer, Server};
-use crate::world::{World, completed, eventually, failed, kept_lines, logged};
+use crate::server::{Answer, Damage, Heard, Server};
+use crate::world::{Attempt, World, completed, eventually, failed, kept_lines, logged};
 use cluster::{FakeCluster, NAMESPACE, State, WhenStopped};
 
 pub(crate) struct KubernetesCandidate {
@@ -142,11 +144,12 @@ fn forbidden(message: &str) -> Answer {
 
 #[tokio::test]
 async fn quota_and_admission_are_told_apart_before_anything_is_created() {
-    let later = FailureClass::Unavailable { after_ms: None };
+    let elsewhere = FailureClass::Unavailable { after_ms: None };
     for (message, class) in [
-        ("pods \"x\" is forbidden: exceeded quota: q", later),
+        ("pods \"x\" is forbidden: exceeded quota: q", elsewhere),
+        ("pods \"x\" is forbidden: not yet ready to handle request", elsewhere),
         ("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"", FailureClass::Permanent),
-        (BARE_PODS, later),
+        (BARE_PODS, FailureClass::Retry { after_ms: None }),
     ] {
         let (world, _) = world(|cluster| cluster.state().trial = Some(forbidden(message))).await;
         let failed = failed(world.begin(world.job()).outcome(message).await, message);
@@ -245,6 +248,97 @@ async fn a_command_that_ends_as_it_is_stopped_is_judged_by_its_end() {
     eventually("its log is followed", || !cluster.state().followed_since.is_empty()).await;
     attempt.job.stop.cancel();
     completed(attempt.outcome("the attempt").await, "the attempt");
+}
+
+#[tokio::test]
+async fn a_job_that_a_queue_holds_back_is_waited_for() {
+    let (world, cluster) = world(|cluster| cluster.state().is_queued = true).await;
+    let attempt = world.begin(world.job());
+    eventually("the Job is created", || !world.peer.creates().is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    cluster.resume();
+    eventually("work runs", || world.peer.running() > 0).await;
+    world.peer.end_all(0);
+    completed(attempt.outcome("the attempt").await, "the attempt");
+    world.was_done_once("the attempt");
+    assert_eq!(world.peer.stops(), 0);
+}
+
+#[tokio::test]
+async fn a_job_that_a_queue_takes_its_pod_from_is_stopped_for_good() {
+    let (world, cluster) = world(|_| ()).await;
+    let attempt = world.begin(world.job());
+    eventually("its log is followed", || !cluster.state().followed_since.is_empty()).await;
+    cluster.preempt();
+    let failed = failed(attempt.outcome("the attempt").await, "the attempt");
+    assert_eq!(
+        (failed.code.as_str(), failed.external_state),
+        (code::INFRASTRUCTURE, Some(ExternalState::ConfirmedStopped)),
+        "{failed:?}"
+    );
+    assert_eq!(world.peer.stops(), 1, "it is marked as stopped, and ends soon if it is resumed");
+}
+
+#[tokio::test]
+async fn the_next_worker_takes_no_complete_job_without_a_pod_for_done_unless_its_end_was_recorded() {
+    for recorded in [false, true] {
+        let (world, cluster) = world(|_| ()).await;
+        let attempt = world.begin(world.job());
+        eventually("its log is followed", || !cluster.state().followed_since.is_empty()).await;
+        if recorded {
+            // Its worker is lost while it reads the log.
+            (0..5).for_each(|_| world.server.script(Step::Collect, Heard::No, Damage::Never));
+            world.peer.end_all(0);
+            eventually("its end is recorded", || attempt.job.progress.get()["phase"] == "collecting").await;
+        }
+        let (told, next) = (attempt.job.progress.get(), attempt.job.clone());
+        drop(attempt);
+        cluster.state().jobs.values_mut().for_each(|job| job.state = State::CompleteWithoutPod);
+        let next = Job { lost_workers: 1, recorded: told, ..next };
+        let outcome = world.begin(next).outcome("the next worker's attempt").await;
+        if recorded {
+            let done = completed(outcome, "its end was seen");
+            assert_eq!(done.report.output["exit_code"], json!(0), "{done:?}");
+        } else {
+            let failed = failed(outcome, "nobody saw its end");
+            assert_eq!(
+                (failed.code.as_str(), failed.external_state),
+                (code::INFRASTRUCTURE, Some(ExternalState::ConfirmedStopped)),
+                "{failed:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_followed_of_a_job_that_is_deleted_is_in_the_result() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (world, cluster) = world(|cluster| cluster.state().hangs_up = true).await;
+    let attempt = world.begin(logged(world.job(), folder.path(), None));
+    let log = attempt.job.progress.log().clone();
+    eventually("it is followed", || log.told().map_or(0, |told| told.seq) == 2).await;
+    world.peer.vanish();
+    cluster.changed.notify_waiters();
+    let failed = failed(attempt.outcome("the attempt").await, "the attempt");
+    assert_eq!(failed.code, code::WORK_VANISHED, "{failed:?}");
+    assert_eq!(failed.report.output["stdout"], json!("hello\nwarning\n"), "{failed:?}");
+    assert_eq!(failed.report.metadata["stdout_incomplete"], json!(true), "{failed:?}");
+}
+
+#[tokio::test]
+async fn jobs_too_many_or_too_long_for_one_answer_are_listed_page_by_page() {
+    const JOBS: u32 = 30;
+    let (world, cluster) = world(|cluster| cluster.end_all(0)).await;
+    let driver = world.driver(EndpointLimits::default());
+    let attempts = (1..=JOBS).map(|attempt| Attempt::begin(&driver, Job { attempt, ..world.job() }));
+    join_all(attempts.map(|attempt| attempt.outcome("an attempt"))).await;
+    // What a ticket may ask for, of characters that have six bytes each as JSON.
+    cluster.state().padding = "\u{1}".repeat(256 * 1024);
+    let runtime = runtime(&world.server.address.to_string(), config());
+    let left = runtime.leftovers().await.expect("an answer");
+    let names: BTreeSet<_> = left.iter().map(|left| json!(left.handle)["name"].to_string()).collect();
+    assert_eq!((left.len(), names.len()), (JOBS as usize, JOBS as usize), "each once");
+    assert_eq!(cluster.state().longest_page, 12, "no smaller pages than must be");
 }
 
 #[tokio::test]

@@ -220,4 +220,15 @@ mod tests {
             assert_eq!(failed.external_state, Some(ExternalState::Unknown));
         }
     }
+
+    #[test]
+    fn nobody_else_does_what_a_rule_forbids() {
+        let cause = || "the image is not signed".to_owned();
+        for (fault, goes_elsewhere) in
+            [(Fault::Denied { cause: cause() }, false), (Fault::SetupRefused { cause: cause() }, true)]
+        {
+            let outcome = fault.into_failed("k8s", None).into();
+            assert_eq!(crate::fallback::cause(&outcome).is_some(), goes_elsewhere, "{outcome:?}");
+        }
+    }
 }

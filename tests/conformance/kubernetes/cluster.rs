@@ -26,6 +26,10 @@ pub(super) enum State {
     Lost,
     /// Stopped: the pod is gone.
     Gone,
+    /// A queue holds it back.
+    Queued,
+    /// The Job counts it as done, and somebody has removed its pod.
+    CompleteWithoutPod,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +73,12 @@ pub(super) struct Jobs {
     pub(super) waits: Option<(&'static str, &'static str)>,
     clock_ahead: i64,
     uids: usize,
+    /// Whether a queue holds back what is created.
+    pub(super) is_queued: bool,
+    /// What every Job holds besides, in the answers of lists.
+    pub(super) padding: String,
+    /// Jobs of the longest page of a list that was asked for in pages.
+    pub(super) longest_page: usize,
     pub(super) trial: Option<Answer>,
 }
 
@@ -96,18 +106,20 @@ impl FakeCluster {
         job["metadata"]["uid"] = json!(uid);
         job["metadata"]["resourceVersion"] = json!("1");
         let began = match (state.waits, state.ends_with) {
+            _ if state.is_queued => State::Queued,
             (Some((reason, message)), _) => State::Waiting(reason, message),
             (None, Some(code)) => State::Exited(code),
             (None, None) => State::Running,
         };
         *state.creates.entry(name.clone()).or_default() += 1;
-        if !matches!(began, State::Waiting(..)) {
+        if !matches!(began, State::Waiting(..) | State::Queued) {
             *state.begins.entry(name.clone()).or_default() += 1;
         }
         let metadata = job["metadata"].clone();
         let at = ticket_activities::now_ms() / 1000 + state.clock_ahead;
         let written = ["hello\n", "warning\n"].map(|line| (at, line.to_owned())).into();
-        state.jobs.insert(name, Job { uid, metadata, suspended: false, removed: false, written, state: began });
+        let suspended = began == State::Queued;
+        state.jobs.insert(name, Job { uid, metadata, suspended, removed: false, written, state: began });
         Answer::json(201, &job)
     }
 
@@ -119,17 +131,30 @@ impl FakeCluster {
         };
         let labels: Vec<_> = pairs("labelSelector").map(pair).collect();
         let fields: Vec<_> = pairs("fieldSelector").map(pair).collect();
-        let state = self.state();
+        let mut state = self.state();
+        let after = request.query.get("continue").cloned().unwrap_or_default();
+        let limit = request.query.get("limit").map_or(usize::MAX, |limit| limit.parse().expect("a number"));
         let found = state.jobs.values().filter(|job| {
             !job.removed
                 && labels.iter().all(|(name, value)| job.metadata["labels"][name] == **value)
                 && fields.iter().all(|(name, value)| name == "metadata.name" && job.metadata["name"] == **value)
         });
-        let items: Vec<Value> = found.map(described).collect();
-        Answer::json(
+        let mut found = found.filter(|job| after.is_empty() || job.metadata["name"].as_str() > Some(after.as_str()));
+        let mut items: Vec<Value> = found.by_ref().take(limit).map(described).collect();
+        let last = items.last().filter(|_| found.next().is_some()).map(|job| job["metadata"]["name"].clone());
+        for job in &mut items {
+            job["spec"]["padding"] = json!(state.padding);
+        }
+        let answer = Answer::json(
             200,
-            &json!({ "kind": "JobList", "metadata": { "resourceVersion": LIST_VERSION }, "items": items }),
-        )
+            &json!({
+                "kind": "JobList", "metadata": { "resourceVersion": LIST_VERSION, "continue": last }, "items": items,
+            }),
+        );
+        if last.is_some() && answer.body.len() < 32 * 1024 * 1024 {
+            state.longest_page = state.longest_page.max(items.len());
+        }
+        answer
     }
 
     fn pods(&self, request: &Request) -> Answer {
@@ -144,7 +169,27 @@ impl FakeCluster {
 
     fn only_runs(&self) -> bool {
         let state = self.state();
-        !state.jobs.is_empty() && state.jobs.values().all(|job| job.state == State::Running)
+        !state.jobs.is_empty() && state.jobs.values().all(|job| matches!(job.state, State::Running | State::Queued))
+    }
+
+    /// The queue lets all run.
+    pub(super) fn resume(&self) {
+        let mut state = self.state();
+        let names: Vec<String> = state.jobs.keys().cloned().collect();
+        for name in names {
+            *state.begins.entry(name.clone()).or_default() += 1;
+            let job = state.jobs.get_mut(&name).expect("it");
+            (job.state, job.suspended) = (State::Running, false);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The queue wants the room of all.
+    pub(super) fn preempt(&self) {
+        for job in self.state().jobs.values_mut() {
+            (job.state, job.suspended) = (State::Gone, true);
+        }
+        self.changed.notify_waiters();
     }
 
     /// Tells that something has changed, once something has.
@@ -169,6 +214,7 @@ impl FakeCluster {
         let Some(job) = state.jobs.get_mut(name) else { return status(404, "NotFound", name) };
         assert_eq!((&patch["metadata"]["uid"], &patch["spec"]["suspend"]), (&json!(job.uid), &json!(true)));
         job.suspended = true;
+        job.metadata["annotations"]["neural-hive.io/stopped"] = patch["metadata"]["annotations"]["neural-hive.io/stopped"].clone();
         match when_stopped {
             Some(WhenStopped::Ends(code)) => job.state = State::Exited(code),
             Some(WhenStopped::IsRemoved) => job.removed = true,
@@ -209,7 +255,7 @@ impl FakeCluster {
                 Some(Job { state: State::Running, .. }) if follow && !hangs_up => {}
                 Some(Job { state: State::Lost, .. }) if !follow => return status(500, "InternalError", pod),
                 Some(Job { state: State::Waiting(..), .. }) => return status(400, "BadRequest", pod),
-                Some(Job { state: State::Gone, .. }) | None => return status(404, "NotFound", pod),
+                Some(Job { state: State::Gone | State::Queued | State::CompleteWithoutPod, .. }) | None => return status(404, "NotFound", pod),
                 Some(job) => break job,
             }
             changed.await;
@@ -249,10 +295,10 @@ fn stamp(at: i64) -> String {
 fn described(job: &Job) -> Value {
     let condition = |kind: &str| json!([{ "type": kind, "status": "True", "reason": "", "message": "" }]);
     let conditions = match job.state {
-        State::Exited(0) => condition("Complete"),
+        State::Exited(0) | State::CompleteWithoutPod => condition("Complete"),
         State::Exited(_) => condition("Failed"),
         State::Lost => condition("FailureTarget"),
-        State::Gone => condition("Suspended"),
+        State::Gone | State::Queued => condition("Suspended"),
         State::Waiting(..) | State::Running => json!([]),
     };
     json!({
@@ -270,7 +316,7 @@ fn pod(name: &str, job: &Job) -> Option<Value> {
             let (phase, reason) = if *code == 0 { ("Succeeded", "Completed") } else { ("Failed", "Error") };
             (phase, json!({ "terminated": { "exitCode": code, "reason": reason, "startedAt": began } }))
         }
-        State::Gone => return None,
+        State::Gone | State::Queued | State::CompleteWithoutPod => return None,
     };
     let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid });
     let mut pod = json!({

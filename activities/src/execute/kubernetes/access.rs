@@ -1,15 +1,18 @@
 //! How a cluster is reached, and as whom.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use k8s_openapi::jiff::Timestamp;
 use kube::client::{AuthError, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
+use super::plugin::Credentials;
 use crate::external::{Fault, reasons};
 
 /// Until there is a connection.
@@ -26,16 +29,29 @@ pub enum Access {
     InCluster,
 }
 
+/// A client, and how long its credentials are good.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    until: Option<Timestamp>,
+}
+
+impl Connected {
+    /// Whether its credentials are good for another call.
+    pub(super) fn is_good(&self) -> bool {
+        self.until.is_none_or(|until| Timestamp::now() < until)
+    }
+}
+
 impl Access {
     /// A client made of what is there now.
     ///
     /// # Errors
     /// [`Fault::SetupRefused`] when that is not to be read or makes no sense, [`Fault::Unavailable`] when it does not come.
-    pub(super) async fn connect(&self) -> Result<Client, Fault> {
+    pub(super) async fn connect(&self) -> Result<Connected, Fault> {
         let refused = |why: String| Fault::SetupRefused {
             cause: format!("the cluster's address and credentials cannot be had from {self}: {why}"),
         };
-        let config = match self {
+        let mut config = match self {
             Self::Kubeconfig(path) => {
                 let file = Kubeconfig::read_from(path).map_err(|error| refused(unread(&error)))?;
                 if names_a_proxy(&file) {
@@ -46,19 +62,41 @@ impl Access {
             }
             Self::InCluster => Config::incluster().map_err(|error| refused(reasons(&error)))?,
         };
-        // A plugin is a process that is waited for.
-        let connecting = tokio::task::spawn_blocking(move || client(config));
-        match tokio::time::timeout(CREDENTIALS_TIMEOUT, connecting).await {
-            Ok(Ok(Ok(client))) => Ok(client),
-            Ok(Ok(Err(kube::Error::Auth(error)))) => Err(no_credentials(&error)),
-            Ok(Ok(Err(error))) => Err(refused(reasons(&error))),
-            Ok(Err(error)) => Err(refused(reasons(&error))),
-            Err(_) => {
+        if let Some(why) = open_to_others(&config) {
+            return Err(refused(why));
+        }
+        if config.auth_info.auth_provider.is_some() {
+            return Err(refused("its user has an auth-provider, which is not supported; use an exec plugin".to_owned()));
+        }
+        let mut until = None;
+        if let Some(exec) = &config.auth_info.exec {
+            let fetched = tokio::time::timeout(CREDENTIALS_TIMEOUT, Credentials::fetch(exec)).await;
+            let Ok(fetched) = fetched else {
                 let cause =
                     format!("no credentials from {self} within {} s; run its plugin", CREDENTIALS_TIMEOUT.as_secs());
-                Err(Fault::Unavailable { cause, after: None })
-            }
+                return Err(Fault::Unavailable { cause, after: None });
+            };
+            until = fetched.map_err(refused)?.put(&mut config.auth_info);
         }
+        match client(config) {
+            Ok(client) => Ok(Connected { client, until }),
+            Err(kube::Error::Auth(error)) => Err(no_credentials(&error)),
+            Err(error) => Err(refused(reasons(&error))),
+        }
+    }
+}
+
+/// Why somebody between this worker and the API server could read its credentials or answer for it; this machine is not between.
+fn open_to_others(config: &Config) -> Option<String> {
+    let host = config.cluster_url.host().unwrap_or_default();
+    let is_here = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if is_here {
+        None
+    } else if config.cluster_url.scheme_str() != Some("https") {
+        Some("its server is not called by https, so that the credentials could be read".to_owned())
+    } else {
+        let words = "its cluster has insecure-skip-tls-verify; name the certificate-authority instead";
+        config.accept_invalid_certs.then(|| words.to_owned())
     }
 }
 
@@ -95,14 +133,9 @@ fn unread(error: &KubeconfigError) -> String {
     }
 }
 
-/// Why there are no credentials. What a plugin was given and what it wrote are left out: they may be credentials.
+/// Why there are no credentials.
 pub(super) fn no_credentials(error: &AuthError) -> Fault {
-    let why = match error {
-        AuthError::AuthExecRun { out, .. } => format!("the plugin ended with {}; run it to see why", out.status),
-        AuthError::AuthExecParse(_) => "the plugin writes no ExecCredential; run it to see what it writes".to_owned(),
-        other => reasons(other),
-    };
-    Fault::SetupRefused { cause: format!("the credentials for the cluster cannot be had: {why}") }
+    Fault::SetupRefused { cause: format!("the credentials for the cluster cannot be had: {}", reasons(error)) }
 }
 
 impl std::fmt::Display for Access {
@@ -122,7 +155,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    async fn connecting(text: &str) -> Result<Client, Fault> {
+    async fn connecting(text: &str) -> Result<Connected, Fault> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
         Access::Kubeconfig(file.path().to_owned()).connect().await
@@ -195,19 +228,49 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn a_plugin_that_hangs_holds_up_nobody_for_long() {
-        let kubeconfig = kubeconfig(&json!({ "server": "http://127.0.0.1:1" }), &plugin("exec sleep 20"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    #[tokio::test]
+    async fn a_plugin_that_hangs_holds_up_nobody_for_long_and_is_ended() {
+        let pid = tempfile::NamedTempFile::new().expect("a file");
+        let script = format!("echo $$ > {}; exec sleep 600", pid.path().display());
+        let kubeconfig = kubeconfig(&json!({ "server": "http://127.0.0.1:1" }), &plugin(&script));
         let begun = Instant::now();
-        let ticking = async {
+        let fault = connecting(&kubeconfig).await.err();
+        assert!(matches!(fault, Some(Fault::Unavailable { .. })), "{fault:?}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        let pid = std::fs::read_to_string(pid.path()).expect("it was run");
+        let command = format!("/proc/{}/cmdline", pid.trim());
+        while std::fs::read_to_string(&command).is_ok_and(|words| words.contains("sleep")) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it runs on");
             tokio::time::sleep(Duration::from_millis(50)).await;
-            begun.elapsed()
-        };
-        let (fault, ticked) = runtime.block_on(async { tokio::join!(connecting(&kubeconfig), ticking) });
-        // It would wait for the plugin.
-        runtime.shutdown_background();
-        assert!(matches!(fault, Err(Fault::Unavailable { .. })), "{:?}", fault.err());
-        assert!(ticked < Duration::from_secs(3) && begun.elapsed() < Duration::from_secs(15), "{ticked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_are_sent_to_nobody_who_is_not_known_to_be_the_cluster() {
+        let user = json!({ "token": "hunter2" });
+        for (cluster, words) in [
+            (json!({ "server": "http://10.0.0.7:8080" }), Some("https")),
+            (json!({ "server": "http://127.0.0.1.example.org" }), Some("https")),
+            (json!({ "server": "https://api.example.org", "insecure-skip-tls-verify": true }), Some("insecure-skip-tls-verify")),
+            (json!({ "server": "https://api.example.org" }), None),
+            (json!({ "server": "http://localhost:8001" }), None),
+            (json!({ "server": "https://[::1]:6443", "insecure-skip-tls-verify": true }), None),
+        ] {
+            let text = kubeconfig(&cluster, &user);
+            match words {
+                Some(words) => assert!(refusal(&text).await.contains(words), "{cluster}"),
+                None => assert!(connecting(&text).await.is_ok(), "{cluster}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clouds_own_login_is_refused_and_its_command_is_not_run() {
+        let config = json!({ "cmd-path": "sh", "cmd-args": "-c 'echo {}'", "id-token": "hunter2" });
+        for name in ["gcp", "oidc", "azure"] {
+            let user = json!({ "auth-provider": { "name": name, "config": config } });
+            let refused = refusal(&kubeconfig(&json!({ "server": "http://127.0.0.1:1" }), &user)).await;
+            assert!(refused.contains("auth-provider") && !refused.contains("hunter2"), "{refused}");
+        }
     }
 }

@@ -4,7 +4,6 @@
 //! no bound, and drops the header that says when to come again.
 
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response, header};
@@ -13,9 +12,10 @@ use kube::Client;
 use kube::client::Body;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::access::Access;
+use super::access::{Access, Connected};
 use super::faults::{Error, Refusal};
 use crate::external::Fault;
 
@@ -30,7 +30,8 @@ const MAX_REFUSAL: usize = 64 * 1024;
 pub(super) struct Api {
     access: Access,
     call_timeout: Duration,
-    connected: Mutex<Option<Client>>,
+    /// Held by whoever connects, for all that wait for it: a plugin for credentials may be slow.
+    connected: Mutex<Option<Connected>>,
 }
 
 impl Api {
@@ -69,8 +70,10 @@ impl Api {
             return Ok(answer);
         }
         if status == http::StatusCode::UNAUTHORIZED {
-            // The next call reads the credentials that are there then.
-            *self.connected() = None;
+            // The next call reads the credentials that are there then; somebody may be at that already.
+            if let Ok(mut connected) = self.connected.try_lock() {
+                *connected = None;
+            }
         }
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let words = read(answer.into_body(), MAX_REFUSAL).await?;
@@ -78,16 +81,12 @@ impl Api {
     }
 
     async fn client(&self) -> Result<Client, Error> {
-        if let Some(client) = &*self.connected() {
-            return Ok(client.clone());
+        let mut connected = self.connected.lock().await;
+        if let Some(good) = connected.as_ref().filter(|it| it.is_good()) {
+            return Ok(good.client.clone());
         }
-        let client = self.access.connect().await.map_err(Error::NoAnswer)?;
-        *self.connected() = Some(client.clone());
-        Ok(client)
-    }
-
-    fn connected(&self) -> MutexGuard<'_, Option<Client>> {
-        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+        let new = self.access.connect().await.map_err(Error::NoAnswer)?;
+        Ok(connected.insert(new).client.clone())
     }
 }
 

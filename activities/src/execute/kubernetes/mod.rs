@@ -12,6 +12,7 @@ mod faults;
 mod job;
 mod log;
 mod params;
+mod plugin;
 mod pod;
 mod runtime;
 mod standing;
