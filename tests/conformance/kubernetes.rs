@@ -3,6 +3,7 @@
 mod cluster;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -248,6 +249,18 @@ async fn a_command_that_ends_as_it_is_stopped_is_judged_by_its_end() {
     eventually("its log is followed", || !cluster.state().followed_since.is_empty()).await;
     attempt.job.stop.cancel();
     completed(attempt.outcome("the attempt").await, "the attempt");
+}
+
+#[tokio::test]
+async fn a_ticket_with_too_little_time_for_a_slow_cluster_blames_it_for_nothing_and_goes_nowhere_else() {
+    let (world, _) = world(|cluster| cluster.end_all(0)).await;
+    let driver = world.driver(EndpointLimits { faults_to_open: NonZeroU32::new(1), ..EndpointLimits::default() });
+    world.server.script(Step::Prepare, Heard::No, Damage::Never);
+    let short = Job { time_left: Duration::from_millis(200), ..world.job() };
+    let failed = failed(Attempt::begin(&driver, short).outcome("the short one").await, "the short one");
+    assert_eq!((failed.code.as_str(), failed.class), (code::TIMEOUT, FailureClass::Retry { after_ms: None }), "{failed:?}");
+    let next = Attempt::begin(&driver, world.job_of("another"));
+    completed(next.outcome("another").await, "its circuit is closed");
 }
 
 #[tokio::test]
