@@ -42,6 +42,8 @@ pub(super) struct PodLog {
     read: Mutex<Read>,
     /// Held by whoever reads: what two read at once would be kept twice.
     turn: tokio::sync::Mutex<()>,
+    /// When the last of it was first waited for.
+    settling: OnceLock<Instant>,
     /// When its end was first asked for.
     asked: OnceLock<Instant>,
 }
@@ -128,11 +130,13 @@ impl PodLog {
         self.whole.get() == Some(&true)
     }
 
-    /// Returns when whoever follows can read no more, after `longest` at the latest.
+    /// Returns when whoever follows can read no more, `longest` after this was first asked at the latest: a watch may be begun anew
+    /// meanwhile.
     pub(super) async fn settled(&self, longest: Duration) {
         if self.begun.initialized() {
+            let left = longest.saturating_sub(self.settling.get_or_init(Instant::now).elapsed());
             // What is not read by then is read when it is collected, or is lost with its node.
-            let _ = timeout(longest, self.whole.wait()).await;
+            let _ = timeout(left, self.whole.wait()).await;
         }
     }
 
