@@ -375,7 +375,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_job_is_known_again_by_ticket_run_and_attempt_whatever_the_ticket_is_called() {
-        let odd = "Ticket of / ünïcode";
+        let odd = "plan:ticket";
         let spec = asked(odd, &json!({ "command": "x" }));
         let mut found = job(&config(), &spec);
         assert!(spec.is_of(&found));

@@ -29,8 +29,8 @@ pub(super) use reading::Reading;
 /// A command whose first line that is known is not later has lost none before it. The cluster tells its start in whole seconds.
 const AT_ITS_START: SignedDuration = SignedDuration::from_secs(2);
 
-/// How long a connection that was there before the command ended may bring nothing after that: the kubelet looks each second whether
-/// to end it.
+/// How long a connection that was there before the command ended may bring nothing after that until it has no more: the kubelet ends it
+/// seconds later.
 const LAST_OF_LIVE: Duration = Duration::from_millis(1500);
 
 /// The log of one pod, as far as it was read. It lives as long as the attempt that reads it.
@@ -49,6 +49,8 @@ pub(super) struct PodLog {
     turn: tokio::sync::Mutex<()>,
     /// Whether somebody is being given lines, for which the reading waits.
     gives: AtomicBool,
+    /// When the last of it was first waited for.
+    settling: OnceLock<Instant>,
     /// When its end was first asked for, and whether anything had been heard of it by then.
     asked: OnceLock<(Instant, bool)>,
 }
@@ -93,10 +95,14 @@ impl PodLog {
         *self.asked.get_or_init(|| (Instant::now(), self.heard().is_some()))
     }
 
-    /// Does `work` for as long as it goes on being heard of the log. `None`: nothing was for `longest`.
-    pub(super) async fn unless_silent<T>(&self, longest: Duration, work: impl Future<Output = T>) -> Option<T> {
+    /// Does `work`, begun at `since`, while something is heard of the log. `None`: nothing was for `longest`.
+    pub(super) async fn unless_silent<T>(
+        &self,
+        longest: Duration,
+        mut since: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let mut work = pin!(work);
-        let mut since = Instant::now();
         loop {
             if let Ok(done) = timeout_at(since + longest, work.as_mut()).await {
                 return Some(done);
@@ -157,7 +163,7 @@ impl PodLog {
             read = read.as_mut() => return Some(read),
             _ = self.over.wait() => {}
         }
-        if let Some(Err(fault)) = self.unless_silent(LAST_OF_LIVE, read).await {
+        if let Some(Err(fault)) = self.unless_silent(LAST_OF_LIVE, Instant::now(), read).await {
             tracing::debug!(%fault, "a log that was followed broke off after its command had ended");
         }
         None
@@ -168,11 +174,13 @@ impl PodLog {
         self.whole.get() == Some(&true)
     }
 
-    /// Returns when whoever follows can read no more, or has heard nothing for `longest`.
+    /// Returns when whoever follows can read no more, or has heard nothing for `longest`, also if this is dropped and asked anew
+    /// meanwhile.
     pub(super) async fn settled(&self, longest: Duration) {
         if self.begun.initialized() {
+            let since = *self.settling.get_or_init(Instant::now);
             // What is not read by then is read when it is collected, or is lost with its node.
-            let _ = self.unless_silent(longest, self.whole.wait()).await;
+            let _ = self.unless_silent(longest, since, self.whole.wait()).await;
         }
     }
 

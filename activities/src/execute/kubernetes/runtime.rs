@@ -259,7 +259,7 @@ impl Provider for KubernetesRuntime {
         }
         let (asked, was_begun) = job.log.asked();
         let (silence, patience) = if was_begun { REST_OF_LOG } else { WHOLE_LOG };
-        let read = job.log.unless_silent(silence, self.read_out(job)).await;
+        let read = job.log.unless_silent(silence, Instant::now(), self.read_out(job)).await;
         let Err(fault) = read.unwrap_or_else(|| Err(Fault::no_answer(silence))) else {
             return Ok(job.log.written(None));
         };

@@ -302,9 +302,9 @@ async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_go
 #[tokio::test(start_paused = true)]
 async fn a_node_is_not_silent_while_its_lines_are_being_given() {
     let log = log();
-    let silent = log.unless_silent(Duration::from_secs(1), std::future::pending::<()>()).await;
+    let silent = log.unless_silent(Duration::from_secs(1), Instant::now(), std::future::pending::<()>()).await;
     assert_eq!(silent, None);
     log.gives.store(true, Ordering::Relaxed);
     let long = tokio::time::sleep(Duration::from_secs(10));
-    assert_eq!(log.unless_silent(Duration::from_secs(1), long).await, Some(()));
+    assert_eq!(log.unless_silent(Duration::from_secs(1), Instant::now(), long).await, Some(()));
 }
