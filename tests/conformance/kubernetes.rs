@@ -258,7 +258,11 @@ async fn a_ticket_with_too_little_time_for_a_slow_cluster_blames_it_for_nothing_
     world.server.script(Step::Prepare, Heard::No, Damage::Never);
     let short = Job { time_left: Duration::from_millis(200), ..world.job() };
     let failed = failed(Attempt::begin(&driver, short).outcome("the short one").await, "the short one");
-    assert_eq!((failed.code.as_str(), failed.class), (code::TIMEOUT, FailureClass::Retry { after_ms: None }), "{failed:?}");
+    assert_eq!(
+        (failed.code.as_str(), failed.class),
+        (code::TIMEOUT, FailureClass::Retry { after_ms: None }),
+        "{failed:?}"
+    );
     let next = Attempt::begin(&driver, world.job_of("another"));
     completed(next.outcome("another").await, "its circuit is closed");
 }

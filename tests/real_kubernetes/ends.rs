@@ -69,13 +69,16 @@ async fn an_eviction_is_the_clusters_and_a_deleted_job_has_vanished() {
     assert_eq!(verdict(&result), ("FAILED", "infrastructure", "confirmed_stopped"), "{result}");
     assert!(result["error_message"].as_str().unwrap_or_default().contains("EvictionByEvictionAPI"), "{result}");
 
-    world.publish(&ticket(&world, "deleted", "sleep 600")).await;
+    world.publish(&ticket(&world, "deleted", "echo begun; sleep 600")).await;
     running(&world, "deleted").await;
+    // For its first line to be followed.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let jobs = cluster().jobs(&world.ticket_id("deleted"));
     let job = jobs[0]["metadata"]["name"].as_str().expect("a name");
     cluster().ask("DELETE", &format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{job}"), None);
     let result = world.result("deleted").await;
     assert_eq!(verdict(&result), ("FAILED", "work_vanished", "unknown"), "{result}");
+    assert_eq!(result["result"]["output"]["stdout"], "begun\n", "its pod and its log are gone: {result}");
     assert_eq!(cluster().changes(&world.ticket_id("deleted"), "create"), 1, "not created again within the attempt");
 }
 

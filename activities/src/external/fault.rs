@@ -120,11 +120,9 @@ impl Fault {
                 FailureClass::Unavailable { after_ms: None },
                 "correct this worker's access to the provider",
             ),
-            Self::Denied { .. } => (
-                code::PROVIDER_REFUSED,
-                FailureClass::Retry { after_ms: None },
-                "correct the ticket or the rule",
-            ),
+            Self::Denied { .. } => {
+                (code::PROVIDER_REFUSED, FailureClass::Retry { after_ms: None }, "correct the ticket or the rule")
+            }
             Self::Vanished { .. } => (
                 code::WORK_VANISHED,
                 FailureClass::Retry { after_ms: None },

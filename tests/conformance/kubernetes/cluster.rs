@@ -214,7 +214,8 @@ impl FakeCluster {
         let Some(job) = state.jobs.get_mut(name) else { return status(404, "NotFound", name) };
         assert_eq!((&patch["metadata"]["uid"], &patch["spec"]["suspend"]), (&json!(job.uid), &json!(true)));
         job.suspended = true;
-        job.metadata["annotations"]["neural-hive.io/stopped"] = patch["metadata"]["annotations"]["neural-hive.io/stopped"].clone();
+        job.metadata["annotations"]["neural-hive.io/stopped"] =
+            patch["metadata"]["annotations"]["neural-hive.io/stopped"].clone();
         match when_stopped {
             Some(WhenStopped::Ends(code)) => job.state = State::Exited(code),
             Some(WhenStopped::IsRemoved) => job.removed = true,
@@ -255,7 +256,9 @@ impl FakeCluster {
                 Some(Job { state: State::Running, .. }) if follow && !hangs_up => {}
                 Some(Job { state: State::Lost, .. }) if !follow => return status(500, "InternalError", pod),
                 Some(Job { state: State::Waiting(..), .. }) => return status(400, "BadRequest", pod),
-                Some(Job { state: State::Gone | State::Queued | State::CompleteWithoutPod, .. }) | None => return status(404, "NotFound", pod),
+                Some(Job { state: State::Gone | State::Queued | State::CompleteWithoutPod, .. }) | None => {
+                    return status(404, "NotFound", pod);
+                }
                 Some(job) => break job,
             }
             changed.await;

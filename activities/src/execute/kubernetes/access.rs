@@ -66,7 +66,9 @@ impl Access {
             return Err(refused(why));
         }
         if config.auth_info.auth_provider.is_some() {
-            return Err(refused("its user has an auth-provider, which is not supported; use an exec plugin".to_owned()));
+            return Err(refused(
+                "its user has an auth-provider, which is not supported; use an exec plugin".to_owned(),
+            ));
         }
         let mut until = None;
         if let Some(exec) = &config.auth_info.exec {
@@ -251,7 +253,10 @@ pub(super) mod tests {
         for (cluster, words) in [
             (json!({ "server": "http://10.0.0.7:8080" }), Some("https")),
             (json!({ "server": "http://127.0.0.1.example.org" }), Some("https")),
-            (json!({ "server": "https://api.example.org", "insecure-skip-tls-verify": true }), Some("insecure-skip-tls-verify")),
+            (
+                json!({ "server": "https://api.example.org", "insecure-skip-tls-verify": true }),
+                Some("insecure-skip-tls-verify"),
+            ),
             (json!({ "server": "https://api.example.org" }), None),
             (json!({ "server": "http://localhost:8001" }), None),
             (json!({ "server": "https://[::1]:6443", "insecure-skip-tls-verify": true }), None),

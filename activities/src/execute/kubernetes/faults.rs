@@ -142,7 +142,9 @@ impl Error {
 pub(super) fn fault(error: Error) -> Fault {
     match error {
         Error::NoAnswer(fault) => fault,
-        Error::TooLong(most) => Fault::Malformed { cause: format!("the API server's answer has more than {most} bytes") },
+        Error::TooLong(most) => {
+            Fault::Malformed { cause: format!("the API server's answer has more than {most} bytes") }
+        }
         Error::Refused(refusal) => refusal.fault(),
     }
 }
@@ -282,15 +284,13 @@ mod tests {
         let by_webhook = "admission webhook \"validate.kyverno.svc\" denied the request: bare pods are not allowed";
         let by_policy = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: bare pods are not allowed";
         let by_mutating = "pods \"x\" is forbidden: admission request denied by policy: bare pods are not allowed";
-        let by_image = "pods \"x\" is forbidden: image policy webhook backend denied one or more images: bare pods are unsigned";
+        let by_image =
+            "pods \"x\" is forbidden: image policy webhook backend denied one or more images: bare pods are unsigned";
         for (code, words) in
             [(403, by_webhook), (400, by_webhook), (422, by_policy), (403, by_mutating), (403, by_image)]
         {
             for fault in [of_asked(status(code, "", "", words)), of_create(status(code, "", "", words))] {
-                assert!(
-                    matches!(&fault, Fault::Denied { cause } if cause.contains("bare pods")),
-                    "{code}: {fault:?}"
-                );
+                assert!(matches!(&fault, Fault::Denied { cause } if cause.contains("bare pods")), "{code}: {fault:?}");
             }
         }
         let invalid = of_asked(status(422, "Invalid", "Pod", "spec.containers[0].env[0].name: Invalid value"));

@@ -401,7 +401,8 @@ pub(super) mod tests {
             assert_eq!(handle.owns(&pod), is_its, "{metadata}");
         }
         // The next worker is told how its pod ended, and none of the command's words.
-        let exited = |message: &str| How::Exited { code: 0, reason: "Completed".to_owned(), message: message.to_owned() };
+        let exited =
+            |message: &str| How::Exited { code: 0, reason: "Completed".to_owned(), message: message.to_owned() };
         handle.seen(Some(How::Disrupted("deleted".to_owned())));
         handle.seen(Some(exited("hunter2")));
         assert_eq!(handle.seen(Some(How::Disrupted("deleted".to_owned()))), Some(exited("hunter2")));

@@ -387,7 +387,11 @@ mod tests {
     fn a_container_that_its_node_has_lost_has_no_exit_code() {
         for (code, reason, message) in [
             (137, "ContainerStatusUnknown", "The container could not be located when the pod was terminated"),
-            (137, "ContainerStatusUnknown", "The container could not be located when the pod was deleted.  The container used to be Running"),
+            (
+                137,
+                "ContainerStatusUnknown",
+                "The container could not be located when the pod was deleted.  The container used to be Running",
+            ),
             (255, "Unknown", ""),
         ] {
             let state = json!({ "terminated": { "exitCode": code, "reason": reason, "message": message } });

@@ -82,7 +82,9 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         How::Disrupted(why) => Failed::new(
             code::INFRASTRUCTURE,
             FailureClass::Retry { after_ms: None },
-            format!("the cluster ended the pod for reasons of its own: {why}; look at its nodes and at who ends pods there"),
+            format!(
+                "the cluster ended the pod for reasons of its own: {why}; look at its nodes and at who ends pods there"
+            ),
         ),
         How::Failed(why) => Failed::new(
             code::INFRASTRUCTURE,

@@ -259,15 +259,15 @@ async fn only_a_reading_that_began_after_the_end_of_the_command_has_all_of_it() 
     let hangs = |live| async move { if live { std::future::pending().await } else { Ok(()) } };
     let (rest, ()) = tokio::join!(log.followed(hangs), told_later);
     assert!(rest.is_ok() && log.is_whole(), "it is read to its end once the command has ended");
-    log.settled(Duration::MAX).await;
+    log.settled(Duration::from_secs(3600)).await;
     log.followed(|_| ready(Err(gone()))).await.expect("nobody asks again");
 
     let lost = PodLog::default();
     lost.begun.set(Begun { pod: "p".to_owned(), at: None }).expect("once");
     assert!(lost.followed(|_| ready(Err(gone()))).await.is_err());
-    lost.settled(Duration::MAX).await;
+    lost.settled(Duration::from_secs(3600)).await;
     assert!(!lost.is_whole(), "a pod that is gone takes the rest with it");
-    PodLog::default().settled(Duration::MAX).await;
+    PodLog::default().settled(Duration::from_secs(3600)).await;
 }
 
 #[tokio::test(start_paused = true)]
