@@ -73,7 +73,7 @@ pub(super) fn verdict(job: &str, ended: &Ended, text: Option<&str>) -> Result<Ev
         How::OutOfTime => Failed::new(
             code::TIMEOUT,
             FailureClass::Retry { after_ms: None },
-            "the cluster ended the Job at its deadline, which is a minute after its attempt's; raise `timeout_seconds`",
+            "the cluster ended the Job at its deadline; raise `timeout_seconds`",
         ),
         How::OverLimit(why) => Failed::permanent(
             code::LIMIT_EXCEEDED,
