@@ -91,7 +91,7 @@ fmt-check: ## Says what is not formatted.
 # development dependencies.
 clippy: ## Runs clippy on everything, and on what is shipped.
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package worker-agents --no-default-features --features docker -- -D warnings
+	cargo clippy --locked --package worker-agents --no-default-features --features docker,lambda -- -D warnings
 
 lint: fmt-check clippy ## Checks format and lints.
 

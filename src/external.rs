@@ -3,6 +3,8 @@
 mod code_forge;
 #[cfg(feature = "docker")]
 mod docker;
+#[cfg(feature = "lambda")]
+pub(crate) mod lambda;
 mod runs;
 
 use std::sync::Arc;
@@ -44,6 +46,14 @@ impl ExternalRuntimes {
         let runtimes = Self { sweeps: Vec::new(), endpoints: config.endpoints.clone(), metrics: Arc::clone(metrics) };
         if let Some(settings) = &config.code_forge {
             registry = code_forge::add_to(registry, &runtimes, settings, metrics, spans)?;
+        }
+        #[cfg(feature = "lambda")]
+        if let Some(settings) = &config.lambda {
+            registry = lambda::add_to(registry, &runtimes, settings, metrics, spans)?;
+        }
+        #[cfg(not(feature = "lambda"))]
+        if config.lambda.is_some() {
+            tracing::warn!("LAMBDA_ENABLED is true, and this build has no Lambda runtime: its tickets fail");
         }
         #[cfg(feature = "docker")]
         if let Some(settings) = &config.docker {

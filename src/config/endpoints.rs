@@ -8,7 +8,7 @@ use ticket_activities::external::EndpointLimits;
 use super::reader::Reader;
 
 /// Providers whose rate has a setting: the provider's name, the setting, its help line.
-const RATES: [(&str, &str, &str); 2] = [
+const RATES: [(&str, &str, &str); 3] = [
     (
         "docker",
         "DOCKER_RATE_PER_SECOND",
@@ -18,6 +18,11 @@ const RATES: [(&str, &str, &str); 2] = [
         "code_forge",
         "CODE_FORGE_RATE_PER_SECOND",
         "calls a second to Code Forge, and as many at once after a pause; 0: no bound; added by this product",
+    ),
+    (
+        "lambda",
+        "LAMBDA_RATE_PER_SECOND",
+        "invocations a second, and as many at once after a pause; 0: no bound; added by this product",
     ),
 ];
 /// More is no limit that anybody means.

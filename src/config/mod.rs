@@ -14,6 +14,7 @@ mod identity;
 mod kafka;
 mod kafka_security;
 mod known;
+mod lambda;
 mod local;
 mod logs;
 mod near;
@@ -41,6 +42,7 @@ pub use http_api::{ApiTokens, DEVELOPMENT, HttpApiConfig};
 pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
+pub use lambda::{AccessKeys, LambdaRuntimeConfig};
 pub use local::LocalRuntimeConfig;
 pub use logs::LogsConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
@@ -88,6 +90,8 @@ pub struct Config {
     pub docker: Option<DockerRuntimeConfig>,
     /// Code Forge; `None`: it is not used.
     pub code_forge: Option<CodeForgeConfig>,
+    /// The Lambda runtime of EXECUTE; `None`: there is none.
+    pub lambda: Option<LambdaRuntimeConfig>,
     /// How the endpoints of providers are spared.
     pub endpoints: EndpointsConfig,
     /// Where logs of attempts are kept.
@@ -133,6 +137,7 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let docker = DockerRuntimeConfig::read(&mut reader);
         let code_forge = CodeForgeConfig::read(&mut reader);
+        let lambda = LambdaRuntimeConfig::read(&mut reader);
         let endpoints = EndpointsConfig::read(&mut reader);
         let logs = LogsConfig::read(&mut reader, &local.working_dir);
         let http = HttpConfig::read(&mut reader);
@@ -152,6 +157,7 @@ impl Config {
             local,
             docker,
             code_forge,
+            lambda,
             endpoints,
             logs,
             http,
@@ -170,8 +176,11 @@ impl Config {
     /// Providers of external work that this build has and settings switch on, by the names that they are registered with.
     #[must_use]
     pub fn external_providers(&self) -> Vec<&'static str> {
-        let all =
-            [("docker", cfg!(feature = "docker") && self.docker.is_some()), ("code_forge", self.code_forge.is_some())];
+        let all = [
+            ("docker", cfg!(feature = "docker") && self.docker.is_some()),
+            ("code_forge", self.code_forge.is_some()),
+            ("lambda", cfg!(feature = "lambda") && self.lambda.is_some()),
+        ];
         all.into_iter().filter_map(|(provider, on)| on.then_some(provider)).collect()
     }
 

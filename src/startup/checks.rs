@@ -12,7 +12,7 @@ use super::topics::ConsumerTimes;
 use super::{clock, code_forge, identity, local, logs, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, VaultConfig};
-#[cfg(feature = "docker")]
+#[cfg(any(feature = "docker", feature = "lambda"))]
 use crate::external;
 use crate::kafka::Clients;
 use crate::logs::FileSink;
@@ -71,14 +71,15 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, code_forge) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, code_forge, lambda) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
             schemas::look(kafka, self.registry.as_deref()),
             service_registry::look(&self.config.service_registry, self.agents.as_deref()),
             logs::look(self.logs.as_deref()),
             docker(&self.config),
-            code_forge::look(self.config.code_forge.as_ref())
+            code_forge::look(self.config.code_forge.as_ref()),
+            lambda(&self.config)
         );
         let mut findings = Vec::new();
         let mut sights = engine.sights;
@@ -118,6 +119,7 @@ impl Checks {
         findings.push(logs);
         findings.push(docker);
         findings.push(code_forge);
+        findings.push(lambda);
         findings
     }
 
@@ -173,6 +175,23 @@ async fn docker(config: &Config) -> Finding {
             Check::Docker,
             "DOCKER_ENABLED is true, and this build has no Docker runtime",
             "use a build with the feature `docker`",
+        ),
+    }
+}
+
+#[cfg(feature = "lambda")]
+async fn lambda(config: &Config) -> Finding {
+    external::lambda::look(config.lambda.as_ref()).await
+}
+
+#[cfg(not(feature = "lambda"))]
+async fn lambda(config: &Config) -> Finding {
+    match config.lambda {
+        None => Finding::ok(Check::Lambda, "the Lambda runtime is off"),
+        Some(_) => Finding::failed(
+            Check::Lambda,
+            "LAMBDA_ENABLED is true, and this build has no Lambda runtime",
+            "use a build with the feature `lambda`",
         ),
     }
 }

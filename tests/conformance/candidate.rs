@@ -39,6 +39,10 @@ pub(crate) trait Candidate: Send + Sync {
     fn ends_work(&self) -> bool {
         true
     }
+    /// Whether its create is answered when the work has ended, and that answer is given to nobody else.
+    fn answers_at_the_end(&self) -> bool {
+        false
+    }
     /// Whether the next worker knows the work again whose worker was lost at `step`. `told`: it reads what the last heartbeat said.
     fn knows_again(&self, step: Step, told: bool) -> bool {
         self.recognition() != Recognition::None || (told && step > Step::Create)

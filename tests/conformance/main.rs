@@ -3,7 +3,7 @@
 //!
 //! A provider joins with a [`candidate::Candidate`]: how it is made against an address, and a fake that behaves as the real
 //! API. The fake counts what was created and begun under each key; the first test fails for a provider that is not here.
-#![cfg(all(feature = "dev-stack", feature = "docker"))]
+#![cfg(all(feature = "dev-stack", feature = "docker", feature = "lambda"))]
 
 mod candidate;
 mod code_forge;
@@ -15,6 +15,7 @@ mod endpoints;
 mod faults;
 mod interruptions;
 mod kills;
+mod lambda;
 mod server;
 mod world;
 
@@ -33,7 +34,11 @@ use crate::candidate::Candidate;
 
 /// Every provider of the suite.
 fn candidates() -> Vec<Arc<dyn Candidate>> {
-    vec![Arc::new(docker::DockerCandidate), Arc::new(code_forge::CodeForgeCandidate)]
+    vec![
+        Arc::new(docker::DockerCandidate),
+        Arc::new(code_forge::CodeForgeCandidate),
+        Arc::new(lambda::LambdaCandidate),
+    ]
 }
 
 /// The settings that switch providers on.

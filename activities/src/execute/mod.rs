@@ -4,6 +4,7 @@ pub mod code_forge;
 pub(crate) mod command;
 #[cfg(feature = "docker")]
 pub mod docker;
+pub mod lambda;
 pub mod local;
 mod noop;
 mod output;

@@ -39,7 +39,9 @@ pub trait Provider: Send + Sync + 'static {
     type Params: DeserializeOwned + Send;
     /// What is created.
     type Spec: Send + Sync;
-    /// What names the work at the provider. It goes into heartbeats: small, and without secrets.
+    /// What names the work at the provider. It goes into heartbeats: small, and without secrets. With [`Recognition::None`] it may
+    /// be what only this worker has, such as a call that is under way; then it is written as null, and a lost worker's work is in
+    /// doubt.
     type Handle: Serialize + DeserializeOwned + Send + Sync;
     /// How the work ended.
     type End: Send + Sync;

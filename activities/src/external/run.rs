@@ -394,7 +394,7 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     fn record(&self, at: Phase, handle: &P::Handle) {
-        // A handle is plain data; one that cannot be written down is found by its key.
+        // A handle that cannot be written down is found by its key, or by nobody.
         let handle = serde_json::to_value(handle).unwrap_or(Value::Null);
         self.job.progress.set(record::work(P::NAME, &self.key, at, &handle));
     }

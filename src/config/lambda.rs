@@ -1,0 +1,108 @@
+//! The Lambda runtime of EXECUTE.
+
+use std::time::Duration;
+
+use ticket_activities::execute::lambda::FunctionName;
+
+use super::kafka_security::file;
+use super::outgoing::PeerAccess;
+use super::reader::Reader;
+use super::secrets::{SecretNames, SecretSource, Shown, secret_names};
+
+/// Longest that a function runs (AWS, Lambda quotas).
+const MOST_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Settings of the Lambda runtime.
+#[derive(Debug, Clone)]
+pub struct LambdaRuntimeConfig {
+    /// `LAMBDA_REGION`.
+    pub region: String,
+    /// `LAMBDA_ENDPOINT_URL`: where Lambda is; `None`: where AWS has it in that region.
+    pub endpoint: Option<String>,
+    /// `LAMBDA_ACCESS_KEY` and `LAMBDA_SECRET_KEY`; `None`: AWS's default chain.
+    pub keys: Option<AccessKeys>,
+    /// `LAMBDA_FUNCTION_NAME`: of tickets that name none.
+    pub function: FunctionName,
+    /// `LAMBDA_TIMEOUT_SECONDS`: time of an invocation whose ticket names none, at most 900 s.
+    pub timeout: Duration,
+    /// `LAMBDA_CA_BUNDLE`, and what all peers share.
+    pub peer: PeerAccess,
+}
+
+/// An access key of AWS that does not expire.
+#[derive(Debug, Clone)]
+pub struct AccessKeys {
+    /// Its id.
+    pub access_key: SecretSource,
+    /// What requests are signed with.
+    pub secret_key: SecretSource,
+}
+
+impl LambdaRuntimeConfig {
+    /// `None`: `LAMBDA_ENABLED` is false.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let enabled = reader.boolean("LAMBDA_ENABLED", false, "whether tickets may invoke functions of AWS Lambda");
+        let region = region(reader);
+        let endpoint = reader.url(
+            "LAMBDA_ENDPOINT_URL",
+            "where Lambda is, such as an endpoint of a VPC; unset: where AWS has it in the region; added by this product",
+        );
+        let keys = keys(reader);
+        let function = function(reader);
+        let timeout = timeout(reader);
+        let bundle = file(
+            reader,
+            "LAMBDA_CA_BUNDLE",
+            "PEM file with the only authorities trusted with certificates of AWS; unset: the system's; added by this product",
+        );
+        let peer = reader.peer_access(bundle);
+        function.filter(|_| enabled).map(|function| Self { region, endpoint, keys, function, timeout, peer })
+    }
+}
+
+fn region(reader: &mut Reader<'_>) -> String {
+    const NAME: &str = "LAMBDA_REGION";
+    let region = reader.text(NAME, "us-east-1", "region of AWS");
+    // It becomes a part of a host's name.
+    if region.is_empty() || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        reader.error(format!("{NAME}={region:?}: expected a region of AWS, such as us-east-1"));
+    }
+    region
+}
+
+fn function(reader: &mut Reader<'_>) -> Option<FunctionName> {
+    const NAME: &str = "LAMBDA_FUNCTION_NAME";
+    let name = reader.text(NAME, "neural-hive-executor", "function of tickets that name none");
+    match FunctionName::try_from(name.clone()) {
+        Ok(function) => Some(function),
+        Err(error) => {
+            reader.error(format!("{NAME}={name:?}: {error}"));
+            None
+        }
+    }
+}
+
+fn timeout(reader: &mut Reader<'_>) -> Duration {
+    const NAME: &str = "LAMBDA_TIMEOUT_SECONDS";
+    let timeout = reader.seconds(NAME, 900.0, "time of an invocation whose ticket names none, at most 900");
+    if timeout > MOST_TIMEOUT {
+        let most = MOST_TIMEOUT.as_secs();
+        reader.warn(format!("{NAME}={}: no function runs longer than {most} s, which is in force", timeout.as_secs_f64()));
+    }
+    timeout.min(MOST_TIMEOUT)
+}
+
+fn keys(reader: &mut Reader<'_>) -> Option<AccessKeys> {
+    const ACCESS: SecretNames = secret_names!("LAMBDA_ACCESS_KEY", "id of AWS's access key");
+    const SECRET: SecretNames = secret_names!("LAMBDA_SECRET_KEY", "secret of AWS's access key");
+    match (reader.secret(&ACCESS, Shown::Hidden), reader.secret(&SECRET, Shown::Hidden)) {
+        (Some(access_key), Some(secret_key)) => Some(AccessKeys { access_key, secret_key }),
+        (None, None) => None,
+        _ => {
+            reader.error(
+                "LAMBDA_ACCESS_KEY and LAMBDA_SECRET_KEY belong together; set both, or none for AWS's default chain".to_owned(),
+            );
+            None
+        }
+    }
+}
