@@ -115,6 +115,7 @@ async fn a_fault_at_any_step_costs_no_second_piece_of_work() {
 async fn a_create_that_nothing_recognises_and_whose_answer_is_lost_is_unknown() {
     for candidate in candidates().iter().filter(|candidate| candidate.recognition() == Recognition::None) {
         let world = World::new(candidate).await;
+        world.peer.end_all(0);
         world.server.script(Step::Create, Heard::Yes, Damage::Reset);
         let failed = failed(world.begin(world.job()).outcome("the attempt").await, candidate.provider());
         assert_eq!(failed.external_state, Some(ExternalState::Unknown));
