@@ -73,6 +73,10 @@ test-vault: setup ## Runs the tests on a real OpenBao, which hands out the crede
 test-docker: setup ## Runs the tests on a real Docker engine, which needs root.
 	@scripts/test-docker || [ $$? -eq 77 ]
 
+.PHONY: test-lambda
+test-lambda: setup ## Runs the tests on a stand-in of AWS, which needs Python.
+	@scripts/test-lambda || [ $$? -eq 77 ]
+
 .PHONY: test-api
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
 	@WORKER_AGENTS=$(worker) scripts/test-api || [ $$? -eq 77 ]
