@@ -60,14 +60,11 @@ impl LambdaClient {
     /// # Errors
     /// As [`Lambda::invoke`].
     pub async fn check(&self) -> Result<(), Fault> {
-        let sdk = self.sdk().await;
-        let asking = sdk
-            .invoke()
-            .function_name(self.config.function.as_str())
-            .invocation_type(SdkInvocationType::DryRun)
-            .send();
-        let asked = Asked { function: &self.config.function, named_by_ticket: false, region: &self.config.region };
-        answer::of(border("lambda.check", asking).await, asked).map(|_| ())
+        let LambdaRuntimeConfig { function, region, .. } = &self.config;
+        let operation = self.sdk().await.invoke().function_name(function.as_str());
+        let operation = operation.invocation_type(SdkInvocationType::DryRun);
+        let answer = border("lambda.check", operation.send()).await;
+        answer::of(answer, Asked { function, named_by_ticket: false, region }).map(|_| ())
     }
 
     async fn sdk(&self) -> &Client {
@@ -102,20 +99,12 @@ impl LambdaClient {
             // Lambda gives no log of what has not run.
             InvocationType::Event => (SdkInvocationType::Event, None),
         };
-        let sdk = self.sdk().await;
-        let calling = sdk
-            .invoke()
-            .function_name(invocation.function.as_str())
-            .invocation_type(kind)
-            .set_log_type(log)
-            .payload(Blob::new(invocation.payload.clone()))
-            .send();
-        let asked = Asked {
-            function: &invocation.function,
-            named_by_ticket: invocation.named_by_ticket,
-            region: &self.config.region,
-        };
-        answer::of(border("lambda.invoke", calling).await, asked)
+        let Invocation { function, named_by_ticket, payload, .. } = invocation;
+        let operation = self.sdk().await.invoke().function_name(function.as_str());
+        let operation = operation.invocation_type(kind).set_log_type(log).payload(Blob::new(payload.clone()));
+        let answer = border("lambda.invoke", operation.send()).await;
+        let asked = Asked { function, named_by_ticket: *named_by_ticket, region: &self.config.region };
+        answer::of(answer, asked)
     }
 }
 
