@@ -17,9 +17,7 @@ use anyhow::Context as _;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::config::{
-    BehaviorVersion, IdentityCache, Region, SharedHttpClient, StalledStreamProtectionConfig,
-};
+use aws_sdk_lambda::config::{BehaviorVersion, IdentityCache, Region, SharedHttpClient, StalledStreamProtectionConfig};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{InvocationType as SdkInvocationType, LogType};
 use futures::future::BoxFuture;

@@ -87,7 +87,10 @@ fn timeout(reader: &mut Reader<'_>) -> Duration {
     let timeout = reader.seconds(NAME, 900.0, "time of an invocation whose ticket names none, at most 900");
     if timeout > MOST_TIMEOUT {
         let most = MOST_TIMEOUT.as_secs();
-        reader.warn(format!("{NAME}={}: no function runs longer than {most} s, which is in force", timeout.as_secs_f64()));
+        reader.warn(format!(
+            "{NAME}={}: no function runs longer than {most} s, which is in force",
+            timeout.as_secs_f64()
+        ));
     }
     timeout.min(MOST_TIMEOUT)
 }
@@ -100,7 +103,8 @@ fn keys(reader: &mut Reader<'_>) -> Option<AccessKeys> {
         (None, None) => None,
         _ => {
             reader.error(
-                "LAMBDA_ACCESS_KEY and LAMBDA_SECRET_KEY belong together; set both, or none for AWS's default chain".to_owned(),
+                "LAMBDA_ACCESS_KEY and LAMBDA_SECRET_KEY belong together; set both, or none for AWS's default chain"
+                    .to_owned(),
             );
             None
         }

@@ -51,7 +51,8 @@ pub(crate) async fn look(settings: Option<&LambdaRuntimeConfig>) -> Finding {
 
 async fn ask(settings: &LambdaRuntimeConfig) -> Result<(), String> {
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
-    let client = LambdaClient::new(settings, Arc::new(metrics), Spans::default()).map_err(|error| format!("{error:#}"))?;
+    let client =
+        LambdaClient::new(settings, Arc::new(metrics), Spans::default()).map_err(|error| format!("{error:#}"))?;
     client.check().await.map_err(|fault: Fault| fault.to_string())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_lambda::config::http::HttpResponse;
-use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::operation::RequestId as _;
 use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use base64::Engine as _;
@@ -85,7 +85,8 @@ fn reply(output: InvokeOutput) -> Result<Reply, Fault> {
     let status = u16::try_from(output.status_code()).unwrap_or_default();
     let payload = output.payload().map(|blob| blob.as_ref().to_vec()).unwrap_or_default();
     let Some(request_id) = output.request_id().map(said).filter(|id| !id.is_empty()) else {
-        let cause = format!("{} (it has no id of a request; is LAMBDA_ENDPOINT_URL Lambda's?)", quoted(status, &payload));
+        let cause =
+            format!("{} (it has no id of a request; is LAMBDA_ENDPOINT_URL Lambda's?)", quoted(status, &payload));
         return Err(Fault::Malformed { cause });
     };
     let function_error = output.function_error().map(said);
@@ -212,7 +213,9 @@ fn no_credentials(error: &CredentialsError) -> Fault {
             Fault::Unavailable { cause, after: None }
         }
         _ => Fault::SetupRefused {
-            cause: format!("{cause}; set LAMBDA_ACCESS_KEY and LAMBDA_SECRET_KEY, or give this worker an identity of AWS"),
+            cause: format!(
+                "{cause}; set LAMBDA_ACCESS_KEY and LAMBDA_SECRET_KEY, or give this worker an identity of AWS"
+            ),
         },
     }
 }

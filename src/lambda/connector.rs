@@ -90,7 +90,8 @@ impl Connector {
         let unfit = |what: &str| CallError::Unfit(what.to_owned());
         let body = request.body().bytes().ok_or_else(|| unfit("its body is a stream"))?;
         let method = Method::from_bytes(request.method().as_bytes()).map_err(|_| unfit("its method is none"))?;
-        let url = Url::parse(request.uri()).map_err(|error| CallError::Unfit(format!("its address is none: {error}")))?;
+        let url =
+            Url::parse(request.uri()).map_err(|error| CallError::Unfit(format!("its address is none: {error}")))?;
         let client = if is_link_local(&url) { &self.link } else { &self.peer };
         let mut builder = client.request(method, url).body(body.to_vec()).header(CONNECTION, "close");
         for (name, value) in request.headers().iter() {

@@ -143,7 +143,10 @@ async fn an_asynchronous_invocation_asks_for_no_log_and_a_name_is_escaped_in_the
     let reply = client(&peer.address).invoke(&invocation(name, InvocationType::Event)).await.expect("accepted");
     assert_eq!((reply.status, reply.payload, reply.tail), (202, Vec::new(), String::new()));
     let asked = peer.asked().remove(0).to_ascii_lowercase();
-    assert!(asked.starts_with("post /2015-03-31/functions/arn%3aaws%3alambda%3aus-east-1%3a123456789012%3a"), "{asked}");
+    assert!(
+        asked.starts_with("post /2015-03-31/functions/arn%3aaws%3alambda%3aus-east-1%3a123456789012%3a"),
+        "{asked}"
+    );
     assert!(asked.contains("x-amz-invocation-type: event") && !asked.contains("x-amz-log-type"), "{asked}");
 }
 

@@ -194,7 +194,10 @@ mod tests {
         assert_eq!((tasks("success"), tasks("failed")), (3, 7));
         let lambda = |status| metrics.lambda_invocations.with_label_values(&[status]).get();
         assert_eq!((lambda("success"), lambda("failed"), lambda("timeout")), (1, 1, 1));
-        assert_eq!((metrics.lambda_duration.get_sample_count(), metrics.lambda_billed_duration.get_sample_count()), (3, 0));
+        assert_eq!(
+            (metrics.lambda_duration.get_sample_count(), metrics.lambda_billed_duration.get_sample_count()),
+            (3, 0)
+        );
         assert_eq!((local("success"), local("failed"), local("timeout"), local("not_allowed")), (1, 1, 1, 1));
         assert_eq!(metrics.local_duration.get_sample_count(), 3);
         assert_eq!((docker("success"), docker("failed"), docker("timeout")), (1, 1, 1));

@@ -111,11 +111,7 @@ struct Invocations {
 
 impl Default for FakeLambda {
     fn default() -> Self {
-        Self {
-            invocations: Mutex::default(),
-            ending: watch::Sender::new(None),
-            clock_ahead: AtomicI64::new(0),
-        }
+        Self { invocations: Mutex::default(), ending: watch::Sender::new(None), clock_ahead: AtomicI64::new(0) }
     }
 }
 

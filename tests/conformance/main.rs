@@ -34,11 +34,7 @@ use crate::candidate::Candidate;
 
 /// Every provider of the suite.
 fn candidates() -> Vec<Arc<dyn Candidate>> {
-    vec![
-        Arc::new(docker::DockerCandidate),
-        Arc::new(code_forge::CodeForgeCandidate),
-        Arc::new(lambda::LambdaCandidate),
-    ]
+    vec![Arc::new(docker::DockerCandidate), Arc::new(code_forge::CodeForgeCandidate), Arc::new(lambda::LambdaCandidate)]
 }
 
 /// The settings that switch providers on.

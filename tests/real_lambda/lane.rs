@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -44,7 +45,8 @@ impl Aws {
     pub(crate) async fn answer_next(&self, answer: &Value) {
         let body = json!({ "results": [answer.to_string()], "region": "us-east-1" });
         let url = format!("{}/moto-api/static/lambda-simple/response", self.url);
-        let told = reqwest::Client::new().post(url).json(&body).send().await.expect("the stand-in answers");
+        let client = worker_agents::net::client(Duration::from_secs(10)).expect("a client");
+        let told = client.post(url).json(&body).send().await.expect("the stand-in answers");
         assert!(told.status().is_success(), "{told:?}");
     }
 

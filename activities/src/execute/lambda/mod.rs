@@ -11,7 +11,7 @@ mod payload;
 mod runtime;
 mod usage;
 
-pub use api::{FunctionName, Invocation, InvocationType, InvalidFunctionName, Lambda, Reply};
+pub use api::{FunctionName, InvalidFunctionName, Invocation, InvocationType, Lambda, Reply};
 pub use params::LambdaParams;
 pub use runtime::{LambdaConfig, LambdaRuntime, Running};
 pub use usage::Usage;

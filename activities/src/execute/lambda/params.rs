@@ -75,8 +75,7 @@ impl LambdaParams {
 
 fn name(text: String) -> Result<FunctionName, Failed> {
     let shown = said(&text);
-    FunctionName::try_from(text)
-        .map_err(|error| invalid(format!("parameter \"function_name\" is {shown:?}; {error}")))
+    FunctionName::try_from(text).map_err(|error| invalid(format!("parameter \"function_name\" is {shown:?}; {error}")))
 }
 
 fn invalid(message: impl Into<String>) -> Failed {
@@ -149,7 +148,10 @@ mod tests {
     #[test]
     fn what_lambda_would_refuse_is_refused_before_the_call() {
         let most = InvocationType::Event.max_payload_bytes();
-        refused(json!({ "command": "x", "invocation_type": "Event", "env_vars": { "A": "b".repeat(most) } }), "at most 1048576");
+        refused(
+            json!({ "command": "x", "invocation_type": "Event", "env_vars": { "A": "b".repeat(most) } }),
+            "at most 1048576",
+        );
         let most = InvocationType::RequestResponse.max_payload_bytes();
         refused(json!({ "command": "x", "env_vars": { "A": "b".repeat(most) } }), "at most 6291456");
         let within = json!({ "command": "x", "env_vars": { "A": "b".repeat(most - 1000) } });

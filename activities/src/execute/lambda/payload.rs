@@ -131,8 +131,7 @@ mod tests {
     #[test]
     fn a_repetition_has_the_same_key_and_another_attempt_another() {
         let key = |job: &Job| {
-            let asked =
-                Asked { words: &[], environment: &BTreeMap::new(), working_dir: None, timeout_seconds: None };
+            let asked = Asked { words: &[], environment: &BTreeMap::new(), working_dir: None, timeout_seconds: None };
             serde_json::to_value(Payload::of(asked, job)).expect("JSON")["ticket"]["idempotency_key"].clone()
         };
         let first = job();

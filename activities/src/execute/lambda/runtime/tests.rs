@@ -102,7 +102,10 @@ async fn the_contracts_ticket_has_the_contracts_output_however_long_the_function
         let metadata = &done.report.metadata;
         assert_eq!((&metadata["billed_duration_ms"], &metadata["memory_used_mb"]), (&json!(124), &json!(64)));
         assert_eq!((&metadata["runtime"], &metadata["executor"]), (&json!("lambda"), &json!("ExecuteExecutor")));
-        assert_eq!((&metadata["invocation_type"], &metadata["memory_size_mb"]), (&json!("RequestResponse"), &json!(128)));
+        assert_eq!(
+            (&metadata["invocation_type"], &metadata["memory_size_mb"]),
+            (&json!("RequestResponse"), &json!(128))
+        );
         assert_eq!(done.report.logs, ["function returned 200"]);
         let evidence = format!("function neural-hive-executor, request {REQUEST} answered exit code 0");
         assert_eq!(done.evidence.to_string(), evidence);
@@ -123,7 +126,10 @@ async fn an_asynchronous_invocation_is_complete_when_lambda_has_accepted_it_and_
     for absent in ["exit_code", "stdout", "stderr"] {
         assert_eq!(done.report.output[absent], Value::Null, "{absent}");
     }
-    assert_eq!((&done.report.output["request_id"], done.report.logs), (&json!(REQUEST), vec!["function returned 202".to_owned()]));
+    assert_eq!(
+        (&done.report.output["request_id"], done.report.logs),
+        (&json!(REQUEST), vec!["function returned 202".to_owned()])
+    );
     assert_eq!(lambda.invocations.lock().expect("no panic")[0].invocation_type, InvocationType::Event);
 }
 
@@ -156,7 +162,9 @@ async fn inc_54_what_the_function_says_went_wrong_is_a_failure_with_its_words() 
             "own time-out",
         ),
         (
-            unhandled(json!({ "errorType": "Runtime.ExitError", "errorMessage": "Runtime exited with error: signal: killed" })),
+            unhandled(
+                json!({ "errorType": "Runtime.ExitError", "errorMessage": "Runtime exited with error: signal: killed" }),
+            ),
             code::OUT_OF_MEMORY,
             FailureClass::Permanent,
             "memory",
@@ -185,11 +193,7 @@ async fn a_fault_has_one_meaning_whether_it_comes_at_once_or_late() {
         (Fault::Deferred { cause: cause(), after }, code::PROVIDER_UNAVAILABLE, None),
         (Fault::Unavailable { cause: cause(), after: None }, code::PROVIDER_UNAVAILABLE, None),
         (Fault::SetupRefused { cause: cause() }, code::PROVIDER_REFUSED, None),
-        (
-            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() },
-            code::INVALID_PARAMETERS,
-            None,
-        ),
+        (Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() }, code::INVALID_PARAMETERS, None),
         (Fault::Lost { cause: cause() }, code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)),
         (Fault::Errored { cause: cause() }, code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)),
         (Fault::Malformed { cause: cause() }, code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)),
