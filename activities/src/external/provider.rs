@@ -55,6 +55,11 @@ pub trait Provider: Send + Sync + 'static {
     /// hold two pieces of work under one key: [`Provider::create`] is repeated when its answer was lost and nothing was found.
     const RECOGNITION: Recognition;
 
+    /// Whether the work is one call, which [`Provider::create`] makes, whose answer is its end and is given to nobody else. Then nothing
+    /// is prepared; [`Provider::watch`] and [`Provider::collect`] call nobody, so they wait for no turn; a worker that goes away keeps an
+    /// end that it has seen; and what nobody knows the end of is final, since it may go on beside another attempt.
+    const ONE_CALL: bool = false;
+
     /// Checks what the ticket asks for, without a call.
     ///
     /// # Errors
@@ -84,6 +89,12 @@ pub trait Provider: Send + Sync + 'static {
     /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::Deferred`], [`Fault::TicketRefused`],
     /// [`Fault::SetupRefused`]), and when there may be ([`Fault::Errored`], [`Fault::Lost`], [`Fault::Malformed`]).
     fn create(&self, key: &Key, spec: &Self::Spec) -> impl Future<Output = Result<Self::Handle, Fault>> + Send;
+
+    /// Whether the create that made this handle has had an answer. One that has not says nothing of the endpoint.
+    fn has_answered(&self, handle: &Self::Handle) -> bool {
+        let _ = handle;
+        true
+    }
 
     /// Waits for the end of the work, for which it starts work that was only created. May be dropped at any point and begun
     /// again; that is done every [`super::Patience::watch`].
