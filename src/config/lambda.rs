@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use ticket_activities::execute::lambda::FunctionName;
+use reqwest::Url;
+use ticket_activities::execute::lambda::{FunctionName, FunctionPattern};
 
 use super::kafka_security::file;
+use super::near::is_near;
 use super::outgoing::PeerAccess;
 use super::reader::Reader;
 use super::secrets::{SecretNames, SecretSource, Shown, secret_names};
@@ -23,6 +25,8 @@ pub struct LambdaRuntimeConfig {
     pub keys: Option<AccessKeys>,
     /// `LAMBDA_FUNCTION_NAME`: of tickets that name none.
     pub function: FunctionName,
+    /// `LAMBDA_ALLOWED_FUNCTIONS`: what tickets may name.
+    pub allowed: Vec<FunctionPattern>,
     /// `LAMBDA_TIMEOUT_SECONDS`: time of an invocation whose ticket names none, at most 900 s.
     pub timeout: Duration,
     /// `LAMBDA_CA_BUNDLE`, and what all peers share.
@@ -43,12 +47,10 @@ impl LambdaRuntimeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let enabled = reader.boolean("LAMBDA_ENABLED", false, "whether tickets may invoke functions of AWS Lambda");
         let region = region(reader);
-        let endpoint = reader.url(
-            "LAMBDA_ENDPOINT_URL",
-            "where Lambda is, such as an endpoint of a VPC; unset: where AWS has it in the region; added by this product",
-        );
+        let endpoint = endpoint(reader);
         let keys = keys(reader);
-        let function = function(reader);
+        let function = function(reader, &region);
+        let allowed = allowed(reader, function.as_ref());
         let timeout = timeout(reader);
         let bundle = file(
             reader,
@@ -56,7 +58,15 @@ impl LambdaRuntimeConfig {
             "PEM file with the only authorities trusted with certificates of AWS; unset: the system's; added by this product",
         );
         let peer = reader.peer_access(bundle);
-        function.filter(|_| enabled).map(|function| Self { region, endpoint, keys, function, timeout, peer })
+        function.filter(|_| enabled).map(|function| Self {
+            region,
+            endpoint,
+            keys,
+            function,
+            allowed,
+            timeout,
+            peer,
+        })
     }
 }
 
@@ -70,11 +80,54 @@ fn region(reader: &mut Reader<'_>) -> String {
     region
 }
 
-fn function(reader: &mut Reader<'_>) -> Option<FunctionName> {
+fn endpoint(reader: &mut Reader<'_>) -> Option<String> {
+    const NAME: &str = "LAMBDA_ENDPOINT_URL";
+    let endpoint = reader.url(
+        NAME,
+        "where Lambda is, such as an endpoint of a VPC; unset: where AWS has it in the region; added by this product",
+    )?;
+    let url = Url::parse(&endpoint).ok();
+    if url.is_some_and(|url| url.scheme() == "http" && !url.host_str().is_some_and(is_near)) {
+        reader.warn(format!(
+            "{NAME}={endpoint:?}: what functions are told and answer crosses the network in plaintext, and whoever is between may \
+             change it; use https"
+        ));
+    }
+    Some(endpoint)
+}
+
+/// What tickets may name; without the setting the function of those that name none.
+fn allowed(reader: &mut Reader<'_>, function: Option<&FunctionName>) -> Vec<FunctionPattern> {
+    const NAME: &str = "LAMBDA_ALLOWED_FUNCTIONS";
+    let usual = function.map_or_else(String::new, |function| FunctionPattern::from(function).to_string());
+    let texts = reader.list(
+        NAME,
+        &usual,
+        "functions that tickets may name: a name, or `account:function:name` of another account; `*` at the end: all that begin so; \
+         added by this product",
+    );
+    let mut allowed = Vec::new();
+    for text in texts {
+        match FunctionPattern::try_from(text.clone()) {
+            Ok(pattern) => allowed.push(pattern),
+            Err(error) => {
+                reader.error(format!("{NAME}: {text:?}: {error}; no version or alias, and `*` at the end of the name only"));
+            }
+        }
+    }
+    allowed
+}
+
+fn function(reader: &mut Reader<'_>, region: &str) -> Option<FunctionName> {
     const NAME: &str = "LAMBDA_FUNCTION_NAME";
     let name = reader.text(NAME, "neural-hive-executor", "function of tickets that name none");
     match FunctionName::try_from(name.clone()) {
-        Ok(function) => Some(function),
+        Ok(function) => {
+            if function.region().is_some_and(|named| named != region) {
+                reader.error(format!("{NAME}={name:?}: it is not in LAMBDA_REGION={region:?}; the two must be of one region"));
+            }
+            Some(function)
+        }
         Err(error) => {
             reader.error(format!("{NAME}={name:?}: {error}"));
             None

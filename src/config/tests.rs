@@ -792,6 +792,9 @@ fn the_lambda_runtime_is_off_unless_settings_say_otherwise() {
     for (name, value) in [
         ("LAMBDA_REGION", "us-east-1.example.org/"),
         ("LAMBDA_FUNCTION_NAME", "../other"),
+        ("LAMBDA_FUNCTION_NAME", "arn:aws:lambda:eu-central-1:123456789012:function:f"),
+        ("LAMBDA_ALLOWED_FUNCTIONS", "f:7"),
+        ("LAMBDA_ALLOWED_FUNCTIONS", "*-executor"),
         ("LAMBDA_ENDPOINT_URL", "lambda:4566"),
         ("LAMBDA_ENDPOINT_URL", "http://user:hunter2@lambda"),
         ("LAMBDA_TIMEOUT_SECONDS", "0"),
@@ -802,6 +805,36 @@ fn the_lambda_runtime_is_off_unless_settings_say_otherwise() {
     ] {
         let text = errors(&[(name, value)]);
         assert!(text.contains(name) && !text.contains("hunter2"), "{value}: {text}");
+    }
+}
+
+#[test]
+fn inc_77_tickets_may_name_the_settings_function_and_those_that_are_listed() {
+    const ON: (&str, &str) = ("LAMBDA_ENABLED", "true");
+    let allowed = |settings: &[(&str, &str)]| {
+        let settings: Vec<_> = [ON].into_iter().chain(settings.iter().copied()).collect();
+        let allowed = of(&settings).lambda.expect("on").allowed;
+        allowed.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(allowed(&[]), ["neural-hive-executor"]);
+    assert_eq!(allowed(&[("LAMBDA_FUNCTION_NAME", "own:live")]), ["own"], "in whichever version");
+    let listed = "build-*, 123456789012:function:shared";
+    assert_eq!(allowed(&[("LAMBDA_ALLOWED_FUNCTIONS", listed)]), ["build-*", "123456789012:function:shared"]);
+}
+
+#[test]
+fn invocations_that_cross_the_network_in_plaintext_are_warned_about() {
+    const ON: (&str, &str) = ("LAMBDA_ENABLED", "true");
+    for (url, warned) in [
+        ("http://lambda.example.org", true),
+        ("http://10.0.0.7:4566", true),
+        ("https://lambda.example.org", false),
+        ("http://localhost:4566", false),
+        ("http://localstack:4566", false),
+    ] {
+        let config = of(&[ON, ("LAMBDA_ENDPOINT_URL", url)]);
+        let warnings = config.warnings.join("\n");
+        assert_eq!(warnings.contains("LAMBDA_ENDPOINT_URL") && warnings.contains("plaintext"), warned, "{url}: {warnings}");
     }
 }
 

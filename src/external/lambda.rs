@@ -33,6 +33,8 @@ pub(super) fn add_to(
     let client = LambdaClient::new(settings, Arc::clone(metrics), spans.clone())?;
     let config = LambdaConfig {
         function: settings.function.clone(),
+        allowed: settings.allowed.clone(),
+        region: settings.region.clone(),
         timeout: settings.timeout,
         soon: SOON,
         output_limit: OUTPUT_LIMIT,

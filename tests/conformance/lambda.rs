@@ -69,6 +69,8 @@ impl Candidate for LambdaCandidate {
         let client = LambdaClient::new(&settings, metrics, Spans::default()).expect("a client");
         let config = LambdaConfig {
             function: settings.function,
+            allowed: settings.allowed,
+            region: settings.region,
             timeout: settings.timeout,
             soon: patience.call / 2,
             output_limit: 64 * 1024,

@@ -1,14 +1,10 @@
 //! What is asked of AWS Lambda, and what it answers. `worker-agents` makes the calls.
 
-use std::fmt;
-
 use futures::future::BoxFuture;
 use serde::Deserialize;
 
+use super::function::FunctionName;
 use crate::external::Fault;
-
-/// Most characters of a function's name, its account, region and alias included (AWS, `Invoke`, `FunctionName`).
-const MAX_NAME: usize = 170;
 
 /// Calls to AWS Lambda. Each ends by itself and is made once; whoever makes it decides about another.
 pub trait Lambda: Send + Sync + 'static {
@@ -38,7 +34,8 @@ pub enum InvocationType {
     /// The answer is the function's.
     #[default]
     RequestResponse,
-    /// Lambda answers that it will invoke the function, and nobody is told what becomes of it.
+    /// Lambda answers that it will invoke the function, and nobody is told what becomes of it. It delivers at least once, and tries a
+    /// function that fails again, twice unless it is set up otherwise.
     Event,
 }
 
@@ -52,6 +49,15 @@ impl InvocationType {
         }
     }
 
+    /// The status by which Lambda says that it has done so.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::RequestResponse => 200,
+            Self::Event => 202,
+        }
+    }
+
     /// Most bytes of a payload (AWS, Lambda quotas: 6 MB synchronous, 1 MB asynchronous).
     #[must_use]
     pub fn max_payload_bytes(self) -> usize {
@@ -62,47 +68,12 @@ impl InvocationType {
     }
 }
 
-/// The name of a function, or its ARN, with or without a version or alias. It stands in a path: `A-Z a-z 0-9 - _ . : $`, at most
-/// 170 characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionName(String);
-
-/// A text is no name of a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a function's name or ARN: 1 to {} of A-Z, a-z, 0-9 and, after the first, `-_.:$`", MAX_NAME)]
-pub struct InvalidFunctionName;
-
-impl FunctionName {
-    /// As text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for FunctionName {
-    type Error = InvalidFunctionName;
-
-    fn try_from(text: String) -> Result<Self, InvalidFunctionName> {
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '$');
-        let good =
-            text.len() <= MAX_NAME && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(known);
-        if good { Ok(Self(text)) } else { Err(InvalidFunctionName) }
-    }
-}
-
-impl fmt::Display for FunctionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Lambda's answer to an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The invocation's id, by which its log is found.
     pub request_id: String,
-    /// The status of the answer: 200, or 202 of [`InvocationType::Event`].
+    /// The status of the answer: [`InvocationType::status`].
     pub status: u16,
     /// `X-Amz-Function-Error`, `Handled` or `Unhandled`: the function has failed, and `payload` says how.
     pub function_error: Option<String>,
@@ -110,26 +81,4 @@ pub struct Reply {
     pub payload: Vec<u8>,
     /// The last 4 KiB of its log; empty when there is none.
     pub tail: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_functions_name_can_stand_in_a_path_and_leads_nowhere_else() {
-        for good in [
-            "neural-hive-executor",
-            "f",
-            "f:$LATEST",
-            "my.function_1:live",
-            "arn:aws:lambda:eu-central-1:123456789012:function:f:7",
-        ] {
-            assert_eq!(FunctionName::try_from(good.to_owned()).map(|name| name.0).as_deref(), Ok(good));
-        }
-        for wrong in ["", ".", "..", "../f", "a/b", "a b", "a?b", "a%2Fb", "-a", ":a", "é", &"a".repeat(MAX_NAME + 1)]
-        {
-            assert_eq!(FunctionName::try_from(wrong.to_owned()), Err(InvalidFunctionName), "{wrong:?}");
-        }
-    }
 }

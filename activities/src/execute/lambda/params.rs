@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use ticket_schemas::DeliveryMode;
 use ticket_workflows::{Failed, code};
 
 use super::LambdaConfig;
-use super::api::{FunctionName, Invocation, InvocationType};
+use super::api::{Invocation, InvocationType};
+use super::function::FunctionName;
 use super::payload::{Asked, Payload};
 use crate::execute::command::time_limit;
 use crate::executor::Job;
 use crate::external::said;
+
+/// What an attempt waits for longer than the function is told it has: for its start, and for the answer of one that has kept to its
+/// time.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// Parameters of an invocation (`contracts/executors.md`, EXECUTE, Lambda). `command` and `args` are lists, or texts that are split
 /// into words without a shell. What `command`, `env_vars` and `working_dir` may be is the function's to say: nothing here runs them.
@@ -48,10 +54,17 @@ impl LambdaParams {
             }
             _ => {}
         }
-        let limit = time_limit(self.timeout_seconds, config.timeout)?;
+        let limit = time_limit(self.timeout_seconds, config.timeout)?.saturating_add(MARGIN);
         let named_by_ticket = named.is_some();
-        let function = named.map_or_else(|| Ok(config.function.clone()), name)?;
+        let function = named.map_or_else(|| Ok(config.function.clone()), |name| allowed(name, config))?;
         let invocation_type = self.invocation_type.unwrap_or_default();
+        let once = job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
+        if once && invocation_type == InvocationType::Event {
+            return Err(invalid(
+                "parameter \"invocation_type\" is \"Event\", and qos.delivery_mode AT_MOST_ONCE: Lambda may run what it has accepted \
+                 more than once; use RequestResponse",
+            ));
+        }
         let asked = Asked {
             words: &words,
             environment: &self.env_vars,
@@ -73,9 +86,21 @@ impl LambdaParams {
     }
 }
 
-fn name(text: String) -> Result<FunctionName, Failed> {
-    let shown = said(&text);
-    FunctionName::try_from(text).map_err(|error| invalid(format!("parameter \"function_name\" is {shown:?}; {error}")))
+/// The function of this name, if tickets may name it here.
+fn allowed(text: String, config: &LambdaConfig) -> Result<FunctionName, Failed> {
+    let wrong = {
+        let shown = said(&text);
+        move |why: String| invalid(format!("parameter \"function_name\" is {shown:?}; {why}"))
+    };
+    let function = FunctionName::try_from(text).map_err(|error| wrong(error.to_string()))?;
+    if let Some(region) = function.region().filter(|region| *region != config.region) {
+        let own = &config.region;
+        return Err(wrong(format!("it is in region {region}, and this worker calls {own}; name a function of that region")));
+    }
+    if !config.allowed.iter().any(|pattern| pattern.allows(&function)) {
+        return Err(wrong("tickets may not name it here; use another one, or have it added to LAMBDA_ALLOWED_FUNCTIONS".to_owned()));
+    }
+    Ok(function)
 }
 
 fn invalid(message: impl Into<String>) -> Failed {
@@ -119,7 +144,7 @@ mod tests {
         let params: LambdaParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
         let (invocation, limit) = params.check(&config(), &Job::first(ticket)).expect("an invocation");
         assert_eq!((invocation.function.as_str(), invocation.named_by_ticket), ("neural-hive-executor", true));
-        assert_eq!((invocation.invocation_type, limit), (InvocationType::RequestResponse, Duration::from_secs(60)));
+        assert_eq!((invocation.invocation_type, limit), (InvocationType::RequestResponse, Duration::from_secs(60) + MARGIN));
         let payload = payload(&invocation);
         assert_eq!((&payload["command"], &payload["args"]), (&json!("echo hello world"), &json!(["hello", "world"])));
         assert_eq!(payload["timeout_seconds"], 60);
@@ -129,7 +154,7 @@ mod tests {
     fn what_a_ticket_does_not_name_comes_from_settings() {
         let (invocation, limit) = asked(&json!({ "command": "echo 'a b'" })).expect("an invocation");
         assert_eq!((invocation.function.as_str(), invocation.named_by_ticket), ("neural-hive-executor", false));
-        assert_eq!(limit, Duration::from_secs(900));
+        assert_eq!(limit, Duration::from_secs(900) + MARGIN);
         let told = payload(&invocation);
         assert_eq!((&told["command"], &told["args"]), (&json!("echo 'a b'"), &json!(["a b"])));
         for absent in ["env_vars", "working_dir", "timeout_seconds"] {
@@ -159,11 +184,50 @@ mod tests {
     }
 
     #[test]
+    fn inc_77_a_ticket_names_no_function_that_settings_do_not_allow() {
+        for good in ["neural-hive-executor:7", "own", "own-2", "arn:aws:lambda:us-east-1:123456789012:function:shared:live"] {
+            let (invocation, _) = asked(&json!({ "function_name": good })).expect("allowed");
+            assert_eq!((invocation.function.as_str(), invocation.named_by_ticket), (good, true));
+        }
+        for other in [
+            "deploy",
+            "neural-hive-executor-2",
+            "123456789012:function:own",
+            "arn:aws:lambda:us-east-1:666666666666:function:neural-hive-executor",
+        ] {
+            refused(json!({ "function_name": other }), "LAMBDA_ALLOWED_FUNCTIONS");
+        }
+        refused(
+            json!({ "function_name": "arn:aws:lambda:eu-central-1:123456789012:function:shared" }),
+            "in region eu-central-1, and this worker calls us-east-1",
+        );
+    }
+
+    #[test]
+    fn what_may_run_once_is_not_left_to_lambdas_own_repetitions() {
+        let mut ticket = json!({
+            "ticket_id": "t-1", "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
+            "qos": { "delivery_mode": "AT_MOST_ONCE", "consistency": "EVENTUAL", "durability": "PERSISTENT" },
+        });
+        for (invocation_type, refused) in [("Event", true), ("RequestResponse", false)] {
+            ticket["parameters"] = json!({ "command": "x", "invocation_type": invocation_type });
+            let ticket = decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket");
+            let params: LambdaParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
+            let checked = params.check(&config(), &Job::first(ticket));
+            assert_eq!(checked.is_err(), refused, "{invocation_type}");
+            if let Err(failed) = checked {
+                assert_eq!(failed.code, code::INVALID_PARAMETERS);
+                assert!(failed.message.contains("AT_MOST_ONCE"), "{}", failed.message);
+            }
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_and_named() {
         refused(json!({}), "\"command\" is missing");
         refused(json!({ "command": "", "function_name": " " }), "\"command\" is missing");
         refused(json!({ "command": [" ", "x"] }), "blank");
-        refused(json!({ "command": "x", "function_name": "../../other" }), "function_name");
+        refused(json!({ "command": "x", "function_name": "../../other" }), "expected a function's name");
         refused(json!({ "command": "x", "function_name": "x".repeat(1_000_000) }), "function_name");
         refused(json!({ "command": "x", "invocation_type": "DryRun" }), "invocation_type");
         refused(json!({ "command": "x", "timeout_seconds": 0 }), "timeout_seconds");

@@ -12,7 +12,8 @@ use serde_json::json;
 use ticket_workflows::{Evidence, ExecutionReport, ExternalState, Failed, FailureClass, code};
 
 use super::answer::Reported;
-use super::api::{FunctionName, Invocation, InvocationType, Lambda, Reply};
+use super::api::{Invocation, InvocationType, Lambda, Reply};
+use super::function::{FunctionName, FunctionPattern};
 use super::params::LambdaParams;
 use super::usage::Usage;
 use crate::execute::output::{Capture, last_line};
@@ -30,6 +31,10 @@ const OUT_OF_MEMORY: [&str; 2] = ["Runtime.OutOfMemory", "signal: killed"];
 pub struct LambdaConfig {
     /// `LAMBDA_FUNCTION_NAME`: of tickets that name none.
     pub function: FunctionName,
+    /// `LAMBDA_ALLOWED_FUNCTIONS`: what tickets may name.
+    pub allowed: Vec<FunctionPattern>,
+    /// `LAMBDA_REGION`.
+    pub region: String,
     /// `LAMBDA_TIMEOUT_SECONDS`: time of an invocation whose ticket names none.
     pub timeout: Duration,
     /// How long an answer is waited for before the invocation counts as running: what Lambda refuses, and whom nobody can connect
@@ -100,6 +105,7 @@ impl Provider for LambdaRuntime {
     const NAME: &'static str = "lambda";
     /// An invocation takes no key and is found by nobody.
     const RECOGNITION: Recognition = Recognition::None;
+    const ONE_CALL: bool = true;
 
     fn plan(&self, params: LambdaParams, job: &Job) -> Result<Plan<Invocation>, Failed> {
         let (spec, limit) = params.check(&self.config, job)?;
@@ -124,6 +130,10 @@ impl Provider for LambdaRuntime {
             answer,
             seen: OnceLock::new(),
         })
+    }
+
+    fn has_answered(&self, running: &Running) -> bool {
+        running.answer.peek().is_some()
     }
 
     /// Whatever the invocation comes to is its end: a call whose answer is lost cannot be asked about again.
@@ -174,10 +184,7 @@ impl Provider for LambdaRuntime {
             return evidence(ran, format!("{}, accepted for an asynchronous invocation", reply.status));
         }
         let reported = Reported::of(reply);
-        let answered = match &reported.exit_code {
-            Ok(code) => format!("exit code {code}"),
-            Err(text) => format!("an exit code that is no number: {text}"),
-        };
+        let answered = reported.exit_code.as_ref().map_or_else(String::clone, |code| format!("exit code {code}"));
         let evidence = evidence(ran, answered.clone())?;
         if reported.exit_code == Ok(0) {
             return Ok(evidence);
@@ -208,6 +215,10 @@ impl Provider for LambdaRuntime {
             self.write(&mut report, "stderr", &answered.stderr);
         }
         let Some(reply) = reply else { return report };
+        if spec.invocation_type == InvocationType::Event {
+            // Lambda has not run it yet, and may run it more than once.
+            report.metadata.insert("external_state".to_owned(), json!(ExternalState::Unknown.as_str()));
+        }
         let Usage { billed_ms, memory_mb, memory_used_mb } = Usage::of(&reply.tail);
         let function_error = reply.function_error.as_deref().map(said);
         let told = [

@@ -10,6 +10,7 @@ use super::*;
 use crate::Executor as _;
 use crate::external::External;
 use crate::logs::Logs;
+use crate::logs::tests::{MemorySink, Then};
 use crate::ports::LogName;
 
 const REQUEST: &str = "471d6d5b-4b4e-5fdb-bc09-be992c618ef2";
@@ -17,8 +18,11 @@ const TAIL: &str = "START RequestId: 1\nREPORT RequestId: 1\tDuration: 123.45 ms
                     Max Memory Used: 64 MB\t\n";
 
 pub(in crate::execute::lambda) fn config() -> LambdaConfig {
+    let allowed = ["neural-hive-executor", "own*", "123456789012:function:shared"];
     LambdaConfig {
         function: FunctionName::try_from("neural-hive-executor".to_owned()).expect("a name"),
+        allowed: allowed.map(|text| FunctionPattern::try_from(text.to_owned()).expect("a pattern")).to_vec(),
+        region: "us-east-1".to_owned(),
         timeout: Duration::from_secs(900),
         soon: Duration::from_secs(5),
         output_limit: 100,
@@ -126,6 +130,7 @@ async fn an_asynchronous_invocation_is_complete_when_lambda_has_accepted_it_and_
     for absent in ["exit_code", "stdout", "stderr"] {
         assert_eq!(done.report.output[absent], Value::Null, "{absent}");
     }
+    assert_eq!(done.report.metadata["external_state"], "unknown", "it may still run, or run twice");
     assert_eq!(
         (&done.report.output["request_id"], done.report.logs),
         (&json!(REQUEST), vec!["function returned 202".to_owned()])
@@ -189,19 +194,31 @@ async fn inc_54_what_the_function_says_went_wrong_is_a_failure_with_its_words() 
 async fn a_fault_has_one_meaning_whether_it_comes_at_once_or_late() {
     let cause = || "the cause".to_owned();
     let after = Some(Duration::from_secs(7));
-    for (fault, code, state) in [
-        (Fault::Deferred { cause: cause(), after }, code::PROVIDER_UNAVAILABLE, None),
-        (Fault::Unavailable { cause: cause(), after: None }, code::PROVIDER_UNAVAILABLE, None),
-        (Fault::SetupRefused { cause: cause() }, code::PROVIDER_REFUSED, None),
-        (Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() }, code::INVALID_PARAMETERS, None),
-        (Fault::Lost { cause: cause() }, code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)),
-        (Fault::Errored { cause: cause() }, code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)),
-        (Fault::Malformed { cause: cause() }, code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)),
+    let unavailable = |after_ms| FailureClass::Unavailable { after_ms };
+    let unknown = (code::PROVIDER_UNAVAILABLE, FailureClass::Permanent, Some(ExternalState::Unknown));
+    for (fault, (code, class, state)) in [
+        (Fault::Deferred { cause: cause(), after }, (code::PROVIDER_UNAVAILABLE, unavailable(Some(7000)), None)),
+        (
+            Fault::Unavailable { cause: cause(), after: None },
+            (code::PROVIDER_UNAVAILABLE, unavailable(None), None),
+        ),
+        (Fault::SetupRefused { cause: cause() }, (code::PROVIDER_REFUSED, unavailable(None), None)),
+        (
+            Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() },
+            (code::INVALID_PARAMETERS, FailureClass::Permanent, None),
+        ),
+        (Fault::Lost { cause: cause() }, unknown),
+        (Fault::Errored { cause: cause() }, unknown),
+        (Fault::Malformed { cause: cause() }, unknown),
     ] {
         for seconds in [0, 30] {
             let lambda = scripted(vec![(seconds, Err(fault.clone()))]);
             let failed = failed(run(&lambda, job()).await);
-            assert_eq!((failed.code.as_str(), failed.external_state), (code, state), "{seconds} s: {fault:?}");
+            assert_eq!(
+                (failed.code.as_str(), failed.class, failed.external_state),
+                (code, class, state),
+                "{seconds} s: {fault:?}"
+            );
             assert!(failed.evidence.is_none() && failed.message.contains("the cause"), "{failed:?}");
             assert_eq!(lambda.invocations.lock().expect("no panic").len(), 1, "it is not repeated within the attempt");
         }
@@ -215,6 +232,44 @@ async fn inc_44_a_function_that_outlives_its_time_is_unknown_and_not_invoked_aga
     assert_eq!((failed.code.as_str(), failed.class), (code::TIMEOUT, FailureClass::Permanent), "{failed:?}");
     assert_eq!(failed.external_state, Some(ExternalState::Unknown));
     assert!(failed.message.contains("no call that ends an invocation"), "{}", failed.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_keeps_to_the_time_that_it_was_told_has_answered_in_time() {
+    let late = json!({ "exit_code": 124, "stdout": "so far", "stderr": "timed out" });
+    let lambda = Arc::new(Scripted {
+        answers: Mutex::new(vec![(Duration::from_millis(60_500), Ok(reply(&late)))]),
+        invocations: Mutex::default(),
+    });
+    let failed = failed(run(&lambda, Job { time_left: Duration::from_secs(120), ..job() }).await);
+    assert_eq!((failed.code.as_str(), failed.external_state), (code::EXECUTION_FAILED, None), "{failed:?}");
+    assert_eq!(failed.report.output["stdout"], "so far");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_is_a_failure_that_nobody_repeats() {
+    let torn = Reply { payload: b"{\"exit_code\":1,\"stdout\":\"\\udcff\"}".to_vec(), ..reply(&json!({})) };
+    let failed = failed(run(&scripted(vec![(0, Ok(torn))]), job()).await);
+    assert_eq!((failed.code.as_str(), failed.class), (code::EXECUTION_FAILED, FailureClass::Permanent), "{failed:?}");
+    assert!(failed.evidence.is_some() && failed.message.contains("cannot be read"), "{failed:?}");
+    assert_eq!(failed.report.output["exit_code"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_hand_is_kept_by_a_worker_that_goes_away() {
+    let lambda = scripted(vec![(20, Ok(reply(&json!({ "exit_code": 0, "stdout": "x\n" }))))]);
+    let mut job = job();
+    let sink = MemorySink { answers: Some(0), then: Then::Hangs, ..MemorySink::default() };
+    let hanging = Logs { sink: Some(Arc::new(sink)), ..Logs::default() };
+    job.progress = crate::Progress::of(hanging.begin(LogName::default(), None));
+    let drain = async {
+        tokio::time::sleep(Duration::from_secs(21)).await;
+        job.detach.cancel();
+        job.stop.cancel();
+    };
+    let (outcome, ()) = tokio::join!(run(&lambda, job.clone()), drain);
+    completed(outcome);
+    assert_eq!(lambda.invocations.lock().expect("no panic").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
