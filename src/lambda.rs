@@ -5,15 +5,17 @@
 //! (`docs/adr/0032-aws-lambda.md`).
 
 mod answer;
+mod call;
 mod connector;
 mod credentials;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use aws_config::SdkConfig;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
@@ -21,17 +23,20 @@ use aws_sdk_lambda::config::{BehaviorVersion, IdentityCache, Region, SharedHttpC
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{InvocationType as SdkInvocationType, LogType};
 use futures::future::BoxFuture;
-use opentelemetry::trace::SpanKind;
+use ticket_activities::border;
 use ticket_activities::execute::lambda::{Invocation, InvocationType, Lambda, Reply, Usage};
 use ticket_activities::external::Fault;
-use ticket_activities::{border, trace};
 use tokio::sync::OnceCell;
 
 use self::answer::Asked;
+use self::call::Call;
 use self::credentials::Keys;
 use crate::config::LambdaRuntimeConfig;
 use crate::metrics::Metrics;
-use crate::spans::{Span, Spans};
+use crate::spans::Spans;
+
+/// By which Lambda says that a function may be invoked (AWS, `Invoke`, `DryRun`).
+const MAY_BE_INVOKED: u16 = 204;
 
 /// The client.
 pub struct LambdaClient {
@@ -62,21 +67,27 @@ impl LambdaClient {
         let operation = self.sdk().await.invoke().function_name(function.as_str());
         let operation = operation.invocation_type(SdkInvocationType::DryRun);
         let answer = border("lambda.check", operation.send()).await;
-        answer::of(answer, Asked { function, named_by_ticket: false, region }).map(|_| ())
+        let asked = Asked { function, named_by_ticket: false, region, status: MAY_BE_INVOKED };
+        answer::of(answer, asked).map(|_| ())
     }
 
     async fn sdk(&self) -> &Client {
-        self.sdk.get_or_init(|| Box::pin(self.make())).await
+        self.sdk.get_or_init(|| Box::pin(async { self.client(&self.load().await) })).await
     }
 
-    async fn make(&self) -> Client {
+    /// What AWS's own variables and files say, and the settings beside them.
+    async fn load(&self) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(self.config.region.clone()))
             .http_client(self.http.clone());
         if let Some(keys) = &self.config.keys {
             loader = loader.credentials_provider(Keys::new(keys.clone()));
         }
-        let mut config = aws_sdk_lambda::config::Builder::from(&loader.load().await)
+        loader.load().await
+    }
+
+    fn client(&self, loaded: &SdkConfig) -> Client {
+        let mut config = aws_sdk_lambda::config::Builder::from(loaded)
             .retry_config(RetryConfig::disabled())
             // The attempt's time is the protocol's, and a function that works says nothing meanwhile.
             .timeout_config(TimeoutConfig::disabled())
@@ -85,9 +96,8 @@ impl LambdaClient {
             // Files and Vault may hold others by now.
             config = config.identity_cache(IdentityCache::no_cache());
         }
-        if let Some(url) = &self.config.endpoint {
-            config = config.endpoint_url(url);
-        }
+        // Never another's: AWS's own variables and profiles may name one, which nobody would see.
+        config.set_endpoint_url(self.config.endpoint.clone());
         Client::from_conf(config.build())
     }
 
@@ -101,42 +111,21 @@ impl LambdaClient {
         let operation = self.sdk().await.invoke().function_name(function.as_str());
         let operation = operation.invocation_type(kind).set_log_type(log).payload(Blob::new(payload.clone()));
         let answer = border("lambda.invoke", operation.send()).await;
-        let asked = Asked { function, named_by_ticket: *named_by_ticket, region: &self.config.region };
-        answer::of(answer, asked)
+        let (region, status) = (self.config.region.as_str(), invocation.invocation_type.status());
+        answer::of(answer, Asked { function, named_by_ticket: *named_by_ticket, region, status })
     }
 }
 
 impl Lambda for LambdaClient {
     fn invoke<'a>(&'a self, invocation: &'a Invocation) -> BoxFuture<'a, Result<Reply, Fault>> {
         Box::pin(async move {
-            let (parent, began) = (trace::current(), SystemTime::now());
-            let context = self.spans.begin(&parent);
+            let call = Call::begin(&self.spans, invocation);
             let answer = self.make_call(invocation).await;
-            let mut span = Span::new("lambda.invoke", &context, &parent, began)
-                .kind(SpanKind::Client)
-                .with("lambda.function_name", invocation.function.as_str().to_owned())
-                .with("lambda.invocation_type", invocation.invocation_type.as_str());
-            if let Ok(reply) = &answer {
-                if let Some(ms) = Usage::of(&reply.tail).billed_ms {
-                    self.metrics.execute.lambda_billed_duration.observe(Duration::from_millis(ms).as_secs_f64());
-                }
-                span = span
-                    .with("lambda.request_id", reply.request_id.clone())
-                    .with("lambda.status_code", i64::from(reply.status))
-                    .with("lambda.function_error", reply.function_error.clone().unwrap_or_default());
+            if let Some(ms) = answer.as_ref().ok().and_then(|reply| Usage::of(&reply.tail).billed_ms) {
+                self.metrics.execute.lambda_billed_duration.observe(Duration::from_millis(ms).as_secs_f64());
             }
-            self.spans.end(span.failed(answer.as_ref().err().map(error_type)));
+            call.end(&answer);
             answer
         })
-    }
-}
-
-/// What spans say of a call that failed.
-fn error_type(fault: &Fault) -> &'static str {
-    match fault {
-        Fault::Unavailable { .. } | Fault::Deferred { .. } => "unavailable",
-        Fault::Errored { .. } | Fault::Lost { .. } => "lost",
-        Fault::Malformed { .. } => "malformed",
-        _ => "refused",
     }
 }

@@ -50,13 +50,15 @@ mod tests {
 
     use super::*;
 
+    /// Where they are logged.
+    const REQUESTS: &str = "aws_smithy_runtime::client::orchestrator";
+
     #[test]
     fn inc_95_the_requests_of_awss_sdk_are_logged_at_no_bare_level() {
         for (level, sdk, own) in [("trace", false, true), ("TRACE", false, true), ("info,aws_smithy_runtime=trace", true, false)] {
             let subscriber = tracing_subscriber::registry().with(filter(level).expect("a filter"));
             with_default(subscriber, || {
-                let target = "aws_smithy_runtime::client::orchestrator";
-                assert_eq!(enabled!(target: "aws_smithy_runtime::client::orchestrator", Level::TRACE), sdk, "{level}: {target}");
+                assert_eq!(enabled!(target: REQUESTS, Level::TRACE), sdk, "{level}");
                 assert_eq!(enabled!(target: "worker_agents::lambda", Level::TRACE), own, "{level}");
             });
         }

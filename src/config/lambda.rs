@@ -47,7 +47,7 @@ impl LambdaRuntimeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let enabled = reader.boolean("LAMBDA_ENABLED", false, "whether tickets may invoke functions of AWS Lambda");
         let region = region(reader);
-        let endpoint = endpoint(reader);
+        let endpoint = endpoint(reader, enabled);
         let keys = keys(reader);
         let function = function(reader, &region);
         let allowed = allowed(reader, function.as_ref());
@@ -80,14 +80,14 @@ fn region(reader: &mut Reader<'_>) -> String {
     region
 }
 
-fn endpoint(reader: &mut Reader<'_>) -> Option<String> {
+fn endpoint(reader: &mut Reader<'_>, enabled: bool) -> Option<String> {
     const NAME: &str = "LAMBDA_ENDPOINT_URL";
     let endpoint = reader.url(
         NAME,
         "where Lambda is, such as an endpoint of a VPC; unset: where AWS has it in the region; added by this product",
     )?;
     let url = Url::parse(&endpoint).ok();
-    if url.is_some_and(|url| url.scheme() == "http" && !url.host_str().is_some_and(is_near)) {
+    if enabled && url.is_some_and(|url| url.scheme() == "http" && !url.host_str().is_some_and(is_near)) {
         reader.warn(format!(
             "{NAME}={endpoint:?}: what functions are told and answer crosses the network in plaintext, and whoever is between may \
              change it; use https"

@@ -10,7 +10,6 @@ use aws_sdk_lambda::operation::RequestId as _;
 use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
 use ticket_activities::code;
 use ticket_activities::execute::lambda::{FunctionName, Reply};
 use ticket_activities::external::{Fault, said};
@@ -18,6 +17,8 @@ use ticket_activities::external::{Fault, said};
 use super::connector::CallError;
 use crate::net;
 
+/// The header with the id that Lambda gives each request.
+const REQUEST_ID: &str = "x-amzn-requestid";
 /// Of an answer that is quoted.
 const MAX_QUOTED_BYTES: usize = 4 * 1024;
 /// Error codes (AWS, `Invoke` and common errors) of calls that Lambda puts off: it is asked too often.
@@ -33,9 +34,11 @@ const NOT_READY: [&str; 6] = [
     "ENINotReadyException",
 ];
 /// Of functions that cannot be started as they are set up; beginnings.
-const WRONG_FUNCTION: [&str; 9] = [
+const WRONG_FUNCTION: [&str; 11] = [
     "EC2AccessDenied",
-    "EFS",
+    "EFSMountConnectivity",
+    "EFSMountFailure",
+    "EFSMountTimeout",
     "ENILimit",
     "InvalidRuntime",
     "InvalidSecurityGroup",
@@ -44,17 +47,22 @@ const WRONG_FUNCTION: [&str; 9] = [
     "KMS",
     "SubnetIPAddressLimit",
 ];
-/// Of requests that AWS does not take from this worker, whatever they ask for.
-const WRONG_CALLER: [&str; 9] = [
-    "AccessDeniedException",
-    "ExpiredTokenException",
-    "IncompleteSignatureException",
+/// Of functions that have run: while it did, one could not read or write its file system.
+const HAS_RUN: &str = "EFSIOException";
+/// Of requests that AWS does not take from this worker, whatever they ask for; beginnings, since some are called so with `Exception` at
+/// their end and without.
+const WRONG_CALLER: [&str; 11] = [
+    "AccessDenied",
+    "ExpiredToken",
+    "IncompleteSignature",
     "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationTokenException",
+    "InvalidSignature",
+    "MissingAuthenticationToken",
     "NotAuthorized",
     "OptInRequired",
-    "UnrecognizedClientException",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClient",
 ];
 
 /// What was asked for, as far as an answer may be about it.
@@ -63,6 +71,8 @@ pub(super) struct Asked<'a> {
     pub(super) function: &'a FunctionName,
     pub(super) named_by_ticket: bool,
     pub(super) region: &'a str,
+    /// By which Lambda says that it has done what was asked for.
+    pub(super) status: u16,
 }
 
 /// The answer to an invocation.
@@ -71,7 +81,7 @@ pub(super) fn of(
     asked: Asked<'_>,
 ) -> Result<Reply, Fault> {
     let error = match answer {
-        Ok(output) => return reply(output),
+        Ok(output) => return reply(output, asked.status),
         Err(error) => error,
     };
     Err(match error.raw_response() {
@@ -80,8 +90,9 @@ pub(super) fn of(
     })
 }
 
-/// Any body is a function's answer, so only the id that Lambda gives each request tells its answers from those of a proxy.
-fn reply(output: InvokeOutput) -> Result<Reply, Fault> {
+/// Any body is a function's answer, so only the id that Lambda gives each request tells its answers from those of a proxy, and only
+/// the one status says that what was asked for was done.
+fn reply(output: InvokeOutput, expected: u16) -> Result<Reply, Fault> {
     let status = u16::try_from(output.status_code()).unwrap_or_default();
     let payload = output.payload().map(|blob| blob.as_ref().to_vec()).unwrap_or_default();
     let Some(request_id) = output.request_id().map(said).filter(|id| !id.is_empty()) else {
@@ -89,6 +100,9 @@ fn reply(output: InvokeOutput) -> Result<Reply, Fault> {
             format!("{} (it has no id of a request; is LAMBDA_ENDPOINT_URL Lambda's?)", quoted(status, &payload));
         return Err(Fault::Malformed { cause });
     };
+    if status != expected {
+        return Err(Fault::Malformed { cause: format!("{}, where {expected} was due", quoted(status, &payload)) });
+    }
     let function_error = output.function_error().map(said);
     Ok(Reply { request_id, status, function_error, payload, tail: tail(output.log_result()) })
 }
@@ -109,10 +123,11 @@ fn tail(log_result: Option<&str>) -> String {
 /// An answer that is an error.
 struct Refusal {
     status: u16,
-    /// AWS's code; empty: somebody else has said it.
+    /// The code of the error; may be empty.
     code: String,
-    /// Whether it is JSON, as AWS's own are.
-    is_json: bool,
+    /// Whether it is Lambda's: it has a code, and the id that Lambda gives each request. Gateways have errors in JSON too, also of
+    /// requests that they have passed on.
+    is_own: bool,
     after: Option<Duration>,
     text: String,
 }
@@ -128,33 +143,33 @@ impl Refusal {
             Some(message) => format!("Lambda answered {status}: {}", said(&[code.as_str(), message].join(" "))),
             None => quoted(status, body),
         };
-        let is_json = serde_json::from_slice::<Value>(body).is_ok_and(|body| body.is_object());
-        Self { status, code, is_json, after, text }
+        let is_own = !code.is_empty() && raw.headers().get(REQUEST_ID).is_some_and(|id| !id.is_empty());
+        Self { status, code, is_own, after, text }
     }
 
     fn fault(self, asked: Asked<'_>) -> Fault {
-        let Self { status, code, is_json, after, text: cause } = self;
-        let is_one_of = |codes: &[&str]| codes.contains(&code.as_str());
+        let Self { status, code, is_own, after, text: cause } = self;
+        let is_one_of = |codes: &[&str]| is_own && codes.contains(&code.as_str());
+        let begins_as = |codes: &[&str]| is_own && codes.iter().any(|begin| code.starts_with(begin));
         match status {
             _ if status == 429 || is_one_of(&THROTTLED) => Fault::Deferred { cause, after },
             _ if is_one_of(&NOT_READY) => Fault::Deferred { cause, after },
-            _ if is_one_of(&WRONG_CALLER) => Fault::SetupRefused { cause },
-            _ if WRONG_FUNCTION.iter().any(|begin| code.starts_with(begin)) => Fault::SetupRefused { cause },
-            404 if code == "ResourceNotFoundException" => missing(asked, &cause),
+            _ if is_one_of(&[HAS_RUN]) => Fault::Errored { cause },
+            _ if begins_as(&WRONG_CALLER) || begins_as(&WRONG_FUNCTION) => Fault::SetupRefused { cause },
+            404 if is_one_of(&["ResourceNotFoundException"]) => missing(asked, &cause),
             300..=399 => Fault::SetupRefused {
                 cause: format!("{cause}; no redirect is followed, set LAMBDA_ENDPOINT_URL to where it really is"),
             },
             // Whoever says so has passed on no whole request.
             413 => refused(cause),
-            400 | 415 if is_json => refused(cause),
+            400 | 415 if is_own => refused(cause),
             401 | 403 | 405 | 407 => Fault::SetupRefused { cause },
             408 => Fault::Lost { cause },
-            400..=499 if is_json => Fault::SetupRefused { cause },
+            400..=499 if is_own => Fault::SetupRefused { cause },
             // Of something in between that minds what was asked for, such as a firewall, or that does not know the path.
             400..=499 => Fault::Errored { cause },
-            500 if is_json => Fault::Errored { cause },
-            // A gateway says so too of a request that it has passed on.
-            503 if is_json => Fault::Unavailable { cause, after },
+            500 if is_own => Fault::Errored { cause },
+            503 if is_own => Fault::Unavailable { cause, after },
             // Of something in between, or of a service that is not well: it may have been carried out.
             _ => Fault::Lost { cause },
         }

@@ -2,14 +2,25 @@
 
 use std::sync::Mutex;
 
+use aws_sdk_lambda::config::http::HttpRequest;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use ticket_activities::trace;
+use ticket_workflows::TraceContext;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::{Config, MapSource, Origin};
+
+#[expect(dead_code, reason = "what other tests use")]
+#[path = "../../tests/support/collector.rs"]
+mod collector;
 
 const REQUEST_ID: &str = "471d6d5b-4b4e-5fdb-bc09-be992c618ef2";
 const RESPONSE: &str = include_str!("../../tests/samples/http/lambda/response.json");
@@ -172,7 +183,14 @@ async fn each_answer_has_its_meaning_and_none_is_asked_for_twice() {
         (502, typed("ResourceNotReadyException"), json, "Deferred", "ResourceNotReadyException"),
         (404, typed("ResourceNotFoundException"), json, "TicketRefused", "function_name"),
         (404, none(), page, "Errored", "404"),
-        (404, none(), json, "SetupRefused", "404"),
+        (404, none(), json, "Errored", "404"),
+        (400, none(), json, "Errored", "400"),
+        (400, typed("ExpiredToken"), json, "SetupRefused", "ExpiredToken"),
+        (400, typed("RequestExpired"), json, "SetupRefused", "RequestExpired"),
+        (400, typed("IncompleteSignature"), json, "SetupRefused", "IncompleteSignature"),
+        (400, typed("AccessDenied"), json, "SetupRefused", "AccessDenied"),
+        (410, typed("EFSIOException"), json, "Errored", "EFSIO"),
+        (400, typed("EFSMountFailureException"), json, "SetupRefused", "EFSMountFailure"),
         (400, typed("InvalidRequestContentException"), json, "TicketRefused", "InvalidRequestContent"),
         (400, typed("InvalidParameterValueException"), json, "TicketRefused", "the words"),
         (400, typed("ExpiredTokenException"), json, "SetupRefused", "ExpiredToken"),
@@ -188,12 +206,19 @@ async fn each_answer_has_its_meaning_and_none_is_asked_for_twice() {
         (500, typed("ServiceException"), json, "Errored", "ServiceException"),
         (500, none(), page, "Lost", "500"),
         (502, none(), page, "Lost", "Bad Gateway"),
-        (503, none(), json, "Unavailable", "503"),
+        (503, typed("ServiceUnavailable"), json, "Unavailable", "ServiceUnavailable"),
+        (503, none(), json, "Lost", "503"),
+        (503, id(), json, "Lost", "503"),
+        (503, "x-amzn-errortype: ServiceUnavailable\r\n".to_owned(), json, "Lost", "503"),
+        (500, none(), json, "Lost", "500"),
         (503, none(), page, "Lost", "503"),
         (504, none(), page, "Lost", "504"),
         (302, "location: http://127.0.0.1:1/\r\n".to_owned(), "", "SetupRefused", "LAMBDA_ENDPOINT_URL"),
         (200, none(), page, "Malformed", "no id of a request"),
         (200, none(), RESPONSE, "Malformed", "LAMBDA_ENDPOINT_URL"),
+        (202, id(), "", "Malformed", "where 200 was due"),
+        (204, id(), "", "Malformed", "where 200 was due"),
+        (206, id(), RESPONSE, "Malformed", "where 200 was due"),
     ] {
         let peer = Peer::answering(status, &headers, body).await;
         let fault = invoked(&client(&peer.address)).await.expect_err("a fault");
@@ -239,12 +264,12 @@ async fn an_access_key_is_read_anew_for_each_invocation_and_its_absence_begins_n
     let folder = tempfile::tempdir().expect("folder");
     let key = folder.path().join("key");
     std::fs::write(&key, "FIRST\n").expect("written");
-    let peer = Peer::answering(202, &id(), "").await;
+    let peer = Peer::answering(200, &id(), RESPONSE).await;
     let (file, path) = ("LAMBDA_ACCESS_KEY_FILE", key.to_str().expect("a path"));
     let client = client_with(&peer.address, &[(file, path), ("LAMBDA_SECRET_KEY", "secret-secret-secret")]);
-    invoked(&client).await.expect("accepted");
+    invoked(&client).await.expect("answered");
     std::fs::write(&key, "SECOND\n").expect("written");
-    invoked(&client).await.expect("accepted");
+    invoked(&client).await.expect("answered");
     let asked = peer.asked();
     assert!(asked[0].contains("Credential=FIRST/") && asked[1].contains("Credential=SECOND/"), "{asked:?}");
     std::fs::remove_file(&key).expect("removed");
@@ -260,4 +285,62 @@ async fn a_check_invokes_nothing() {
     assert_eq!(client(&peer.address).check().await, Ok(()));
     let asked = peer.asked().remove(0).to_ascii_lowercase();
     assert!(asked.contains("x-amz-invocation-type: dryrun"), "{asked}");
+}
+
+#[tokio::test]
+async fn an_answer_of_another_kind_is_not_taken_for_what_was_asked_for() {
+    let peer = Peer::answering(200, &id(), RESPONSE).await;
+    let fault = client(&peer.address).invoke(&invocation("f", InvocationType::Event)).await.expect_err("not accepted");
+    assert!(matches!(&fault, Fault::Malformed { cause } if cause.contains("where 202 was due")), "{fault:?}");
+    let fault = client(&peer.address).check().await.expect_err("it was invoked");
+    assert!(matches!(&fault, Fault::Malformed { cause } if cause.contains("where 204 was due")), "{fault:?}");
+}
+
+/// Remembers what it is asked to call, and calls nobody.
+#[derive(Debug, Clone, Default)]
+struct Remembering(Arc<Mutex<Vec<String>>>);
+
+impl HttpConnector for Remembering {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.0.lock().expect("lock").push(request.uri().to_owned());
+        HttpConnectorFuture::ready(Err(ConnectorError::io("nobody is called".into())))
+    }
+}
+
+#[tokio::test]
+async fn only_the_settings_say_where_lambda_is() {
+    for (endpoint, place) in [
+        (None, "https://lambda.us-east-1.amazonaws.com/"),
+        (Some("http://lambda:4566".to_owned()), "http://lambda:4566/"),
+    ] {
+        let heard = Remembering::default();
+        let mut client = client("http://unused");
+        client.config.endpoint = endpoint;
+        let connector = heard.clone();
+        client.http = http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone()));
+        // As `AWS_ENDPOINT_URL` and profiles say it.
+        let elsewhere = client.load().await.into_builder().endpoint_url("http://elsewhere").build();
+        let sent = client.client(&elsewhere).invoke().function_name("f").send().await;
+        assert!(sent.is_err());
+        let asked = heard.0.lock().expect("lock").clone();
+        assert!(asked.len() == 1 && asked[0].starts_with(place), "{place}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_invocation_that_nobody_waits_for_any_more_has_its_span() {
+    let (seen, url) = collector::Collector::start().await;
+    let settings = MapSource::from([("OTEL_EXPORTER_ENDPOINT", url.as_str())]);
+    let config = Config::read(&settings).expect("settings");
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let mut client = client(&format!("http://{}", silent.local_addr().expect("address")));
+    client.spans = Spans::of(&config, &client.metrics).expect("spans");
+    let traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+    let within = TraceContext { traceparent, ..TraceContext::default() };
+    let waited = tokio::time::timeout(Duration::from_millis(200), trace::within(within, invoked(&client))).await;
+    assert!(waited.is_err(), "nobody answers");
+    client.spans.finish().await;
+    let [span] = &seen.spans()[..] else { panic!("{:?}", seen.spans()) };
+    assert_eq!((span.name.as_str(), span.attribute("error.type")), ("lambda.invoke", "given_up"));
+    assert_eq!(span.attribute("lambda.function_name"), "neural-hive-executor");
 }
