@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Value, json};
 use ticket_activities::external::{Endpoint, EndpointLimits, External, Patience, Provider};
 use ticket_activities::{Executor as _, Job, Outcome, Recognition};
 use ticket_schemas::{ParameterView, TaskType};
@@ -63,6 +63,10 @@ pub(crate) trait Peer: Send + Sync {
     fn step(&self, request: &Request) -> Option<Step>;
     /// Does what is asked for, as the real API does.
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer>;
+    /// An error with this status, as the real API says it.
+    fn error(&self, status: u16) -> Answer {
+        Answer::json(status, &json!({ "message": "scripted", "detail": "scripted" }))
+    }
     /// How often work was created, by key.
     fn creates(&self) -> BTreeMap<String, usize>;
     /// How often work began to run, by key.

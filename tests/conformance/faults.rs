@@ -90,6 +90,9 @@ async fn a_fault_at_any_step_costs_no_second_piece_of_work() {
                         let failed = failed(outcome, &what);
                         let (code, state) = (failed.code.as_str(), failed.external_state);
                         assert_eq!((code, state), (code::PROVIDER_UNAVAILABLE, Some(ExternalState::Unknown)), "{what}");
+                        // Another attempt may run beside it, and would not say so.
+                        let is_final = failed.class == FailureClass::Permanent;
+                        assert_eq!(is_final, candidate.answers_at_the_end(), "{what}: {failed:?}");
                         let creates = world.peer.creates().values().sum::<usize>();
                         assert_eq!(creates, usize::from(heard == Heard::Yes), "{what}");
                         continue;

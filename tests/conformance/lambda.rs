@@ -22,6 +22,7 @@ use worker_agents::spans::Spans;
 use crate::candidate::{Candidate, Driver, Peer, Step, driver};
 use crate::server::{Answer, Request};
 
+const REQUEST_ID: &str = "471d6d5b-4b4e-5fdb-bc09-be992c618ef2";
 const REPORT: &str = "REPORT RequestId: 1\tBilled Duration: 124 ms\tMemory Size: 128 MB\tMax Memory Used: 64 MB\t\n";
 
 pub(crate) struct LambdaCandidate;
@@ -136,7 +137,7 @@ impl FakeLambda {
             Some(Ending::Code(code)) => {
                 let stdout = format!("{}\n", payload["args"].as_array().expect("words").len());
                 let mut answer = Answer::json(200, &json!({ "exit_code": code, "stdout": stdout, "stderr": "" }));
-                answer.headers.push(("X-Amzn-RequestId", "471d6d5b-4b4e-5fdb-bc09-be992c618ef2".to_owned()));
+                answer.headers.push(("X-Amzn-RequestId", REQUEST_ID.to_owned()));
                 answer.headers.push(("X-Amz-Log-Result", BASE64_STANDARD.encode(REPORT)));
                 answer
             }
@@ -165,6 +166,19 @@ impl Peer for FakeLambda {
             answer.headers.push(("Date", httpdate::fmt_http_date(now)));
             answer
         })
+    }
+
+    /// Lambda's own errors have a type and the id of a request; a gateway's have not.
+    fn error(&self, status: u16) -> Answer {
+        let error_type = match status {
+            400 => "InvalidParameterValueException",
+            503 => "ServiceUnavailable",
+            _ => "ServiceException",
+        };
+        let mut answer = Answer::json(status, &json!({ "message": "scripted" }));
+        answer.headers.push(("X-Amzn-RequestId", REQUEST_ID.to_owned()));
+        answer.headers.push(("X-Amzn-ErrorType", error_type.to_owned()));
+        answer
     }
 
     fn creates(&self) -> BTreeMap<String, usize> {
