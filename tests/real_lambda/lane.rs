@@ -44,9 +44,18 @@ impl Aws {
     /// The next invocation is answered with this, whatever it asks.
     pub(crate) async fn answer_next(&self, answer: &Value) {
         let body = json!({ "results": [answer.to_string()], "region": "us-east-1" });
-        let url = format!("{}/moto-api/static/lambda-simple/response", self.url);
+        self.tell("static/lambda-simple/response", &body).await;
+    }
+
+    /// Whether functions are those that exist, of which there is one, `broken`; otherwise any name is a function that answers.
+    pub(crate) async fn set_strict(&self, is_strict: bool) {
+        self.tell("config", &json!({ "lambda": { "use_docker": is_strict } })).await;
+    }
+
+    async fn tell(&self, what: &str, body: &Value) {
         let client = worker_agents::net::client(Duration::from_secs(10)).expect("a client");
-        let told = client.post(url).json(&body).send().await.expect("the stand-in answers");
+        let told = client.post(format!("{}/moto-api/{what}", self.url)).json(body).send().await;
+        let told = told.expect("the stand-in answers");
         assert!(told.status().is_success(), "{told:?}");
     }
 
@@ -77,9 +86,10 @@ pub(crate) async fn world() -> World {
     World::new().await
 }
 
-/// A ticket that asks `function` to say hello.
+/// A ticket that asks `function` to say hello, and may be tried again twice.
 pub(crate) fn ticket(world: &World, name: &str, function: &str) -> Value {
     let mut ticket = world.ticket(name, "");
+    ticket["sla"]["max_retries"] = json!(2);
     ticket["parameters"] =
         json!({ "runtime": "lambda", "command": "echo", "args": ["hello"], "function_name": function });
     ticket

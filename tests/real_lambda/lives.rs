@@ -142,23 +142,47 @@ async fn inc_44_a_cancelled_or_late_function_is_unknown_and_not_invoked_again() 
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
-async fn a_function_that_is_not_there_is_named() {
+async fn a_function_that_fails_or_is_not_there_is_told_from_a_lambda_that_does_not_answer() {
     let world = world().await;
-    let _worker = world.worker(&settings(&aws().url)).await;
+    aws().set_strict(true).await;
+    let worker = world.worker(&settings(&aws().url)).await;
+    world.publish(&ticket(&world, "broken", "broken")).await;
+    let broken = world.result("broken").await;
     world.publish(&ticket(&world, "missing", "no-such-function")).await;
-    let result = world.result("missing").await;
-    let (status, code, _) = verdict(&result);
-    assert_eq!((status, code), ("FAILED", "invalid_parameters"), "{result}");
-    assert!(result["error_message"].as_str().is_some_and(|text| text.contains("no-such-function")), "{result}");
+    let missing = world.result("missing").await;
+    let mut by_settings = ticket(&world, "by-settings", "");
+    by_settings["sla"]["max_retries"] = json!(0);
+    world.publish(&by_settings).await;
+    let by_settings = world.result("by-settings").await;
+    aws().set_strict(false).await;
+    for (result, code, words) in [
+        (&broken, "execution_failed", "the function failed (Handled): error running docker"),
+        (&missing, "invalid_parameters", "function no-such-function is not in region us-east-1"),
+        (&by_settings, "provider_refused", "check LAMBDA_FUNCTION_NAME"),
+    ] {
+        let (status, found, state) = verdict(result);
+        assert_eq!((status, found, state), ("FAILED", code, ""), "{result}");
+        assert!(result["error_message"].as_str().is_some_and(|text| text.contains(words)), "{result}");
+    }
+    let (output, metadata) = (&broken["result"]["output"], &broken["result"]["metadata"]);
+    assert_eq!((&output["exit_code"], &metadata["function_error"]), (&json!("1"), &json!("Handled")), "{broken}");
+    assert_eq!((aws().invocations("broken"), aws().invocations("no-such-function")), (1, 1), "neither is tried again");
+    worker.reaches(r#"worker_agent_lambda_invocations_total{status="failed"}"#, 3.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn doctor_asks_without_invoking() {
     let world = world().await;
-    let before = aws().invocations("neural-hive-executor");
-    let output = world.command_with(&["doctor", "--json"], "", &settings(&aws().url));
-    let text = String::from_utf8(output.stdout).expect("text");
-    assert!(text.contains("this worker may invoke function neural-hive-executor"), "{text}");
-    assert_eq!(aws().invocations("neural-hive-executor"), before + 1, "it was asked");
+    let found = |strict| {
+        let output = world.command_with(&["doctor", "--json"], "", &settings(&aws().url));
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(text.contains("neural-hive-executor"), "strict: {strict}: {text}");
+        text.contains("this worker may invoke function neural-hive-executor")
+    };
+    assert!(found(false));
+    aws().set_strict(true).await;
+    let there = found(true);
+    aws().set_strict(false).await;
+    assert!(!there, "a function that is not there is found out");
 }

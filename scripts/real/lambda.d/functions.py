@@ -1,4 +1,5 @@
-"""Creates the functions of the tests in moto, whose address is the one argument. They run no code: `use_docker` is false."""
+"""Prepares moto, whose address is the one argument. Its functions run no code: any name is one that answers. Only `broken` exists, for
+the other way in which moto has functions (`use_docker`), where one fails that has no engine to run on."""
 
 import io
 import json
@@ -8,7 +9,11 @@ import zipfile
 
 import boto3
 
-NAMES = ["neural-hive-executor", "echo", "failing", "event", "killed", "once", "cancelled", "late"]
+
+def use_docker(url: str, is_on: bool) -> None:
+    """Switches between the two ways."""
+    body = json.dumps({"lambda": {"use_docker": is_on}}).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/config", data=body, method="POST")).read()
 
 
 def code() -> bytes:
@@ -21,8 +26,6 @@ def code() -> bytes:
 
 def main() -> None:
     url = sys.argv[1]
-    body = json.dumps({"lambda": {"use_docker": False}}).encode()
-    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/config", data=body, method="POST")).read()
     peer = {
         "endpoint_url": url,
         "region_name": "us-east-1",
@@ -30,15 +33,15 @@ def main() -> None:
         "aws_secret_access_key": "of-the-stand-in",
     }
     role = boto3.client("iam", **peer).create_role(RoleName="functions", AssumeRolePolicyDocument="{}")
-    functions = boto3.client("lambda", **peer)
-    for name in NAMES:
-        functions.create_function(
-            FunctionName=name,
-            Runtime="python3.11",
-            Role=role["Role"]["Arn"],
-            Handler="app.handler",
-            Code={"ZipFile": code()},
-        )
+    use_docker(url, True)
+    boto3.client("lambda", **peer).create_function(
+        FunctionName="broken",
+        Runtime="python3.11",
+        Role=role["Role"]["Arn"],
+        Handler="app.handler",
+        Code={"ZipFile": code()},
+    )
+    use_docker(url, False)
 
 
 main()

@@ -172,15 +172,33 @@ mod tests {
 
     #[test]
     fn what_lambda_would_refuse_is_refused_before_the_call() {
-        let most = InvocationType::Event.max_payload_bytes();
-        refused(
-            json!({ "command": "x", "invocation_type": "Event", "env_vars": { "A": "b".repeat(most) } }),
-            "at most 1048576",
-        );
-        let most = InvocationType::RequestResponse.max_payload_bytes();
-        refused(json!({ "command": "x", "env_vars": { "A": "b".repeat(most) } }), "at most 6291456");
-        let within = json!({ "command": "x", "env_vars": { "A": "b".repeat(most - 1000) } });
-        assert!(asked(&within).expect("it has room").0.payload.len() <= most);
+        let ticket = json!({
+            "ticket_id": "t-1", "task_id": "a", "task_type": "EXECUTE", "status": "PENDING", "dependencies": [],
+            "parameters": {},
+        });
+        let job = Job::first(decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket"));
+        // More than a record holds comes of references to outputs.
+        let checked = |invocation_type, bytes| {
+            let params = LambdaParams {
+                command: vec!["x".to_owned()],
+                args: Vec::new(),
+                env_vars: BTreeMap::from([("A".to_owned(), "b".repeat(bytes))]),
+                working_dir: None,
+                timeout_seconds: None,
+                function_name: None,
+                invocation_type: Some(invocation_type),
+            };
+            params.check(&config(), &job)
+        };
+        for (invocation_type, words) in
+            [(InvocationType::Event, "at most 1048576"), (InvocationType::RequestResponse, "at most 6291456")]
+        {
+            let most = invocation_type.max_payload_bytes();
+            let failed = checked(invocation_type, most).expect_err("refused");
+            assert_eq!(failed.code, code::INVALID_PARAMETERS);
+            assert!(failed.message.contains(words) && failed.message.len() < 1000, "{}", failed.message);
+            assert!(checked(invocation_type, most - 1000).expect("it has room").0.payload.len() <= most);
+        }
     }
 
     #[test]

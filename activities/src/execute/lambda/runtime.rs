@@ -250,11 +250,12 @@ fn evidence(ran: String, answered: String) -> Result<Evidence, Failed> {
 
 /// Why the command of this answer did not go well.
 fn failure(reply: &Reply, reported: &Reported, answered: &str) -> Failed {
-    let error = reported.error.as_deref().unwrap_or_default();
     let Some(kind) = &reply.function_error else {
         let line = last_line(&reported.stderr);
         return Failed::permanent(code::EXECUTION_FAILED, format!("the function answered {answered}{line}"));
     };
+    // A function may fail in its own words.
+    let error = reported.error.clone().unwrap_or_else(|| said(&reported.stdout));
     let message = format!("the function failed ({}): {error}", said(kind));
     if error.contains(TIMED_OUT) {
         let message = format!("{message}; raise the function's own time-out");

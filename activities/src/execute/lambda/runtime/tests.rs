@@ -161,6 +161,12 @@ async fn inc_54_what_the_function_says_went_wrong_is_a_failure_with_its_words() 
             "the function failed (Unhandled): KeyError: 'x'",
         ),
         (
+            unhandled(json!("boom\n")),
+            code::EXECUTION_FAILED,
+            FailureClass::Permanent,
+            "the function failed (Unhandled): boom",
+        ),
+        (
             unhandled(json!({ "errorMessage": "2026-03-16T09:30:03Z 1 Task timed out after 3.00 seconds" })),
             code::TIMEOUT,
             FailureClass::Retry { after_ms: None },
