@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn inc_95_the_requests_of_awss_sdk_are_logged_at_no_bare_level() {
-        for (level, sdk, own) in [("trace", false, true), ("TRACE", false, true), ("info,aws_smithy_runtime=trace", true, false)] {
+        for (level, sdk, own) in
+            [("trace", false, true), ("TRACE", false, true), ("info,aws_smithy_runtime=trace", true, false)]
+        {
             let subscriber = tracing_subscriber::registry().with(filter(level).expect("a filter"));
             with_default(subscriber, || {
                 assert_eq!(enabled!(target: REQUESTS, Level::TRACE), sdk, "{level}");

@@ -312,9 +312,8 @@ mod tests {
     #[test]
     fn only_external_work_that_has_answered_is_not_handed_back_because_it_failed() {
         let evidence = || Some(Evidence::new("function f", "exit code 3").expect("evidence"));
-        let failed = |evidence| {
-            Outcome::Failed(Failed { evidence, ..Failed::permanent(code::EXECUTION_FAILED, "exit code 3") })
-        };
+        let failed =
+            |evidence| Outcome::Failed(Failed { evidence, ..Failed::permanent(code::EXECUTION_FAILED, "exit code 3") });
         for (evidence, is_external, ended) in
             [(evidence(), true, true), (evidence(), false, false), (None, true, false), (None, false, false)]
         {

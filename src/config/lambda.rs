@@ -58,15 +58,7 @@ impl LambdaRuntimeConfig {
             "PEM file with the only authorities trusted with certificates of AWS; unset: the system's; added by this product",
         );
         let peer = reader.peer_access(bundle);
-        function.filter(|_| enabled).map(|function| Self {
-            region,
-            endpoint,
-            keys,
-            function,
-            allowed,
-            timeout,
-            peer,
-        })
+        function.filter(|_| enabled).map(|function| Self { region, endpoint, keys, function, allowed, timeout, peer })
     }
 }
 
@@ -111,7 +103,9 @@ fn allowed(reader: &mut Reader<'_>, function: Option<&FunctionName>) -> Vec<Func
         match FunctionPattern::try_from(text.clone()) {
             Ok(pattern) => allowed.push(pattern),
             Err(error) => {
-                reader.error(format!("{NAME}: {text:?}: {error}; no version or alias, and `*` at the end of the name only"));
+                reader.error(format!(
+                    "{NAME}: {text:?}: {error}; no version or alias, and `*` at the end of the name only"
+                ));
             }
         }
     }
@@ -124,7 +118,9 @@ fn function(reader: &mut Reader<'_>, region: &str) -> Option<FunctionName> {
     match FunctionName::try_from(name.clone()) {
         Ok(function) => {
             if function.region().is_some_and(|named| named != region) {
-                reader.error(format!("{NAME}={name:?}: it is not in LAMBDA_REGION={region:?}; the two must be of one region"));
+                reader.error(format!(
+                    "{NAME}={name:?}: it is not in LAMBDA_REGION={region:?}; the two must be of one region"
+                ));
             }
             Some(function)
         }

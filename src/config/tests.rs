@@ -834,7 +834,11 @@ fn invocations_that_cross_the_network_in_plaintext_are_warned_about() {
     ] {
         let config = of(&[ON, ("LAMBDA_ENDPOINT_URL", url)]);
         let warnings = config.warnings.join("\n");
-        assert_eq!(warnings.contains("LAMBDA_ENDPOINT_URL") && warnings.contains("plaintext"), warned, "{url}: {warnings}");
+        assert_eq!(
+            warnings.contains("LAMBDA_ENDPOINT_URL") && warnings.contains("plaintext"),
+            warned,
+            "{url}: {warnings}"
+        );
     }
 }
 

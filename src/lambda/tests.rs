@@ -3,9 +3,7 @@
 use std::sync::Mutex;
 
 use aws_sdk_lambda::config::http::HttpRequest;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

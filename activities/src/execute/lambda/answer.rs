@@ -51,7 +51,8 @@ impl Reported {
     fn of_fields(fields: &Map<String, Value>) -> Self {
         let first = |names: &[&str]| names.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null()));
         let text = |names: &[&str]| first(names).map_or(Cow::Borrowed(""), as_text);
-        let words = ["error", "errorMessage"].iter().find_map(|name| fields.get(*name).filter(|value| !is_nothing(value)));
+        let words =
+            ["error", "errorMessage"].iter().find_map(|name| fields.get(*name).filter(|value| !is_nothing(value)));
         let (kind, words) = (text(&["errorType"]), words.map_or(Cow::Borrowed(""), as_text));
         let error = match (&*kind, &*words) {
             ("", "") => None,

@@ -95,10 +95,14 @@ fn allowed(text: String, config: &LambdaConfig) -> Result<FunctionName, Failed> 
     let function = FunctionName::try_from(text).map_err(|error| wrong(error.to_string()))?;
     if let Some(region) = function.region().filter(|region| *region != config.region) {
         let own = &config.region;
-        return Err(wrong(format!("it is in region {region}, and this worker calls {own}; name a function of that region")));
+        return Err(wrong(format!(
+            "it is in region {region}, and this worker calls {own}; name a function of that region"
+        )));
     }
     if !config.allowed.iter().any(|pattern| pattern.allows(&function)) {
-        return Err(wrong("tickets may not name it here; use another one, or have it added to LAMBDA_ALLOWED_FUNCTIONS".to_owned()));
+        return Err(wrong(
+            "tickets may not name it here; use another one, or have it added to LAMBDA_ALLOWED_FUNCTIONS".to_owned(),
+        ));
     }
     Ok(function)
 }
@@ -144,7 +148,10 @@ mod tests {
         let params: LambdaParams = ParameterView::new(&ticket.parameters).deserialize().expect("parameters");
         let (invocation, limit) = params.check(&config(), &Job::first(ticket)).expect("an invocation");
         assert_eq!((invocation.function.as_str(), invocation.named_by_ticket), ("neural-hive-executor", true));
-        assert_eq!((invocation.invocation_type, limit), (InvocationType::RequestResponse, Duration::from_secs(60) + MARGIN));
+        assert_eq!(
+            (invocation.invocation_type, limit),
+            (InvocationType::RequestResponse, Duration::from_secs(60) + MARGIN)
+        );
         let payload = payload(&invocation);
         assert_eq!((&payload["command"], &payload["args"]), (&json!("echo hello world"), &json!(["hello", "world"])));
         assert_eq!(payload["timeout_seconds"], 60);
@@ -203,7 +210,9 @@ mod tests {
 
     #[test]
     fn inc_77_a_ticket_names_no_function_that_settings_do_not_allow() {
-        for good in ["neural-hive-executor:7", "own", "own-2", "arn:aws:lambda:us-east-1:123456789012:function:shared:live"] {
+        for good in
+            ["neural-hive-executor:7", "own", "own-2", "arn:aws:lambda:us-east-1:123456789012:function:shared:live"]
+        {
             let (invocation, _) = asked(&json!({ "function_name": good })).expect("allowed");
             assert_eq!((invocation.function.as_str(), invocation.named_by_ticket), (good, true));
         }

@@ -146,7 +146,11 @@ impl<const R: u8> Provider for Fake<R> {
     async fn create(&self, key: &Key, (): &()) -> Result<String, Fault> {
         self.call(Step::Create, |state| {
             // Without a key or token each create is work of its own.
-            let key = if Self::RECOGNITION == Recognition::None { format!("{key}-{}", state.works.len()) } else { key.to_string() };
+            let key = if Self::RECOGNITION == Recognition::None {
+                format!("{key}-{}", state.works.len())
+            } else {
+                key.to_string()
+            };
             if !state.works.contains_key(&key) {
                 *state.creates.entry(key.clone()).or_default() += 1;
                 state.works.insert(key.clone(), None);

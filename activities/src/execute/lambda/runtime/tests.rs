@@ -204,10 +204,7 @@ async fn a_fault_has_one_meaning_whether_it_comes_at_once_or_late() {
     let unknown = (code::PROVIDER_UNAVAILABLE, FailureClass::Permanent, Some(ExternalState::Unknown));
     for (fault, (code, class, state)) in [
         (Fault::Deferred { cause: cause(), after }, (code::PROVIDER_UNAVAILABLE, unavailable(Some(7000)), None)),
-        (
-            Fault::Unavailable { cause: cause(), after: None },
-            (code::PROVIDER_UNAVAILABLE, unavailable(None), None),
-        ),
+        (Fault::Unavailable { cause: cause(), after: None }, (code::PROVIDER_UNAVAILABLE, unavailable(None), None)),
         (Fault::SetupRefused { cause: cause() }, (code::PROVIDER_REFUSED, unavailable(None), None)),
         (
             Fault::TicketRefused { code: code::INVALID_PARAMETERS, cause: cause() },
