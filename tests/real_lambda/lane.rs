@@ -41,9 +41,10 @@ impl Aws {
         self.url.trim_start_matches("http://")
     }
 
-    /// The next invocation is answered with this, whatever it asks.
-    pub(crate) async fn answer_next(&self, answer: &Value) {
-        let body = json!({ "results": [answer.to_string()], "region": "us-east-1" });
+    /// Invocations in this region are answered with this, whatever they ask. Each answer is for one, the worker's checks of its
+    /// settings' function too, so there are more than a test needs.
+    pub(crate) async fn answer_in(&self, region: &str, answer: &Value) {
+        let body = json!({ "results": vec![answer.to_string(); 100], "region": region });
         self.tell("static/lambda-simple/response", &body).await;
     }
 
@@ -71,14 +72,21 @@ impl Aws {
     }
 }
 
-/// Settings of a worker that finds Lambda at `url`.
-pub(crate) fn settings(url: &str) -> [(&str, &str); 4] {
+/// Settings of a worker that finds Lambda at `url`. Its checks ask about a function that no ticket names.
+pub(crate) fn settings(url: &str) -> [(&str, &str); 6] {
     [
         ("LAMBDA_ENABLED", "true"),
         ("LAMBDA_ENDPOINT_URL", url),
+        ("LAMBDA_FUNCTION_NAME", "checked"),
+        ("LAMBDA_ALLOWED_FUNCTIONS", "*"),
         ("LAMBDA_ACCESS_KEY", "AKIAIOSFODNN7EXAMPLE"),
         ("LAMBDA_SECRET_KEY", "of-the-stand-in"),
     ]
+}
+
+/// The same, in this region.
+pub(crate) fn settings_in<'a>(region: &'a str, url: &'a str) -> Vec<(&'a str, &'a str)> {
+    settings(url).into_iter().chain([("LAMBDA_REGION", region)]).collect()
 }
 
 pub(crate) async fn world() -> World {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::lane::{aws, settings, ticket, world};
+use crate::lane::{aws, settings, settings_in, ticket, world};
 use crate::world::verdict;
 
 fn hello() -> Value {
@@ -14,8 +14,8 @@ fn hello() -> Value {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn the_contracts_ticket_runs_with_the_contracts_outputs() {
     let world = world().await;
-    let worker = world.worker(&settings(&aws().url)).await;
-    aws().answer_next(&hello()).await;
+    aws().answer_in("eu-west-1", &hello()).await;
+    let worker = world.worker(&settings_in("eu-west-1", &aws().url)).await;
     let before = aws().invocations("neural-hive-executor");
     let sample = include_str!("../../schemas/tests/samples/tickets/execute-lambda.json");
     world.publish_avro(&world.sample("sample", sample)).await;
@@ -58,8 +58,9 @@ async fn a_function_is_told_the_command_and_which_ticket_asks() {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn what_a_function_says_went_wrong_is_a_failure_of_the_ticket() {
     let world = world().await;
-    let _worker = world.worker(&settings(&aws().url)).await;
-    aws().answer_next(&json!({ "exit_code": 3, "stdout": "begun\n", "stderr": "no such file\n" })).await;
+    let answer = json!({ "exit_code": 3, "stdout": "begun\n", "stderr": "no such file\n" });
+    aws().answer_in("eu-west-2", &answer).await;
+    let _worker = world.worker(&settings_in("eu-west-2", &aws().url)).await;
     world.publish(&ticket(&world, "failed", "failing")).await;
     let result = world.result("failed").await;
     let (status, code, _) = verdict(&result);
@@ -80,7 +81,7 @@ async fn an_asynchronous_invocation_is_complete_when_it_is_accepted() {
     let result = world.result("event").await;
     assert_eq!(result["status"], "COMPLETED", "{result}");
     let (output, metadata) = (&result["result"]["output"], &result["result"]["metadata"]);
-    assert_eq!(metadata["invocation_type"], "Event", "{metadata}");
+    assert_eq!((&metadata["invocation_type"], &metadata["external_state"]), (&json!("Event"), &json!("unknown")));
     assert_eq!(result["result"]["logs"], json!(["function returned 202"]), "{result}");
     assert!(output.get("stdout").is_none_or(Value::is_null), "no output is claimed: {output}");
     aws().invoked("event", 1).await;
@@ -173,16 +174,18 @@ async fn a_function_that_fails_or_is_not_there_is_told_from_a_lambda_that_does_n
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn doctor_asks_without_invoking() {
-    let world = world().await;
+    let (world, gate) = (world().await, Gate::to(aws().address()).await);
+    gate.open();
     let found = |strict| {
-        let output = world.command_with(&["doctor", "--json"], "", &settings(&aws().url));
+        let output = world.command_with(&["doctor", "--json"], "", &settings(&gate.url));
         let text = String::from_utf8(output.stdout).expect("text");
-        assert!(text.contains("neural-hive-executor"), "strict: {strict}: {text}");
-        text.contains("this worker may invoke function neural-hive-executor")
+        assert!(text.contains("function checked"), "strict: {strict}: {text}");
+        text.contains("this worker may invoke function checked")
     };
     assert!(found(false));
     aws().set_strict(true).await;
     let there = found(true);
     aws().set_strict(false).await;
     assert!(!there, "a function that is not there is found out");
+    assert_eq!(gate.asked(), ["DryRun", "DryRun"], "nothing else was asked for");
 }
