@@ -56,8 +56,8 @@ pub trait Provider: Send + Sync + 'static {
     const RECOGNITION: Recognition;
 
     /// Whether the work is one call, which [`Provider::create`] makes, whose answer is its end and is given to nobody else. Then nothing
-    /// is prepared; [`Provider::watch`] and [`Provider::collect`] call nobody, so they wait for no turn; a worker that goes away keeps an
-    /// end that it has seen; and what nobody knows the end of is final, since it may go on beside another attempt.
+    /// is prepared; [`Provider::watch`], [`Provider::stop`] and [`Provider::collect`] call nobody, so they wait for no turn; a worker that
+    /// goes away keeps an answer that it has in hand; and a lost one is final, since the work may go on beside another attempt.
     const ONE_CALL: bool = false;
 
     /// Checks what the ticket asks for, without a call.

@@ -89,7 +89,7 @@ impl<'a, P: Provider> Run<'a, P> {
         match self.followed(&handle, self.watch(&handle)).await {
             Watched::Ended(end) => self.finish(&spec, &handle, &end).await,
             Watched::Lost(fault) => self.lost(&spec, &handle, fault).await.into(),
-            Watched::Interrupted(Cause::Detach, _) => self.detached(),
+            Watched::Interrupted(Cause::Detach, _) => self.leave(&spec, &handle).await,
             Watched::Interrupted(cause, fault) => self.end(&spec, &handle, cause, fault).await,
         }
     }
@@ -285,6 +285,16 @@ impl<'a, P: Provider> Run<'a, P> {
             Ok(evidence) => Outcome::Completed(Completed { evidence, report }),
             Err(failed) => Failed { report, ..failed }.into(),
         }
+    }
+
+    /// Hands the work back; what is one call only while it has no answer, which would be lost.
+    async fn leave(&self, spec: &P::Spec, handle: &P::Handle) -> Outcome {
+        if P::ONE_CALL
+            && let Ok(Some(end)) = self.provider.stop(handle).await
+        {
+            return self.finish(spec, handle, &end).await;
+        }
+        self.detached()
     }
 
     /// Ends the work, has that confirmed, and keeps what it had said until then. Work that is found to have ended by itself is

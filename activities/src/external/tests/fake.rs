@@ -188,6 +188,10 @@ impl<const R: u8> Provider for Fake<R> {
 
     async fn stop(&self, handle: &String) -> Result<Option<i32>, Fault> {
         self.call(Step::Stop, |state| {
+            if Self::ONE_CALL {
+                let ended = state.works.get(handle).copied().flatten();
+                return ended.map(Some).ok_or_else(|| Fault::Unsupported { cause: "it ends nothing".to_owned() });
+            }
             state.stopped.push(handle.clone());
             match state.works.get_mut(handle) {
                 None => Err(Fault::Vanished { cause: "no such work".to_owned() }),

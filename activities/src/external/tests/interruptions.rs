@@ -249,3 +249,27 @@ async fn a_worker_that_goes_away_keeps_an_end_that_nobody_else_is_told() {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_goes_away_while_it_creates_keeps_the_answer_and_hands_back_what_has_none() {
+    for ends in [true, false] {
+        let fake = Fake::<ONE_CALL>::default();
+        fake.script(Step::Create, [Scripted::Slow(Duration::from_secs(2))]);
+        let job = job("t");
+        let interrupt = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            job.detach.cancel();
+            job.stop.cancel();
+            if ends {
+                fake.end_all(0);
+            }
+        };
+        let outcome = beside(&fake, &job, interrupt).await;
+        if ends {
+            completed(outcome);
+        } else {
+            assert_eq!(failed(outcome).code, code::INFRASTRUCTURE, "it is handed back");
+        }
+        assert_eq!(fake.creates(), [1]);
+    }
+}

@@ -259,6 +259,21 @@ async fn an_answer_that_cannot_be_read_is_a_failure_that_nobody_repeats() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_while_the_worker_goes_away_is_kept_and_a_later_one_is_the_next_workers() {
+    for (seconds, kept) in [(3, true), (8, false)] {
+        let lambda = scripted(vec![(seconds, Ok(reply(&json!({ "exit_code": 0 }))))]);
+        let job = job();
+        let drain = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            job.detach.cancel();
+            job.stop.cancel();
+        };
+        let (outcome, ()) = tokio::join!(run(&lambda, job.clone()), drain);
+        assert_eq!(matches!(outcome, Outcome::Completed(_)), kept, "{seconds} s: {outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_in_hand_is_kept_by_a_worker_that_goes_away() {
     let lambda = scripted(vec![(20, Ok(reply(&json!({ "exit_code": 0, "stdout": "x\n" }))))]);
     let mut job = job();
