@@ -77,8 +77,12 @@ test-docker: setup ## Runs the tests on a real Docker engine, which needs root.
 test-k8s: setup ## Runs the tests on a real Kubernetes cluster, which needs root, and Go to build it once (10 CPU minutes).
 	@scripts/test-k8s || [ $$? -eq 77 ]
 
+.PHONY: test-lambda
+test-lambda: setup ## Runs the tests on a stand-in of AWS, which needs Python.
+	@scripts/test-lambda || [ $$? -eq 77 ]
+
 .PHONY: test-all
-test-all: test test-kafka test-vault test-docker test-k8s test-api ## Runs all tests, those on real peers too, as far as this machine can have them.
+test-all: test test-kafka test-vault test-docker test-k8s test-lambda test-api ## Runs all tests, those on real peers too, as far as this machine can have them.
 
 .PHONY: test-api
 test-api: setup build ## Tests the HTTP API of a running worker against its OpenAPI document; SEED, EXAMPLES.
@@ -98,7 +102,7 @@ fmt-check: ## Says what is not formatted.
 # development dependencies.
 clippy: ## Runs clippy on everything, and on what is shipped.
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package worker-agents --no-default-features --features docker,kubernetes -- -D warnings
+	cargo clippy --locked --package worker-agents --no-default-features --features docker,kubernetes,lambda -- -D warnings
 
 lint: fmt-check clippy ## Checks format and lints.
 

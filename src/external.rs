@@ -5,6 +5,8 @@ mod code_forge;
 pub(crate) mod docker;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
+#[cfg(feature = "lambda")]
+pub(crate) mod lambda;
 mod runs;
 
 use std::sync::Arc;
@@ -48,6 +50,14 @@ impl ExternalRuntimes {
         if let Some(settings) = &config.code_forge {
             registry = code_forge::add_to(registry, &runtimes, settings, metrics, spans)?;
         }
+        if let Some(settings) = &config.lambda {
+            #[cfg(feature = "lambda")]
+            {
+                registry = lambda::add_to(registry, &runtimes, settings, metrics, spans)?;
+            }
+            #[cfg(not(feature = "lambda"))]
+            is_not_here("LAMBDA_ENABLED", settings);
+        }
         if let Some(settings) = &config.docker {
             #[cfg(feature = "docker")]
             {
@@ -80,7 +90,7 @@ impl ExternalRuntimes {
     }
 }
 
-#[cfg(not(all(feature = "docker", feature = "kubernetes")))]
+#[cfg(not(all(feature = "docker", feature = "kubernetes", feature = "lambda")))]
 fn is_not_here<S>(setting: &'static str, _: &S) {
     tracing::warn!(setting, "it is true, and this build has no such runtime: its tickets fail");
 }

@@ -18,6 +18,8 @@ pub mod external;
 pub mod health;
 pub mod http;
 pub mod kafka;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 pub mod logging;
 pub mod logs;
 pub mod metrics;

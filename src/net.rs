@@ -149,7 +149,12 @@ pub enum BodyError {
 
 /// What an answer's `Retry-After` asks for, in seconds or as a date. `None`: nothing that can be understood.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    after(headers.get(RETRY_AFTER)?.to_str().ok()?)
+}
+
+/// The same of its text.
+pub fn after(text: &str) -> Option<Duration> {
+    let text = text.trim();
     let after = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()?,

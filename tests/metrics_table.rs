@@ -21,6 +21,7 @@ const PYTHON: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 
 const FETCH: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LOCAL: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const EXECUTE: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const LAMBDA: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
 const CALL_WAIT: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 const START: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
 
@@ -74,6 +75,9 @@ const TABLE: &[Row] = &[
     ("worker_agent_docker_executions_total", MetricType::COUNTER, &["status"], &[]),
     ("worker_agent_docker_execution_duration_seconds", MetricType::HISTOGRAM, &["stage"], TASK),
     ("worker_agent_docker_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
+    ("worker_agent_lambda_invocations_total", MetricType::COUNTER, &["status"], &[]),
+    ("worker_agent_lambda_duration_seconds", MetricType::HISTOGRAM, &[], LAMBDA),
+    ("worker_agent_lambda_billed_duration_seconds", MetricType::HISTOGRAM, &[], LAMBDA),
     ("worker_agent_code_forge_api_calls_total", MetricType::COUNTER, &["method", "status"], &[]),
     ("worker_agent_compensation_tasks_executed_total", MetricType::COUNTER, &["action", "status"], &[]),
     ("worker_agent_compensation_duration_seconds", MetricType::HISTOGRAM, &["reason", "status"], TASK),
@@ -148,6 +152,7 @@ fn touched() -> Vec<MetricFamily> {
         &metrics.execute.tasks,
         &metrics.execute.local_executions,
         &metrics.execute.docker_executions,
+        &metrics.execute.lambda_invocations,
         &metrics.endpoints.circuit_opened,
         &metrics.endpoints.refused,
         &metrics.execute.k8s_jobs,

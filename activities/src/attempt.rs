@@ -189,6 +189,7 @@ impl Activities {
         let (stop, detach, progress) = (job.stop.clone(), job.detach.clone(), job.progress.clone());
         let _heartbeat = heartbeat(ctx.clone(), told.clone(), progress.clone());
         let ticket_id = job.ticket.ticket_id.clone();
+        let is_external = choice.executor.is_external();
         // A panic must not become an endless server-side retry.
         let mut run = std::pin::pin!(AssertUnwindSafe(choice.executor.run(job)).catch_unwind());
         let interrupted = tokio::select! {
@@ -200,7 +201,7 @@ impl Activities {
         }
         stop.cancel();
         let outcome = caught(run.await);
-        if !interrupted || matches!(outcome, Outcome::Completed(_)) {
+        if !interrupted || has_ended(&outcome, is_external) {
             return Ok(outcome);
         }
         // Whoever runs it next reads this.
@@ -211,6 +212,14 @@ impl Activities {
                 .type_name("HandedBack".to_owned())
                 .build(),
         ))
+    }
+}
+
+/// Whether the work has ended, so that nobody need run it again. What ends with its worker was ended by that, however it answered.
+fn has_ended(outcome: &Outcome, is_external: bool) -> bool {
+    match outcome {
+        Outcome::Completed(_) => true,
+        Outcome::Failed(failed) => is_external && failed.evidence.is_some(),
     }
 }
 
@@ -292,4 +301,23 @@ fn note_lost_workers(mut outcome: Outcome, lost_workers: u32) -> Outcome {
     report.metadata.insert("external_state".to_owned(), ExternalState::Unknown.as_str().into());
     report.logs.push(format!("{lost_workers} worker(s) were lost during this attempt; the work may have run before"));
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use ticket_workflows::Evidence;
+
+    use super::*;
+
+    #[test]
+    fn only_external_work_that_has_answered_is_not_handed_back_because_it_failed() {
+        let evidence = || Some(Evidence::new("function f", "exit code 3").expect("evidence"));
+        let failed =
+            |evidence| Outcome::Failed(Failed { evidence, ..Failed::permanent(code::EXECUTION_FAILED, "exit code 3") });
+        for (evidence, is_external, ended) in
+            [(evidence(), true, true), (evidence(), false, false), (None, true, false), (None, false, false)]
+        {
+            assert_eq!(has_ended(&failed(evidence), is_external), ended, "external: {is_external}");
+        }
+    }
 }

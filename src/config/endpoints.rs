@@ -25,6 +25,11 @@ const RATES: [(&str, &str, &str); 3] = [
         "CODE_FORGE_RATE_PER_SECOND",
         "calls a second to Code Forge, and as many at once after a pause; 0: no bound; added by this product",
     ),
+    (
+        "lambda",
+        "LAMBDA_RATE_PER_SECOND",
+        "invocations a second, and as many at once after a pause; 0: no bound; added by this product",
+    ),
 ];
 /// More is no limit that anybody means.
 const MOST: u64 = 100_000;

@@ -15,6 +15,7 @@ mod kafka;
 mod kafka_security;
 mod known;
 mod kubernetes;
+mod lambda;
 mod local;
 mod logs;
 mod near;
@@ -43,6 +44,7 @@ pub use identity::IdentityConfig;
 pub use kafka::{KafkaConfig, ResultEncoding};
 pub use kafka_security::{KafkaSecurity, Sasl, TokenEndpoint, TokenSource};
 pub use kubernetes::{KubernetesRuntimeConfig, RequestAndLimit};
+pub use lambda::{AccessKeys, LambdaRuntimeConfig};
 pub use local::LocalRuntimeConfig;
 pub use logs::LogsConfig;
 pub use outgoing::{ClientCertificate, OutgoingConfig, PeerAccess, ProxyConfig};
@@ -90,6 +92,8 @@ pub struct Config {
     pub docker: Option<DockerRuntimeConfig>,
     /// Code Forge; `None`: it is not used.
     pub code_forge: Option<CodeForgeConfig>,
+    /// The Lambda runtime of EXECUTE; `None`: there is none.
+    pub lambda: Option<LambdaRuntimeConfig>,
     /// How the endpoints of providers are spared.
     pub endpoints: EndpointsConfig,
     /// Where logs of attempts are kept.
@@ -137,6 +141,7 @@ impl Config {
         let local = LocalRuntimeConfig::read(&mut reader);
         let docker = DockerRuntimeConfig::read(&mut reader);
         let code_forge = CodeForgeConfig::read(&mut reader);
+        let lambda = LambdaRuntimeConfig::read(&mut reader);
         let endpoints = EndpointsConfig::read(&mut reader);
         let logs = LogsConfig::read(&mut reader, &local.working_dir);
         let kubernetes = KubernetesRuntimeConfig::read(&mut reader);
@@ -157,6 +162,7 @@ impl Config {
             local,
             docker,
             code_forge,
+            lambda,
             endpoints,
             logs,
             kubernetes,
@@ -180,6 +186,7 @@ impl Config {
             ("docker", cfg!(feature = "docker") && self.docker.is_some()),
             ("k8s", cfg!(feature = "kubernetes") && self.kubernetes.is_some()),
             ("code_forge", self.code_forge.is_some()),
+            ("lambda", cfg!(feature = "lambda") && self.lambda.is_some()),
         ];
         all.into_iter().filter_map(|(provider, on)| on.then_some(provider)).collect()
     }

@@ -778,6 +778,71 @@ fn inc_103_code_forge_is_used_where_it_is_named_and_not_switched_off() {
 }
 
 #[test]
+fn the_lambda_runtime_is_off_unless_settings_say_otherwise() {
+    const ON: (&str, &str) = ("LAMBDA_ENABLED", "true");
+    assert!(read([]).expect("defaults").lambda.is_none());
+    let config = of(&[ON]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let lambda = config.lambda.expect("on");
+    assert_eq!((lambda.region.as_str(), lambda.function.as_str()), ("us-east-1", "neural-hive-executor"));
+    assert!(lambda.timeout.as_secs() == 900 && lambda.keys.is_none() && lambda.endpoint.is_none());
+    let config = of(&[ON, ("LAMBDA_TIMEOUT_SECONDS", "1200")]);
+    assert!(config.warnings[0].contains("LAMBDA_TIMEOUT_SECONDS=1200"), "{:?}", config.warnings);
+    assert_eq!(config.lambda.expect("on").timeout.as_secs(), 900, "no function runs longer");
+    for (name, value) in [
+        ("LAMBDA_REGION", "us-east-1.example.org/"),
+        ("LAMBDA_FUNCTION_NAME", "../other"),
+        ("LAMBDA_FUNCTION_NAME", "arn:aws:lambda:eu-central-1:123456789012:function:f"),
+        ("LAMBDA_ALLOWED_FUNCTIONS", "f:7"),
+        ("LAMBDA_ALLOWED_FUNCTIONS", "*-executor"),
+        ("LAMBDA_ENDPOINT_URL", "lambda:4566"),
+        ("LAMBDA_ENDPOINT_URL", "http://user:hunter2@lambda"),
+        ("LAMBDA_TIMEOUT_SECONDS", "0"),
+        ("LAMBDA_ACCESS_KEY", "AKIAIOSFODNN7EXAMPLE"),
+        ("LAMBDA_SECRET_KEY", "hunter2"),
+        ("LAMBDA_CA_BUNDLE", "/no/such"),
+        ("LAMBDA_RATE_PER_SECOND", "many"),
+    ] {
+        let text = errors(&[(name, value)]);
+        assert!(text.contains(name) && !text.contains("hunter2"), "{value}: {text}");
+    }
+}
+
+#[test]
+fn inc_77_tickets_may_name_the_settings_function_and_those_that_are_listed() {
+    const ON: (&str, &str) = ("LAMBDA_ENABLED", "true");
+    let allowed = |settings: &[(&str, &str)]| {
+        let settings: Vec<_> = [ON].into_iter().chain(settings.iter().copied()).collect();
+        let allowed = of(&settings).lambda.expect("on").allowed;
+        allowed.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(allowed(&[]), ["neural-hive-executor"]);
+    assert_eq!(allowed(&[("LAMBDA_FUNCTION_NAME", "own:live")]), ["own"], "in whichever version");
+    let listed = "build-*, 123456789012:function:shared";
+    assert_eq!(allowed(&[("LAMBDA_ALLOWED_FUNCTIONS", listed)]), ["build-*", "123456789012:function:shared"]);
+}
+
+#[test]
+fn invocations_that_cross_the_network_in_plaintext_are_warned_about() {
+    const ON: (&str, &str) = ("LAMBDA_ENABLED", "true");
+    for (url, warned) in [
+        ("http://lambda.example.org", true),
+        ("http://10.0.0.7:4566", true),
+        ("https://lambda.example.org", false),
+        ("http://localhost:4566", false),
+        ("http://localstack:4566", false),
+    ] {
+        let config = of(&[ON, ("LAMBDA_ENDPOINT_URL", url)]);
+        let warnings = config.warnings.join("\n");
+        assert_eq!(
+            warnings.contains("LAMBDA_ENDPOINT_URL") && warnings.contains("plaintext"),
+            warned,
+            "{url}: {warnings}"
+        );
+    }
+}
+
+#[test]
 fn endpoints_are_spared_unless_settings_say_otherwise() {
     let usual = read([]).expect("defaults").endpoints.of("docker");
     assert_eq!(usual, EndpointLimits::default());
@@ -814,10 +879,16 @@ fn endpoints_are_spared_unless_settings_say_otherwise() {
 #[test]
 fn providers_of_external_work_are_those_that_are_on_and_in_this_build() {
     assert!(of(&[]).external_providers().is_empty());
-    let on = of(&[("DOCKER_ENABLED", "true"), ("K8S_JOBS_ENABLED", "true"), ("CODE_FORGE_URL", "http://code-forge")])
-        .external_providers();
+    let on = of(&[
+        ("DOCKER_ENABLED", "true"),
+        ("K8S_JOBS_ENABLED", "true"),
+        ("CODE_FORGE_URL", "http://code-forge"),
+        ("LAMBDA_ENABLED", "true"),
+    ])
+    .external_providers();
     assert_eq!(on.contains(&"docker"), cfg!(feature = "docker"));
     assert_eq!(on.contains(&"k8s"), cfg!(feature = "kubernetes"));
+    assert_eq!(on.contains(&"lambda"), cfg!(feature = "lambda"));
     assert!(on.contains(&"code_forge"));
 }
 

@@ -8,11 +8,14 @@ use super::attempt::ended_here;
 use super::{TASK_BUCKETS, counters, histogram, histograms};
 
 const EXECUTE_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// A function runs for 900 s at most.
+const LAMBDA_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
 const LOCAL_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 /// Names of providers, as they are registered.
 const LOCAL: &str = "local";
 const DOCKER: &str = "docker";
 const KUBERNETES: &str = "k8s";
+const LAMBDA: &str = "lambda";
 
 /// Metrics of EXECUTE.
 #[derive(Debug, Clone)]
@@ -39,6 +42,12 @@ pub struct ExecuteMetrics {
     pub k8s_duration: HistogramVec,
     /// Calls to the Kubernetes API, by method and success.
     pub k8s_calls: IntCounterVec,
+    /// Attempts by functions of AWS Lambda, by how they ended: success, failed, timeout.
+    pub lambda_invocations: IntCounterVec,
+    /// Their duration.
+    pub lambda_duration: Histogram,
+    /// Time that AWS bills for each invocation, where its report says so.
+    pub lambda_billed_duration: Histogram,
 }
 
 impl ExecuteMetrics {
@@ -113,6 +122,24 @@ impl ExecuteMetrics {
                 "calls to the Kubernetes API",
                 &["method", "status"],
             )?,
+            lambda_invocations: counters(
+                registry,
+                "worker_agent_lambda_invocations_total",
+                "attempts by functions of AWS Lambda",
+                &["status"],
+            )?,
+            lambda_duration: histogram(
+                registry,
+                "worker_agent_lambda_duration_seconds",
+                "duration of attempts by functions of AWS Lambda",
+                LAMBDA_BUCKETS,
+            )?,
+            lambda_billed_duration: histogram(
+                registry,
+                "worker_agent_lambda_billed_duration_seconds",
+                "time that AWS bills for invocations",
+                LAMBDA_BUCKETS,
+            )?,
         })
     }
 
@@ -144,6 +171,10 @@ impl ExecuteMetrics {
             self.k8s_jobs.with_label_values(&[outcome]).inc();
             self.k8s_duration.with_label_values(&["total"]).observe(seconds);
         }
+        if runtime == LAMBDA {
+            self.lambda_invocations.with_label_values(&[outcome]).inc();
+            self.lambda_duration.observe(seconds);
+        }
     }
 
     /// Another runtime does the work of a ticket, whose text `from` may be.
@@ -164,7 +195,7 @@ impl ExecuteMetrics {
 
 /// The runtime as a label: the platform's names, `other` for what a ticket has made up (INC-92).
 fn label(name: &str) -> &'static str {
-    const KNOWN: [&str; 6] = [KUBERNETES, DOCKER, "lambda", LOCAL, "simulation", "code_forge"];
+    const KNOWN: [&str; 6] = [KUBERNETES, DOCKER, LAMBDA, LOCAL, "simulation", "code_forge"];
     KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
@@ -192,11 +223,21 @@ mod tests {
         }
         note("EXECUTE", None, "provider_not_available");
         note("COMPENSATE", Some("docker"), "completed");
+        note("EXECUTE", Some("lambda"), "completed");
+        note("EXECUTE", Some("lambda"), "timeout");
+        note("EXECUTE", Some("lambda"), "execution_failed");
+        note("EXECUTE", Some("lambda"), "handed_back");
         let tasks = |status| metrics.tasks.with_label_values(&[status]).get();
         let local = |status| metrics.local_executions.with_label_values(&[status]).get();
         let docker = |status| metrics.docker_executions.with_label_values(&[status]).get();
         let jobs = |status| metrics.k8s_jobs.with_label_values(&[status]).get();
-        assert_eq!((tasks("success"), tasks("failed")), (3, 7));
+        assert_eq!((tasks("success"), tasks("failed")), (4, 10));
+        let lambda = |status| metrics.lambda_invocations.with_label_values(&[status]).get();
+        assert_eq!((lambda("success"), lambda("failed"), lambda("timeout")), (1, 1, 1));
+        assert_eq!(
+            (metrics.lambda_duration.get_sample_count(), metrics.lambda_billed_duration.get_sample_count()),
+            (3, 0)
+        );
         assert_eq!((local("success"), local("failed"), local("timeout"), local("not_allowed")), (1, 1, 1, 1));
         assert_eq!(metrics.local_duration.get_sample_count(), 3);
         assert_eq!((jobs("succeeded"), jobs("failed"), jobs("timeout")), (1, 1, 1));

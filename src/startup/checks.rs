@@ -12,7 +12,7 @@ use super::topics::ConsumerTimes;
 use super::{clock, code_forge, identity, local, logs, retention, schemas, service_registry, topics};
 use crate::bridge::HAND_OVER_PATIENCE;
 use crate::config::{Config, VaultConfig};
-#[cfg(any(feature = "docker", feature = "kubernetes"))]
+#[cfg(any(feature = "docker", feature = "kubernetes", feature = "lambda"))]
 use crate::external;
 use crate::kafka::Clients;
 use crate::logs::FileSink;
@@ -71,7 +71,7 @@ impl Checks {
         let kafka = &self.config.kafka;
         let letters = &self.config.dead_letters;
         let alerts = (letters.consumer_enabled && letters.alerts_enabled).then_some(letters.alert_topic.as_str());
-        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, kubernetes, code_forge) = tokio::join!(
+        let (cluster, engine, (schemas, registry_clock), agents, logs, docker, kubernetes, code_forge, lambda) = tokio::join!(
             cluster::look(kafka, alerts),
             self.engine(fix),
             schemas::look(kafka, self.registry.as_deref()),
@@ -79,7 +79,8 @@ impl Checks {
             logs::look(self.logs.as_deref()),
             docker(&self.config),
             kubernetes(&self.config),
-            code_forge::look(self.config.code_forge.as_ref())
+            code_forge::look(self.config.code_forge.as_ref()),
+            lambda(&self.config)
         );
         let mut findings = Vec::new();
         let mut sights = engine.sights;
@@ -120,6 +121,7 @@ impl Checks {
         findings.push(docker);
         findings.push(kubernetes);
         findings.push(code_forge);
+        findings.push(lambda);
         findings
     }
 
@@ -192,6 +194,23 @@ async fn kubernetes(config: &Config) -> Finding {
             Check::Kubernetes,
             "K8S_JOBS_ENABLED is true, and this build has no Kubernetes runtime",
             "use a build with the feature `kubernetes`",
+        ),
+    }
+}
+
+#[cfg(feature = "lambda")]
+async fn lambda(config: &Config) -> Finding {
+    external::lambda::look(config.lambda.as_ref()).await
+}
+
+#[cfg(not(feature = "lambda"))]
+async fn lambda(config: &Config) -> Finding {
+    match config.lambda {
+        None => Finding::ok(Check::Lambda, "the Lambda runtime is off"),
+        Some(_) => Finding::failed(
+            Check::Lambda,
+            "LAMBDA_ENABLED is true, and this build has no Lambda runtime",
+            "use a build with the feature `lambda`",
         ),
     }
 }

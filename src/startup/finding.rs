@@ -49,6 +49,8 @@ pub enum Check {
     Docker,
     /// Code Forge answers.
     CodeForge,
+    /// AWS Lambda lets this worker invoke its function.
+    Lambda,
     /// New work goes to the endpoints of providers.
     Endpoints,
     /// The Kubernetes cluster answers, and lets this worker run Jobs.
@@ -81,6 +83,7 @@ impl Check {
             Self::Logs => "logs",
             Self::Docker => "docker",
             Self::CodeForge => "code_forge",
+            Self::Lambda => "lambda",
             Self::Endpoints => "endpoints",
             Self::Kubernetes => "kubernetes",
         }
@@ -88,11 +91,14 @@ impl Check {
 
     /// Whether strict start-up checks wait for it. A version is made current when its workers are ready: they cannot wait
     /// for that. Nothing waits for the Service Registry, or for the identity that it asks for: a worker that is not in it takes
-    /// tickets all the same. So does one that finds no Code Forge, which is a service that comes and goes; its tickets are tried
-    /// again. A log that cannot be kept costs no ticket.
+    /// tickets all the same. So does one that finds no Code Forge or no Lambda, which are services that come and go; their tickets are
+    /// tried again. A log that cannot be kept costs no ticket.
     #[must_use]
     pub fn holds_back(self) -> bool {
-        !matches!(self, Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::Logs | Self::CodeForge)
+        !matches!(
+            self,
+            Self::WorkerVersion | Self::ServiceRegistry | Self::Identity | Self::Logs | Self::CodeForge | Self::Lambda
+        )
     }
 
     /// Why it matters.
@@ -144,6 +150,7 @@ impl Check {
             Self::Logs => "the whole output of tickets is nowhere, and results hold both ends of it only",
             Self::Docker => "tickets that ask for a container fail without an engine, and are not run elsewhere",
             Self::CodeForge => "tickets that ask for code of a template fail without it: nothing else makes any",
+            Self::Lambda => "tickets that ask for a function fail without it, and are not run elsewhere",
             Self::Endpoints => {
                 "while the circuit of a provider is open, its tickets wait for another attempt, or run elsewhere where settings \
                  let them"

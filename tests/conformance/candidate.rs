@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Value, json};
 use ticket_activities::external::{Endpoint, EndpointLimits, External, Patience, Provider};
 use ticket_activities::{Executor as _, Job, Outcome, Recognition};
 use ticket_schemas::{ParameterView, TaskType};
@@ -39,6 +39,10 @@ pub(crate) trait Candidate: Send + Sync {
     fn ends_work(&self) -> bool {
         true
     }
+    /// Whether its create is answered when the work has ended, and that answer is given to nobody else.
+    fn answers_at_the_end(&self) -> bool {
+        false
+    }
     /// Whether the next worker knows the work again whose worker was lost at `step`. `told`: it reads what the last heartbeat said.
     fn knows_again(&self, step: Step, told: bool) -> bool {
         self.recognition() != Recognition::None || (told && step > Step::Create)
@@ -59,6 +63,10 @@ pub(crate) trait Peer: Send + Sync {
     fn step(&self, request: &Request) -> Option<Step>;
     /// Does what is asked for, as the real API does.
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer>;
+    /// An error with this status, as the real API says it.
+    fn error(&self, status: u16) -> Answer {
+        Answer::json(status, &json!({ "message": "scripted", "detail": "scripted" }))
+    }
     /// How often work was created, by key.
     fn creates(&self) -> BTreeMap<String, usize>;
     /// How often work began to run, by key.

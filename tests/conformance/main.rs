@@ -3,7 +3,7 @@
 //!
 //! A provider joins with a [`candidate::Candidate`]: how it is made against an address, and a fake that behaves as the real
 //! API. The fake counts what was created and begun under each key; the first test fails for a provider that is not here.
-#![cfg(all(feature = "dev-stack", feature = "docker", feature = "kubernetes"))]
+#![cfg(all(feature = "dev-stack", feature = "docker", feature = "kubernetes", feature = "lambda"))]
 
 mod candidate;
 mod code_forge;
@@ -16,6 +16,7 @@ mod faults;
 mod interruptions;
 mod kills;
 mod kubernetes;
+mod lambda;
 mod server;
 mod world;
 
@@ -38,6 +39,7 @@ fn candidates() -> Vec<Arc<dyn Candidate>> {
         Arc::new(docker::DockerCandidate),
         Arc::new(kubernetes::KubernetesCandidate { trial: true }),
         Arc::new(code_forge::CodeForgeCandidate),
+        Arc::new(lambda::LambdaCandidate),
     ]
 }
 

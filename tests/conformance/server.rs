@@ -11,6 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::candidate::{Peer, Step};
 
+/// Longest that a fake needs to hear of a request.
+const HEARD: Duration = Duration::from_millis(50);
+
 /// A request, read whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -50,7 +53,7 @@ impl Answer {
 pub(crate) enum Damage {
     /// The connection is reset.
     Reset,
-    /// Another answer: this status, an error in JSON.
+    /// Another answer: this status, an error in the API's words.
     Status(u16),
     /// 429 with this `Retry-After`, in seconds.
     Throttled(u64),
@@ -133,11 +136,16 @@ async fn serve(mut stream: TcpStream, peer: Arc<dyn Peer>, state: Arc<Mutex<Stat
         state.script.get_mut(&step).and_then(VecDeque::pop_front)
     });
     let Some((heard, damage)) = scripted else {
-        let answer = peer.answer(request).await;
+        let answer = Arc::clone(&peer).answer(request).await;
         return write(&mut stream, &answer, usize::MAX).await;
     };
     let answer = match heard {
-        Heard::Yes => Some(peer.answer(request).await),
+        // One that never comes may be one that takes as long as the work: that it is heard is enough.
+        Heard::Yes if damage == Damage::Never => {
+            let _ = tokio::time::timeout(HEARD, tokio::spawn(Arc::clone(&peer).answer(request))).await;
+            None
+        }
+        Heard::Yes => Some(Arc::clone(&peer).answer(request).await),
         Heard::No => None,
     };
     if let Some(step) = step {
@@ -145,11 +153,7 @@ async fn serve(mut stream: TcpStream, peer: Arc<dyn Peer>, state: Arc<Mutex<Stat
     }
     match damage {
         Damage::Reset => stream.set_zero_linger().expect("a socket"),
-        Damage::Status(status) => {
-            // In the words of all APIs of the suite.
-            let body = serde_json::json!({ "kind": "Status", "message": "scripted", "detail": "scripted" });
-            write(&mut stream, &Answer::json(status, &body), usize::MAX).await;
-        }
+        Damage::Status(status) => write(&mut stream, &peer.error(status), usize::MAX).await,
         Damage::Throttled(seconds) => {
             let mut answer = Answer::json(429, &serde_json::json!({ "message": "too many requests" }));
             answer.headers.push(("Retry-After", seconds.to_string()));

@@ -10,6 +10,7 @@ pub mod docker;
 mod image;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod lambda;
 pub mod local;
 mod noop;
 mod output;

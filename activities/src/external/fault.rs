@@ -112,7 +112,7 @@ impl Fault {
     }
 
     /// The failure of an attempt whose work cannot be begun, or went away. `state`: what is known of the work.
-    pub(super) fn into_failed(self, provider: &str, state: Option<ExternalState>) -> Failed {
+    pub(crate) fn into_failed(self, provider: &str, state: Option<ExternalState>) -> Failed {
         let (code, class, advice) = match &self {
             Self::TicketRefused { code, .. } => (*code, FailureClass::Permanent, "correct the ticket"),
             Self::SetupRefused { .. } => (

@@ -39,7 +39,9 @@ pub trait Provider: Send + Sync + 'static {
     type Params: DeserializeOwned + Send;
     /// What is created.
     type Spec: Send + Sync;
-    /// What names the work at the provider. It goes into heartbeats: small, and without secrets.
+    /// What names the work at the provider. It goes into heartbeats: small, and without secrets. With [`Recognition::None`] it may
+    /// be what only this worker has, such as a call that is under way; then it is written as null, and a lost worker's work is in
+    /// doubt.
     type Handle: Serialize + DeserializeOwned + Send + Sync;
     /// How the work ended.
     type End: Send + Sync;
@@ -52,6 +54,11 @@ pub trait Provider: Send + Sync + 'static {
     /// How work that was created before can be recognised. With [`Recognition::Lookup`] the provider itself must refuse to
     /// hold two pieces of work under one key: [`Provider::create`] is repeated when its answer was lost and nothing was found.
     const RECOGNITION: Recognition;
+
+    /// Whether the work is one call, which [`Provider::create`] makes, whose answer is its end and is given to nobody else. Then nothing
+    /// is prepared; [`Provider::watch`], [`Provider::stop`] and [`Provider::collect`] call nobody, so they wait for no turn; a worker that
+    /// goes away keeps an answer that it has in hand; and a lost one is final, since the work may go on beside another attempt.
+    const ONE_CALL: bool = false;
 
     /// Checks what the ticket asks for, without a call.
     ///
@@ -82,6 +89,12 @@ pub trait Provider: Send + Sync + 'static {
     /// When there is no work because of this call ([`Fault::Unavailable`], [`Fault::Deferred`], [`Fault::TicketRefused`],
     /// [`Fault::SetupRefused`], [`Fault::Denied`]), and when there may be ([`Fault::Errored`], [`Fault::Lost`], [`Fault::Malformed`]).
     fn create(&self, key: &Key, spec: &Self::Spec) -> impl Future<Output = Result<Self::Handle, Fault>> + Send;
+
+    /// Whether the create that made this handle has had an answer. One that has not says nothing of the endpoint.
+    fn has_answered(&self, handle: &Self::Handle) -> bool {
+        let _ = handle;
+        true
+    }
 
     /// Waits for the end of the work, for which it starts work that was only created. May be dropped at any point and begun
     /// again; that is done every [`super::Patience::watch`].

@@ -31,8 +31,12 @@ pub(super) fn phase(provider: &str, key: &Key, phase: Phase) -> Value {
     json!({ "provider": provider, "key": key.as_str(), "phase": phase })
 }
 
-/// The heartbeat of work that was created.
+/// The heartbeat of work that was created. A handle that is null leads nobody back to the work: whoever reads this knows no more
+/// than that it may have begun.
 pub(super) fn work(provider: &str, key: &Key, at: Phase, handle: &Value) -> Value {
+    if handle.is_null() {
+        return phase(provider, key, at);
+    }
     json!({ "provider": provider, "key": key.as_str(), "phase": at, "handle": handle })
 }
 
@@ -63,7 +67,10 @@ mod tests {
         assert_eq!(handle::<String>(&told, "docker", &other), None);
         assert_eq!(handle::<u32>(&told, "docker", &key), None, "a handle of another form is looked up again");
         assert!(is_recorded(&told));
-        for unknown in [Value::Null, phase("docker", &key, Phase::Creating), json!({ "pid": 1, "stdout_bytes": 0 })] {
+        let leads_nowhere = work("lambda", &key, Phase::Watching, &Value::Null);
+        assert_eq!(leads_nowhere["phase"], "watching");
+        let begun = phase("docker", &key, Phase::Creating);
+        for unknown in [Value::Null, begun, leads_nowhere, json!({ "pid": 1, "stdout_bytes": 0 })] {
             assert_eq!(handle::<String>(&unknown, "docker", &key), None);
             assert!(!is_recorded(&unknown), "{unknown}");
         }

@@ -63,16 +63,18 @@ impl<'a, P: Provider> Run<'a, P> {
         Self { provider, endpoint, patience, job, key: Key::of(job), limit, started: Instant::now() }
     }
 
-    /// From the ticket's specification to its outcome. Work that may run only once, and of which nobody knows whether it
-    /// does, is not begun again by anybody.
+    /// From the ticket's specification to its outcome. Work that may run only once, or whose end nobody else is told, is not begun
+    /// again by anybody when nobody knows whether it runs: the result of another attempt would not say that it may have run twice.
     pub(super) async fn attempt(&self, spec: P::Spec) -> Outcome {
         let mut outcome = self.run(spec).await;
         let once = self.job.ticket.qos.as_ref().is_some_and(|qos| qos.delivery_mode == DeliveryMode::AtMostOnce);
         if let Outcome::Failed(failed) = &mut outcome
             && failed.external_state == Some(ExternalState::Unknown)
-            && once
+            && (once || P::ONE_CALL)
+            && failed.class != FailureClass::Permanent
         {
             failed.class = FailureClass::Permanent;
+            failed.report.logs.push("nobody knows whether the work runs, so there is no other attempt".to_owned());
         }
         self.redact(&mut outcome).await;
         outcome
@@ -87,7 +89,7 @@ impl<'a, P: Provider> Run<'a, P> {
         match self.followed(&handle, self.watch(&handle)).await {
             Watched::Ended(end) => self.finish(&spec, &handle, &end).await,
             Watched::Lost(fault) => self.lost(&spec, &handle, fault).await.into(),
-            Watched::Interrupted(Cause::Detach, _) => self.detached(),
+            Watched::Interrupted(Cause::Detach, _) => self.leave(&spec, &handle).await,
             Watched::Interrupted(cause, fault) => self.end(&spec, &handle, cause, fault).await,
         }
     }
@@ -109,8 +111,10 @@ impl<'a, P: Provider> Run<'a, P> {
             return Ok(handle);
         }
         self.note(Phase::Preparing);
-        let leave = self.unless_interrupted(Before::Waiting, self.enter()).await?;
-        self.unless_interrupted(Before::Preparing, self.prepare(spec, leave)).await?;
+        if !P::ONE_CALL {
+            let leave = self.unless_interrupted(Before::Waiting, self.enter()).await?;
+            self.unless_interrupted(Before::Preparing, self.prepare(spec, leave)).await?;
+        }
         self.create(spec).await
     }
 
@@ -184,15 +188,17 @@ impl<'a, P: Provider> Run<'a, P> {
     async fn create(&self, spec: &P::Spec) -> Result<P::Handle, Outcome> {
         let mut pauses = Pauses::new(self.patience);
         let (mut doubt, mut creates) = (self.inherited_doubt(), 0);
+        let before = if P::ONE_CALL { Before::Waiting } else { Before::Preparing };
         // A preparation may have taken long. Once there is a doubt, nobody is asked.
-        let mut leave = self.unless_interrupted(Before::Preparing, self.enter()).await?;
+        let mut leave = self.unless_interrupted(before, self.enter()).await?;
         loop {
             if let Some(cause) = self.is_interrupted() {
-                return Err(self.never_began(cause, doubt, Before::Preparing));
+                return Err(self.never_began(cause, doubt, before));
             }
             self.note(Phase::Creating);
             let created = self.call(Box::pin(self.provider.create(&self.key, spec))).await;
-            if let Some(leave) = leave.take() {
+            let has_answered = created.as_ref().map_or(true, |handle| self.provider.has_answered(handle));
+            if let Some(leave) = leave.take().filter(|_| has_answered) {
                 self.endpoint.heard(leave, &created);
             }
             let fault = match created {
@@ -281,6 +287,16 @@ impl<'a, P: Provider> Run<'a, P> {
         }
     }
 
+    /// Hands the work back; what is one call only while it has no answer, which would be lost.
+    async fn leave(&self, spec: &P::Spec, handle: &P::Handle) -> Outcome {
+        if P::ONE_CALL
+            && let Ok(Some(end)) = self.provider.stop(handle).await
+        {
+            return self.finish(spec, handle, &end).await;
+        }
+        self.detached()
+    }
+
     /// Ends the work, has that confirmed, and keeps what it had said until then. Work that is found to have ended by itself is
     /// finished.
     async fn end(&self, spec: &P::Spec, handle: &P::Handle, cause: Cause, fault: Option<Fault>) -> Outcome {
@@ -341,6 +357,11 @@ impl<'a, P: Provider> Run<'a, P> {
         self.time_left().is_zero().then_some(Cause::TimeOut)
     }
 
+    /// Whether the end of the work is left to the next worker.
+    fn leaves_it(&self, cause: Cause) -> bool {
+        cause == Cause::Detach && !P::ONE_CALL
+    }
+
     /// Whoever cancels both cancels `detach` first.
     fn stopped(&self) -> Cause {
         if self.job.detach.is_cancelled() { Cause::Detach } else { Cause::Stop }
@@ -356,9 +377,12 @@ impl<'a, P: Provider> Run<'a, P> {
         self.call(call).await
     }
 
-    /// A turn for work that has begun, or may have: what becomes of that is not left unseen for long, whatever the rate.
+    /// A turn for work that has begun, or may have: what becomes of that is not left unseen for long, whatever the rate. Of work that
+    /// is one call nothing is called any more.
     async fn turn(&self) {
-        self.endpoint.turn(self.patience.longest_pause).await;
+        if !P::ONE_CALL {
+            self.endpoint.turn(self.patience.longest_pause).await;
+        }
     }
 
     /// A call that has its time.
@@ -395,7 +419,7 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     fn record(&self, at: Phase, handle: &P::Handle) {
-        // A handle is plain data; one that cannot be written down is found by its key.
+        // A handle that cannot be written down is found by its key, or by nobody.
         let handle = serde_json::to_value(handle).unwrap_or(Value::Null);
         self.job.progress.set(record::work(P::NAME, &self.key, at, &handle));
     }

@@ -365,6 +365,11 @@ impl Peer for FakeCluster {
         }
     }
 
+    /// A page of a proxy has no kind.
+    fn error(&self, status: u16) -> Answer {
+        Answer::json(status, &json!({ "kind": "Status", "message": "scripted" }))
+    }
+
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer> {
         Box::pin(async move {
             match (request.method.as_str(), parts(&request).as_slice()) {

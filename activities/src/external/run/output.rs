@@ -8,7 +8,7 @@ use serde_json::json;
 use ticket_workflows::{ExecutionReport, Outcome};
 use tokio::time::Instant;
 
-use super::{Cause, Run};
+use super::Run;
 use crate::executor::report_of;
 use crate::external::patience::Pauses;
 use crate::external::{Fault, Provider};
@@ -67,24 +67,25 @@ impl<P: Provider> Run<'_, P> {
     }
 
     /// The output of work that has ended, and the end of its log. Whatever keeps the output away is waited for; the log, which nothing
-    /// rests on, is not waited for much longer than that. `None`: this worker goes away.
+    /// rests on, is not waited for much longer than that. `None`: this worker goes away, and the next one sees to it.
     pub(super) async fn all_words(&self, handle: &P::Handle) -> Option<(Result<P::Output, Fault>, Result<(), Fault>)> {
         let collect = || self.ask(Box::pin(self.provider.collect(handle)));
         let collected = tokio::select! {
             biased;
-            cause = self.interrupted() => match cause {
-                Cause::Detach => return None,
-                Cause::TimeOut | Cause::Stop => return Some(self.last_words(handle).await),
-            },
+            cause = self.interrupted() => {
+                return if self.leaves_it(cause) { None } else { Some(self.last_words(handle).await) };
+            }
             collected = self.persist(self.time_left(), collect) => collected,
         };
         let read_log = || self.read_log(handle);
         let followed = tokio::select! {
             biased;
-            cause = self.interrupted() => match cause {
-                Cause::Detach => return None,
-                Cause::TimeOut | Cause::Stop => self.persist(self.patience.last_words, read_log).await,
-            },
+            cause = self.interrupted() => {
+                if self.leaves_it(cause) {
+                    return None;
+                }
+                self.persist(self.patience.last_words, read_log).await
+            }
             followed = self.persist(self.time_left().min(self.patience.call), read_log) => followed,
         };
         Some((collected, followed))

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use ticket_workflows::{ExternalState, FailureClass, code};
 use tokio::time::Instant;
 
-use super::fake::{Fake, LOOKUP, NONE, NoParams, Scripted, Step, TOKEN, lost, throttled};
+use super::fake::{Fake, LOOKUP, NONE, NoParams, ONE_CALL, Scripted, Step, TOKEN, lost, throttled};
 use super::*;
 
 const FAULTS: u32 = 3;
@@ -530,4 +530,30 @@ async fn an_attempt_that_waits_for_its_turn_can_be_stopped_and_has_begun_nothing
     assert_eq!((stopped.code.as_str(), stopped.external_state), (code::CANCELLED, None));
     assert!(begun.elapsed() < Duration::from_secs(2) && fake.creates().is_empty());
     assert!(seen.waited() >= Duration::from_secs(1), "it is seen to have waited: {:?}", seen.waited());
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_is_one_call_waits_for_one_turn() {
+    let fake = Fake::<ONE_CALL>::default();
+    let (driver, seen) = driver(&fake, 10);
+    let begun = Instant::now();
+    for outcome in together(&fake, &driver, 30).await {
+        completed(outcome);
+    }
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(1_900)..Duration::from_millis(2_300)).contains(&took), "ten at once: {took:?}");
+    assert!(seen.waited() < Duration::from_millis(2_300), "{:?}", seen.waited());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_goes_on_without_an_answer_says_nothing_of_the_endpoint() {
+    let fake = Fake::<ONE_CALL>::default();
+    let (driver, seen) = driver(&fake, 0);
+    fail(&fake, &driver, FAULTS - 1, Step::Create, &away()).await;
+    completed(run(&fake, &driver, job("unheard")).await);
+    fail(&fake, &driver, 1, Step::Create, &away()).await;
+    assert_eq!(seen.states(), [CircuitState::Closed, CircuitState::Open], "it has interrupted no row");
+    tokio::time::sleep(PAUSE).await;
+    completed(run(&fake, &driver, job("unheard")).await);
+    assert_eq!(seen.states().last(), Some(&CircuitState::HalfOpen), "and closes nothing");
 }

@@ -59,6 +59,8 @@ const STOPPED: i32 = 143;
 pub(super) const NONE: u8 = 0;
 pub(super) const TOKEN: u8 = 1;
 pub(super) const LOOKUP: u8 = 2;
+/// As [`NONE`], by creates that go on without an answer.
+pub(super) const ONE_CALL: u8 = 3;
 
 /// A provider that recognises work as `R` says.
 #[derive(Debug, Default)]
@@ -122,10 +124,11 @@ impl<const R: u8> Provider for Fake<R> {
 
     const NAME: &'static str = "fake";
     const RECOGNITION: Recognition = match R {
-        NONE => Recognition::None,
+        NONE | ONE_CALL => Recognition::None,
         TOKEN => Recognition::ClientToken,
         _ => Recognition::Lookup,
     };
+    const ONE_CALL: bool = R == ONE_CALL;
 
     fn plan(&self, _: NoParams, _: &Job) -> Result<Plan<()>, Failed> {
         Ok(Plan { spec: (), limit: Duration::from_secs(30) })
@@ -143,7 +146,11 @@ impl<const R: u8> Provider for Fake<R> {
     async fn create(&self, key: &Key, (): &()) -> Result<String, Fault> {
         self.call(Step::Create, |state| {
             // Without a key or token each create is work of its own.
-            let key = if R == NONE { format!("{key}-{}", state.works.len()) } else { key.to_string() };
+            let key = if Self::RECOGNITION == Recognition::None {
+                format!("{key}-{}", state.works.len())
+            } else {
+                key.to_string()
+            };
             if !state.works.contains_key(&key) {
                 *state.creates.entry(key.clone()).or_default() += 1;
                 state.works.insert(key.clone(), None);
@@ -151,6 +158,10 @@ impl<const R: u8> Provider for Fake<R> {
             Ok(key)
         })
         .await
+    }
+
+    fn has_answered(&self, _: &String) -> bool {
+        !Self::ONE_CALL
     }
 
     async fn watch(&self, handle: &String) -> Result<i32, Fault> {
@@ -177,6 +188,10 @@ impl<const R: u8> Provider for Fake<R> {
 
     async fn stop(&self, handle: &String) -> Result<Option<i32>, Fault> {
         self.call(Step::Stop, |state| {
+            if Self::ONE_CALL {
+                let ended = state.works.get(handle).copied().flatten();
+                return ended.map(Some).ok_or_else(|| Fault::Unsupported { cause: "it ends nothing".to_owned() });
+            }
             state.stopped.push(handle.clone());
             match state.works.get_mut(handle) {
                 None => Err(Fault::Vanished { cause: "no such work".to_owned() }),

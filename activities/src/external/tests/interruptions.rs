@@ -1,6 +1,6 @@
 //! A stop, a time-out and a drain, each at every step.
 
-use super::fake::{Fake, LOOKUP, NONE, NoParams, Scripted, Step, lost};
+use super::fake::{Fake, LOOKUP, NONE, NoParams, ONE_CALL, Scripted, Step, lost};
 use super::*;
 use ticket_workflows::{ExternalState, FailureClass, code};
 use tokio::time::Instant;
@@ -221,4 +221,55 @@ async fn an_attempt_without_time_creates_nothing() {
     let failed = failed(fake.driver().execute(NoParams {}, job).await);
     assert_eq!((failed.code.as_str(), failed.external_state), (code::TIMEOUT, None));
     assert!(fake.creates().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_goes_away_keeps_an_end_that_nobody_else_is_told() {
+    for exit_code in [0, 3] {
+        let fake = Fake::<ONE_CALL>::default();
+        fake.script(Step::Follow, vec![Scripted::Slow(FOR_EVER); 10]);
+        let job = job("t");
+        let interrupt = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            fake.end_all(exit_code);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            job.detach.cancel();
+            job.stop.cancel();
+        };
+        let began = Instant::now();
+        let report = match beside(&fake, &job, interrupt).await {
+            Outcome::Completed(completed) => completed.report,
+            Outcome::Failed(failed) => {
+                assert_eq!((failed.code.as_str(), exit_code), (code::EXECUTION_FAILED, 3), "{failed:?}");
+                failed.report
+            }
+        };
+        assert_eq!(report.output["exit_code"], exit_code);
+        assert_eq!(fake.creates(), [1]);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_goes_away_while_it_creates_keeps_the_answer_and_hands_back_what_has_none() {
+    for ends in [true, false] {
+        let fake = Fake::<ONE_CALL>::default();
+        fake.script(Step::Create, [Scripted::Slow(Duration::from_secs(2))]);
+        let job = job("t");
+        let interrupt = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            job.detach.cancel();
+            job.stop.cancel();
+            if ends {
+                fake.end_all(0);
+            }
+        };
+        let outcome = beside(&fake, &job, interrupt).await;
+        if ends {
+            completed(outcome);
+        } else {
+            assert_eq!(failed(outcome).code, code::INFRASTRUCTURE, "it is handed back");
+        }
+        assert_eq!(fake.creates(), [1]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Answers that do not come, workers that are lost, and how often work is created.
 
-use super::fake::{Fake, LOOKUP, NONE, NoParams, Scripted, Step, TOKEN, lost, passing, throttled};
+use super::fake::{Fake, LOOKUP, NONE, NoParams, ONE_CALL, Scripted, Step, TOKEN, lost, passing, throttled};
 use super::*;
 use ticket_workflows::{ExternalState, FailureClass, code};
 use tokio::time::Instant;
@@ -286,4 +286,22 @@ async fn work_that_will_never_start_ends_the_attempt() {
         assert_eq!((failed.code.as_str(), failed.class), (code::COMMAND_NOT_FOUND, FailureClass::Permanent));
         assert_eq!(failed.external_state, Some(state));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_that_is_the_end_of_the_work_is_final_and_says_so() {
+    for fault in [lost(), Fault::Errored { cause: "500".to_owned() }, Fault::Malformed { cause: "<html>".to_owned() }] {
+        let fake = Fake::<ONE_CALL>::default();
+        fake.script(Step::Create, [Scripted::Taken(fault)]);
+        let failed = failed(run(&fake, job("t")).await);
+        assert_eq!(
+            (failed.code.as_str(), failed.class, failed.external_state),
+            (code::PROVIDER_UNAVAILABLE, FailureClass::Permanent, Some(ExternalState::Unknown))
+        );
+        assert!(failed.report.logs.iter().any(|line| line.contains("no other attempt")), "{:?}", failed.report.logs);
+    }
+    let fake = Fake::<ONE_CALL>::default();
+    fake.script(Step::Create, [Scripted::Untaken(throttled(7))]);
+    let throttled = failed(run(&fake, job("t")).await);
+    assert_eq!(throttled.class, FailureClass::Unavailable { after_ms: Some(7000) }, "nothing was begun");
 }
