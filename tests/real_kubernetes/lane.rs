@@ -82,16 +82,19 @@ impl Cluster {
         self.items(&format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=neural-hive.io/ticket-id={ticket_id}"))
     }
 
-    /// How often the API server did `verb` to Jobs of a ticket, as its own log tells.
+    /// How often the API server did `verb` to Jobs of a ticket for a worker, as its own log tells.
     pub(crate) fn changes(&self, ticket_id: &str, verb: &str) -> usize {
         let log = std::fs::read_to_string(&self.audit_log).expect("an audit log");
-        let name = format!("t-{ticket_id}-");
-        log.lines()
+        let events: Vec<Value> = log
+            .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| event["verb"] == verb && event["responseStatus"]["code"].as_u64() < Some(300))
-            .filter(|event| event["objectRef"]["name"].as_str().is_some_and(|it| it.starts_with(&name)))
+            .filter(|event| event["responseStatus"]["code"].as_u64() < Some(300))
             .filter(|event| event["user"]["username"] == "worker-agents")
-            .count()
+            .collect();
+        let annotations = |event: &Value| event["requestObject"]["metadata"]["annotations"].clone();
+        let is_its = |event: &&Value| annotations(event)["neural-hive.io/ticket-id"] == ticket_id;
+        let created: Vec<&Value> = events.iter().filter(is_its).map(|event| &event["objectRef"]["name"]).collect();
+        events.iter().filter(|event| event["verb"] == verb && created.contains(&&event["objectRef"]["name"])).count()
     }
 }
 

@@ -87,6 +87,8 @@ async fn a_cancel_stops_the_job_keeps_its_last_words_and_says_so() {
     assert_eq!(verdict(&result), ("FAILED", "cancelled", "confirmed_stopped"), "{result}");
     // The pod, and its log with it, is gone by then.
     assert_eq!(result["result"]["output"]["stdout"], "begun\ntold to end\n", "{result}");
+    assert_eq!(result["result"]["metadata"].get("stdout_incomplete"), None, "{result}");
+    assert_eq!(cluster().changes(&world.ticket_id("cancelled"), "patch"), 1, "one suspension");
     assert!(!runs(&world, "cancelled"));
     removed(&world, "cancelled").await;
 }
