@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::instance::Instance;
-use crate::world::{World, eventually};
+use crate::world::{Worker, World, eventually};
+
+/// The function of tickets that name none, which a worker asks for when it starts.
+pub(crate) const DEFAULT: &str = "neural-hive-executor";
 
 /// The stand-in that the tests share, each with a function of its own.
 pub(crate) struct Aws {
@@ -84,6 +87,14 @@ pub(crate) fn settings(url: &str) -> [(&str, &str); 4] {
 pub(crate) async fn world() -> World {
     tokio::task::spawn_blocking(aws).await.expect("a stand-in");
     World::new().await
+}
+
+/// A worker that finds Lambda at `url`. It has asked whether it may invoke its function, which costs the stand-in an answer.
+pub(crate) async fn started(world: &World, url: &str) -> Worker {
+    let before = aws().invocations(DEFAULT);
+    let worker = world.worker(&settings(url)).await;
+    aws().invoked(DEFAULT, before + 1).await;
+    worker
 }
 
 /// A ticket that asks `function` to say hello, and may be tried again twice.

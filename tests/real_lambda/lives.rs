@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::lane::{aws, settings, ticket, world};
+use crate::lane::{DEFAULT, aws, settings, started, ticket, world};
 use crate::world::verdict;
 
 fn hello() -> Value {
@@ -14,9 +14,9 @@ fn hello() -> Value {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn the_contracts_ticket_runs_with_the_contracts_outputs() {
     let world = world().await;
-    let worker = world.worker(&settings(&aws().url)).await;
+    let worker = started(&world, &aws().url).await;
     aws().answer_next(&hello()).await;
-    let before = aws().invocations("neural-hive-executor");
+    let before = aws().invocations(DEFAULT);
     let sample = include_str!("../../schemas/tests/samples/tickets/execute-lambda.json");
     world.publish_avro(&world.sample("sample", sample)).await;
     let result = world.result("sample").await;
@@ -27,7 +27,7 @@ async fn the_contracts_ticket_runs_with_the_contracts_outputs() {
     assert!(output["request_id"].as_str().is_some_and(|id| id.len() >= 32), "{output}");
     assert_eq!((&metadata["runtime"], &metadata["executor"]), (&json!("lambda"), &json!("ExecuteExecutor")));
     assert_eq!((&metadata["simulated"], &metadata["function_name"]), (&json!("false"), &json!("neural-hive-executor")));
-    assert_eq!(aws().invocations("neural-hive-executor"), before + 1);
+    assert_eq!(aws().invocations(DEFAULT), before + 1);
     for series in [
         r#"worker_agent_lambda_invocations_total{status="success"}"#,
         "worker_agent_lambda_duration_seconds_count",
@@ -42,7 +42,7 @@ async fn the_contracts_ticket_runs_with_the_contracts_outputs() {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn a_function_is_told_the_command_and_which_ticket_asks() {
     let world = world().await;
-    let _worker = world.worker(&settings(&aws().url)).await;
+    let _worker = started(&world, &aws().url).await;
     // Without another word the stand-in answers with what it was asked.
     world.publish(&ticket(&world, "echo", "echo")).await;
     let result = world.result("echo").await;
@@ -58,7 +58,7 @@ async fn a_function_is_told_the_command_and_which_ticket_asks() {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn what_a_function_says_went_wrong_is_a_failure_of_the_ticket() {
     let world = world().await;
-    let _worker = world.worker(&settings(&aws().url)).await;
+    let _worker = started(&world, &aws().url).await;
     aws().answer_next(&json!({ "exit_code": 3, "stdout": "begun\n", "stderr": "no such file\n" })).await;
     world.publish(&ticket(&world, "failed", "failing")).await;
     let result = world.result("failed").await;
@@ -73,7 +73,7 @@ async fn what_a_function_says_went_wrong_is_a_failure_of_the_ticket() {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn an_asynchronous_invocation_is_complete_when_it_is_accepted() {
     let world = world().await;
-    let _worker = world.worker(&settings(&aws().url)).await;
+    let _worker = started(&world, &aws().url).await;
     let mut event = ticket(&world, "event", "event");
     event["parameters"]["invocation_type"] = json!("Event");
     world.publish(&event).await;
@@ -90,12 +90,12 @@ async fn an_asynchronous_invocation_is_complete_when_it_is_accepted() {
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn inc_44_a_killed_workers_function_is_invoked_again_and_the_result_says_that_it_may_have_run_before() {
     let (world, gate) = (world().await, Gate::to(aws().address()).await);
-    let mut worker = world.worker(&settings(&gate.url)).await;
+    let mut worker = started(&world, &gate.url).await;
     world.publish(&ticket(&world, "killed", "killed")).await;
     aws().invoked("killed", 1).await;
     worker.kill_9();
     gate.open();
-    let _next = world.worker(&settings(&gate.url)).await;
+    let _next = started(&world, &gate.url).await;
     let result = world.result("killed").await;
     assert_eq!(result["status"], "COMPLETED", "{result}");
     let metadata = &result["result"]["metadata"];
@@ -109,14 +109,14 @@ async fn inc_44_a_killed_workers_function_is_invoked_again_and_the_result_says_t
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn inc_44_a_killed_workers_function_is_not_invoked_again_when_it_may_run_only_once() {
     let (world, gate) = (world().await, Gate::to(aws().address()).await);
-    let mut worker = world.worker(&settings(&gate.url)).await;
+    let mut worker = started(&world, &gate.url).await;
     let mut once = ticket(&world, "once", "once");
     once["qos"] = json!({ "delivery_mode": "AT_MOST_ONCE", "consistency": "EVENTUAL", "durability": "PERSISTENT" });
     world.publish(&once).await;
     aws().invoked("once", 1).await;
     worker.kill_9();
     gate.open();
-    let _next = world.worker(&settings(&gate.url)).await;
+    let _next = started(&world, &gate.url).await;
     let result = world.result("once").await;
     assert_eq!(verdict(&result), ("FAILED", "lost_at_most_once", "unknown"), "{result}");
     assert_eq!(aws().invocations("once"), 1);
@@ -126,7 +126,7 @@ async fn inc_44_a_killed_workers_function_is_not_invoked_again_when_it_may_run_o
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn inc_44_a_cancelled_or_late_function_is_unknown_and_not_invoked_again() {
     let (world, gate) = (world().await, Gate::to(aws().address()).await);
-    let _worker = world.worker(&settings(&gate.url)).await;
+    let _worker = started(&world, &gate.url).await;
     world.publish(&ticket(&world, "cancelled", "cancelled")).await;
     aws().invoked("cancelled", 1).await;
     world.cancel("cancelled");
@@ -145,7 +145,7 @@ async fn inc_44_a_cancelled_or_late_function_is_unknown_and_not_invoked_again() 
 async fn a_function_that_fails_or_is_not_there_is_told_from_a_lambda_that_does_not_answer() {
     let world = world().await;
     aws().set_strict(true).await;
-    let worker = world.worker(&settings(&aws().url)).await;
+    let worker = started(&world, &aws().url).await;
     world.publish(&ticket(&world, "broken", "broken")).await;
     let broken = world.result("broken").await;
     world.publish(&ticket(&world, "missing", "no-such-function")).await;
