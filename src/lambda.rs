@@ -1,6 +1,6 @@
 //! Client of AWS Lambda (`contracts/executors.md`, EXECUTE, Lambda): the invocations that activities ask for.
 //!
-//! AWS's SDK signs requests and finds credentials; the HTTP client is this worker's own ([`connector`]), and the SDK repeats
+//! AWS's SDK signs requests and finds credentials; the HTTP client is this worker's own (`connector.rs`), and the SDK repeats
 //! nothing: an invocation is made once, and what its fault means is decided by the protocol of external work
 //! (`docs/adr/0032-aws-lambda.md`).
 

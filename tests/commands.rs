@@ -322,6 +322,7 @@ fn doctor_finds_what_is_missing_and_creates_what_it_can() {
         ("docker", "ok"),
         ("code_forge", "ok"),
         ("kubernetes", "ok"),
+        ("lambda", "ok"),
     ] {
         let check = checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
         assert_eq!(check["state"], state, "{check}");

@@ -8,7 +8,7 @@ use ticket_activities::external::EndpointLimits;
 use super::reader::Reader;
 
 /// Providers whose rate has a setting: the provider's name, the setting, its help line.
-const RATES: [(&str, &str, &str); 3] = [
+const RATES: [(&str, &str, &str); 4] = [
     (
         "docker",
         "DOCKER_RATE_PER_SECOND",

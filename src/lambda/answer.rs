@@ -177,7 +177,7 @@ impl Refusal {
 }
 
 /// There is no such function: whoever named it is wrong.
-fn missing(Asked { function, named_by_ticket, region }: Asked<'_>, cause: &str) -> Fault {
+fn missing(Asked { function, named_by_ticket, region, .. }: Asked<'_>, cause: &str) -> Fault {
     let cause = format!("function {function} is not in region {region}: {cause}");
     if named_by_ticket {
         return refused(format!("{cause}; name another one in \"function_name\", or create it"));

@@ -290,7 +290,7 @@ impl<'a, P: Provider> Run<'a, P> {
     /// Hands the work back; what is one call only while it has no answer, which would be lost.
     async fn leave(&self, spec: &P::Spec, handle: &P::Handle) -> Outcome {
         if P::ONE_CALL
-            && let Ok(Some(end)) = self.provider.stop(handle).await
+            && let Ok(Some(end)) = Box::pin(self.provider.stop(handle)).await
         {
             return self.finish(spec, handle, &end).await;
         }
@@ -358,7 +358,7 @@ impl<'a, P: Provider> Run<'a, P> {
     }
 
     /// Whether the end of the work is left to the next worker.
-    fn leaves_it(&self, cause: Cause) -> bool {
+    fn leaves_it(cause: Cause) -> bool {
         cause == Cause::Detach && !P::ONE_CALL
     }
 

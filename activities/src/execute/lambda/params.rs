@@ -184,7 +184,7 @@ mod tests {
             "parameters": {},
         });
         let job = Job::first(decode_json_ticket(ticket.to_string().as_bytes()).expect("a ticket"));
-        // More than a record holds comes of references to outputs.
+        // A command is in it twice, so it may have more bytes than its ticket.
         let checked = |invocation_type, bytes| {
             let params = LambdaParams {
                 command: vec!["x".to_owned()],

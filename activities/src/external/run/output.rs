@@ -73,7 +73,7 @@ impl<P: Provider> Run<'_, P> {
         let collected = tokio::select! {
             biased;
             cause = self.interrupted() => {
-                return if self.leaves_it(cause) { None } else { Some(self.last_words(handle).await) };
+                return if Self::leaves_it(cause) { None } else { Some(self.last_words(handle).await) };
             }
             collected = self.persist(self.time_left(), collect) => collected,
         };
@@ -81,7 +81,7 @@ impl<P: Provider> Run<'_, P> {
         let followed = tokio::select! {
             biased;
             cause = self.interrupted() => {
-                if self.leaves_it(cause) {
+                if Self::leaves_it(cause) {
                     return None;
                 }
                 self.persist(self.patience.last_words, read_log).await

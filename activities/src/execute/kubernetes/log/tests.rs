@@ -279,7 +279,7 @@ async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_go
         let log = &log;
         async move {
             if !live {
-                return Err(Fault::Vanished { cause: "no such pod".to_owned() });
+                return Err::<(), _>(Fault::Vanished { cause: "no such pod".to_owned() });
             }
             let mut reading = log.reading(1000, None).await;
             for (second, piece) in (1..).zip(pieces) {
