@@ -375,6 +375,10 @@ async fn jobs_that_have_ended_are_kept_where_settings_say_so_and_those_that_were
     let left = keeps.leftovers().await.expect("an answer");
     assert_eq!(left.len(), 1, "the cluster removes what has ended by itself");
     keeps.clean_up(&left[0].handle).await.expect("removed");
+    cluster.state().jobs.values_mut().for_each(|job| job.is_late = true);
+    let left = keeps.leftovers().await.expect("an answer");
+    keeps.clean_up(&left[0].handle).await.expect("kept");
+    assert_eq!(cluster.state().jobs.len(), 1);
     assert!(cluster.state().jobs.values().all(|job| job.state == State::Exited(0)));
     assert_eq!(runtime(&address, config()).leftovers().await.expect("an answer").len(), 1);
 }

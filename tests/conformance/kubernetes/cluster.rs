@@ -39,6 +39,8 @@ pub(super) struct Job {
     suspended: bool,
     /// The Job is, its pod is not.
     removed: bool,
+    /// Its pod has said that it has ended, and it has not.
+    pub(super) is_late: bool,
     /// Pieces of its output, and when its node got each, in epoch seconds.
     written: Vec<(i64, String)>,
     pub(super) state: State,
@@ -119,7 +121,9 @@ impl FakeCluster {
         let at = ticket_activities::now_ms() / 1000 + state.clock_ahead;
         let written = ["hello\n", "warning\n"].map(|line| (at, line.to_owned())).into();
         let suspended = began == State::Queued;
-        state.jobs.insert(name, Job { uid, metadata, suspended, removed: false, written, state: began });
+        state
+            .jobs
+            .insert(name, Job { uid, metadata, suspended, removed: false, is_late: false, written, state: began });
         Answer::json(201, &job)
     }
 
@@ -298,6 +302,7 @@ fn stamp(at: i64) -> String {
 fn described(job: &Job) -> Value {
     let condition = |kind: &str| json!([{ "type": kind, "status": "True", "reason": "", "message": "" }]);
     let conditions = match job.state {
+        _ if job.is_late => json!([]),
         State::Exited(0) | State::CompleteWithoutPod => condition("Complete"),
         State::Exited(_) => condition("Failed"),
         State::Lost => condition("FailureTarget"),

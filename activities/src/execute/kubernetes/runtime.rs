@@ -168,6 +168,15 @@ impl KubernetesRuntime {
         }
     }
 
+    /// Whether it is to be kept where settings say so. Its pod tells that before the Job does.
+    async fn has_ended_by_itself(&self, job: &JobHandle) -> Result<bool, Fault> {
+        match self.look(job).await {
+            Ok(sight) => Ok(!sight.is_suspended() && sight.end_of_command().is_some()),
+            Err(Fault::Vanished { .. }) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Reads the pod's log from where it was followed to its end.
     async fn read_out(&self, job: &JobHandle) -> Result<(), Fault> {
         if job.log.begun.get().is_none() {
@@ -321,6 +330,9 @@ impl Provider for KubernetesRuntime {
     }
 
     async fn clean_up(&self, job: &JobHandle) -> Result<(), Fault> {
+        if !self.config.clean_up && self.has_ended_by_itself(job).await? {
+            return Ok(());
+        }
         self.cluster.delete(&job.name, &job.uid).await?;
         let until = Instant::now() + REMOVAL;
         loop {

@@ -145,7 +145,7 @@ impl Sight {
     }
 
     /// Whether the Job starts no pod for now.
-    fn is_suspended(&self) -> bool {
+    pub(super) fn is_suspended(&self) -> bool {
         self.job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default()
     }
 
@@ -156,9 +156,11 @@ impl Sight {
 
     /// Whether the cluster says that nothing of the Job runs or will run.
     pub(super) fn nothing_runs(&self) -> bool {
+        // The first two say what the Job will come to, and no pod is started after that.
+        let has_decided = self.has("SuccessCriteriaMet") || self.failure().is_some() || is_over(&self.job);
         // What somebody else has suspended may be resumed.
         let is_stopped = self.is_stopped() && self.has("Suspended");
-        let starts_none = is_over(&self.job) || is_stopped || self.seen.as_ref().is_some_and(How::is_own);
+        let starts_none = has_decided || is_stopped || self.seen.as_ref().is_some_and(How::is_own);
         starts_none && self.pods.iter().all(has_ended)
     }
 
@@ -431,6 +433,11 @@ mod tests {
         assert_eq!(ending.standing(), Ok(Standing::Running));
         let over = sight(json!({ "conditions": conditions("Failed", DEADLINE) }), json!([]));
         assert_eq!(over.standing(), Ok(Standing::Ended(Ended { how: How::OutOfTime, is_stopped: true })));
+        // What the Job comes to is said before its end is.
+        for pods in [json!([]), json!([deleted(0, AFTER)])] {
+            let decided = sight(json!({ "conditions": conditions("FailureTarget", DEADLINE) }), pods);
+            assert_eq!(decided.standing(), Ok(Standing::Ended(Ended { how: How::OutOfTime, is_stopped: true })));
+        }
         let odd = sight(json!({ "conditions": conditions("Failed", "PodFailurePolicy") }), json!([]));
         assert!(matches!(how(&odd), How::Failed(why) if why == "PodFailurePolicy: why"));
     }
