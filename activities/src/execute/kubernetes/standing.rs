@@ -145,7 +145,7 @@ impl Sight {
     }
 
     /// Whether the Job starts no pod for now.
-    fn is_suspended(&self) -> bool {
+    pub(super) fn is_suspended(&self) -> bool {
         self.job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default()
     }
 
