@@ -275,7 +275,7 @@ async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_go
     let pieces = ["a\n", "b\n", "c\n"];
     let log = log();
     log.begun.set(Begun { pod: "p".to_owned(), at: None }).expect("once");
-    let read = |live| {
+    let read = |live: bool| {
         let log = &log;
         async move {
             if !live {
