@@ -231,7 +231,7 @@ mod tests {
         let local = |status| metrics.local_executions.with_label_values(&[status]).get();
         let docker = |status| metrics.docker_executions.with_label_values(&[status]).get();
         let jobs = |status| metrics.k8s_jobs.with_label_values(&[status]).get();
-        assert_eq!((tasks("success"), tasks("failed")), (4, 10));
+        assert_eq!((tasks("success"), tasks("failed")), (4, 9));
         let lambda = |status| metrics.lambda_invocations.with_label_values(&[status]).get();
         assert_eq!((lambda("success"), lambda("failed"), lambda("timeout")), (1, 1, 1));
         assert_eq!(
