@@ -37,6 +37,9 @@ mod task;
 pub mod temporal;
 #[cfg(test)]
 mod test_authority;
+#[cfg(test)]
+#[path = "../tests/support/collector.rs"]
+mod test_collector;
 #[cfg(all(test, feature = "dev-stack"))]
 #[path = "../tests/support/workload_api.rs"]
 mod test_workload_api;

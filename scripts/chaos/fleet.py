@@ -17,8 +17,8 @@ SESSION_TIMEOUT_MS = 6000
 EXIT_NO_PEER = 3
 KILL_AT = "WORKER_AGENTS_KILL_AT"
 GROUP = "worker-agents"
-# Points of what a chaos run does not have: a container engine, what containers leave behind, and a Code Forge.
-NOT_HERE = ("docker.", "code_forge.", "temporal.run_ended.")
+# Points of what a chaos run does not have: whoever runs external work, and what that leaves behind.
+NOT_HERE = ("docker.", "kubernetes.", "lambda.", "aws.", "code_forge.", "temporal.run_ended.")
 # Why a worker ended, when the harness saw to it.
 KILLED, TOLD, AT_FAILPOINT = "killed", "told to end", "failpoint "
 

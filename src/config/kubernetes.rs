@@ -8,8 +8,8 @@ use ticket_activities::execute::quantity::{kubernetes_bytes, kubernetes_cores};
 
 use super::reader::Reader;
 
-/// What the server adds to an attempt's time-out must hold the grace, the stop's confirmation and the last output.
-const MOST_GRACE: Duration = Duration::from_secs(15);
+/// The 20 s in which a stop must be confirmed must hold the grace, what the node and the cluster take to say so, and the last output.
+const MOST_GRACE: Duration = Duration::from_secs(12);
 /// Upstream's. A worker that is lost has to be followed by the next one within this time, or a Job that has ended is run again.
 const LEAST_TTL: Duration = Duration::from_secs(300);
 /// Longest name of a namespace.
@@ -100,12 +100,17 @@ impl KubernetesRuntimeConfig {
             "if_not_present",
             "when nodes pull images; added by this product",
         );
-        reader.number_within(
+        let retries = reader.number(
             "K8S_JOBS_BACKOFF_LIMIT",
             0,
-            0..=0,
-            "retries by the cluster: none, attempts are the workflow's (MAX_RETRIES_PER_TICKET)",
+            0,
+            "retries by the cluster: none whatever it says, attempts are the workflow's (MAX_RETRIES_PER_TICKET)",
         );
+        if retries > 0 {
+            reader.warn(format!(
+                "K8S_JOBS_BACKOFF_LIMIT={retries}: 0 is in force, attempts are the workflow's; set MAX_RETRIES_PER_TICKET"
+            ));
+        }
         let config = Self {
             namespace: reader.text("K8S_JOBS_NAMESPACE", "neural-hive-execution", "namespace of the Jobs"),
             kubeconfig: kubeconfig.map(PathBuf::from),

@@ -211,6 +211,7 @@ fn security_that_protects_less_than_it_looks_is_told() {
             vec![("KAFKA_SCHEMA_REGISTRY_URL", "http://registry:8081"), ("SCHEMA_REGISTRY_TOKEN", "x")],
             "KAFKA_SCHEMA_REGISTRY_URL is http",
         ),
+        (vec![("K8S_JOBS_BACKOFF_LIMIT", "3")], "0 is in force"),
     ] {
         let mut source = MapSource::default();
         for (name, value) in &settings {
@@ -921,7 +922,6 @@ fn kubernetes_settings_that_cannot_be_right_are_refused_all_at_once() {
         ("K8S_JOBS_DEFAULT_MEMORY_LIMIT", "512m"),
         ("K8S_JOBS_SERVICE_ACCOUNT", "Not A Name"),
         ("K8S_JOBS_SCRATCH_SIZE", "lots"),
-        ("K8S_JOBS_BACKOFF_LIMIT", "3"),
         ("K8S_JOBS_IMAGE_PULL_POLICY", "sometimes"),
         ("K8S_JOBS_STOP_GRACE_SECONDS", "60"),
         ("K8S_JOBS_TTL_SECONDS", "299"),
@@ -932,7 +932,6 @@ fn kubernetes_settings_that_cannot_be_right_are_refused_all_at_once() {
         "K8S_JOBS_DEFAULT_MEMORY_LIMIT",
         "Not A Name",
         "K8S_JOBS_SCRATCH_SIZE",
-        "K8S_JOBS_BACKOFF_LIMIT",
         "K8S_JOBS_IMAGE_PULL_POLICY",
         "K8S_JOBS_STOP_GRACE_SECONDS",
         "K8S_JOBS_TTL_SECONDS",

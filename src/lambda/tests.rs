@@ -16,10 +16,6 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::config::{Config, MapSource, Origin};
 
-#[expect(dead_code, reason = "what other tests use")]
-#[path = "../../tests/support/collector.rs"]
-mod collector;
-
 const REQUEST_ID: &str = "471d6d5b-4b4e-5fdb-bc09-be992c618ef2";
 const RESPONSE: &str = include_str!("../../tests/samples/http/lambda/response.json");
 const TAIL: &str = "hello from \u{1b}[31mfunction\nREPORT RequestId: 1\tBilled Duration: 124 ms\tMemory Size: 128 MB\n";
@@ -327,7 +323,7 @@ async fn only_the_settings_say_where_lambda_is() {
 
 #[tokio::test]
 async fn an_invocation_that_nobody_waits_for_any_more_has_its_span() {
-    let (seen, url) = collector::Collector::start().await;
+    let (seen, url) = crate::test_collector::Collector::start().await;
     let settings = MapSource::from([("OTEL_EXPORTER_ENDPOINT", url.as_str())]);
     let config = Config::read(&settings).expect("settings");
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("port");

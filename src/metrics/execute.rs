@@ -183,11 +183,13 @@ impl ExecuteMetrics {
     }
 
     /// The Docker engine was called, and answered or not.
+    #[cfg(any(test, feature = "docker"))]
     pub(crate) fn docker_called(&self, method: &'static str, answered: bool) {
         self.docker_calls.with_label_values(&[method, if answered { "success" } else { "error" }]).inc();
     }
 
     /// The Kubernetes API was called, and answered or not.
+    #[cfg(any(test, feature = "kubernetes"))]
     pub(crate) fn k8s_called(&self, method: &'static str, answered: bool) {
         self.k8s_calls.with_label_values(&[method, if answered { "success" } else { "error" }]).inc();
     }

@@ -2,14 +2,9 @@
 
 use std::time::{Instant, SystemTime};
 
-use crate::config::MapSource;
-
 use super::*;
-
-#[path = "../../tests/support/collector.rs"]
-mod collector;
-
-use collector::Collector as Peer;
+use crate::config::MapSource;
+use crate::test_collector::Collector as Peer;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";

@@ -13,7 +13,7 @@ use kube::client::Body;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::access::{Access, Connected};
 use super::faults::{Error, Refusal};
@@ -21,6 +21,10 @@ use crate::external::Fault;
 
 /// For a call and its answer, watches and logs excepted. A rule of the cluster is given 10 s for a call by default.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For credentials, and the wait for somebody who is at that already. With a call it fits in what the driver gives a step.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a connection that could not be made is not tried again: who waits for the same plugin is told the same.
+const FAILED_FOR: Duration = Duration::from_secs(5);
 /// Most bytes of an answer, or of a line of a watch.
 pub(super) const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Most bytes that are read of a refusal.
@@ -31,13 +35,22 @@ pub(super) struct Api {
     access: Access,
     call_timeout: Duration,
     /// Held by whoever connects, for all that wait for it: a plugin for credentials may be slow.
-    connected: Mutex<Option<Connected>>,
+    connection: Mutex<Connection>,
+}
+
+/// What connecting came to last.
+#[derive(Default)]
+enum Connection {
+    #[default]
+    Untried,
+    Made(Connected),
+    Failed(Fault, Instant),
 }
 
 impl Api {
     /// The API server that `access` leads to. It is not called before it is needed.
     pub(super) fn new(access: Access, call_timeout: Duration) -> Self {
-        Self { access, call_timeout, connected: Mutex::default() }
+        Self { access, call_timeout, connection: Mutex::default() }
     }
 
     /// A call that is answered by an object.
@@ -46,7 +59,9 @@ impl Api {
         what: &str,
         request: http::Result<Request<Body>>,
     ) -> Result<T, Error> {
-        let answer = async { read(self.open(request).await?.into_body(), MAX_ANSWER).await };
+        // Before the call's own time: what was not called has begun nothing.
+        let client = self.client().await?;
+        let answer = async { read(self.open(client, request).await?.into_body(), MAX_ANSWER).await };
         let bytes = timeout(self.call_timeout, answer)
             .await
             .unwrap_or_else(|_| Err(Error::NoAnswer(Fault::no_answer(self.call_timeout))))?;
@@ -55,15 +70,15 @@ impl Api {
 
     /// A call that is answered piece by piece, the first when there is something to tell.
     pub(super) async fn stream(&self, path: String) -> Result<Body, Error> {
-        Ok(self.open(get(path)).await?.into_body())
+        let client = self.client().await?;
+        Ok(self.open(client, get(path)).await?.into_body())
     }
 
     /// A call whose answer is yes, and not read yet.
-    async fn open(&self, request: http::Result<Request<Body>>) -> Result<Response<Body>, Error> {
+    async fn open(&self, client: Client, request: http::Result<Request<Body>>) -> Result<Response<Body>, Error> {
         let request = request.map_err(|error| {
             Error::NoAnswer(Fault::SetupRefused { cause: format!("no request can be made of this: {error}") })
         })?;
-        let client = self.client().await?;
         let answer = client.send(request).await.map_err(|error| Error::of_call(&error))?;
         let status = answer.status();
         if status.is_success() {
@@ -71,8 +86,8 @@ impl Api {
         }
         if status == http::StatusCode::UNAUTHORIZED {
             // The next call reads the credentials that are there then; somebody may be at that already.
-            if let Ok(mut connected) = self.connected.try_lock() {
-                *connected = None;
+            if let Ok(mut connection) = self.connection.try_lock() {
+                *connection = Connection::Untried;
             }
         }
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -81,12 +96,31 @@ impl Api {
     }
 
     async fn client(&self) -> Result<Client, Error> {
-        let mut connected = self.connected.lock().await;
-        if let Some(good) = connected.as_ref().filter(|it| it.is_good()) {
-            return Ok(good.client.clone());
+        let late = |_| {
+            let cause = format!("no credentials for the cluster within {} s", CONNECT_TIMEOUT.as_secs());
+            Err(Fault::Unavailable { cause, after: None })
+        };
+        timeout(CONNECT_TIMEOUT, self.connect()).await.unwrap_or_else(late).map_err(Error::NoAnswer)
+    }
+
+    async fn connect(&self) -> Result<Client, Fault> {
+        let mut connection = self.connection.lock().await;
+        match &*connection {
+            Connection::Made(made) if made.is_good() => return Ok(made.client.clone()),
+            Connection::Failed(fault, at) if at.elapsed() < FAILED_FOR => return Err(fault.clone()),
+            _ => {}
         }
-        let new = self.access.connect().await.map_err(Error::NoAnswer)?;
-        Ok(connected.insert(new).client.clone())
+        match self.access.connect().await {
+            Ok(made) => {
+                let client = made.client.clone();
+                *connection = Connection::Made(made);
+                Ok(client)
+            }
+            Err(fault) => {
+                *connection = Connection::Failed(fault.clone(), Instant::now());
+                Err(fault)
+            }
+        }
     }
 }
 

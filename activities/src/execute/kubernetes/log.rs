@@ -90,6 +90,11 @@ impl PodLog {
         self.read().heard = Some(Instant::now());
     }
 
+    /// A reading came to its end. That is news of a log of which nothing was heard: there is nothing in it.
+    fn end_reading(&self) {
+        self.read().heard.get_or_insert_with(Instant::now);
+    }
+
     /// When its end was first asked for, and whether anything had been heard of it by then.
     pub(super) fn asked(&self) -> (Instant, bool) {
         *self.asked.get_or_init(|| (Instant::now(), self.heard().is_some()))
@@ -186,7 +191,10 @@ impl PodLog {
 
     fn begin_line(&self, onward: &mut Onward) {
         let mut read = self.read();
-        read.heard = Some(Instant::now());
+        // What comes again is no news: a node that has no more may be asked again and again.
+        if read.place != onward.place() {
+            read.heard = Some(Instant::now());
+        }
         read.place = onward.place();
         read.first = read.first.or(read.place.last);
         read.has_gap |= onward.take_gap();
@@ -195,7 +203,9 @@ impl PodLog {
     fn keep(&self, onward: &mut Onward, text: &[u8]) {
         let mut read = self.read();
         let new = onward.new_of(text);
-        read.heard = Some(Instant::now());
+        if !new.is_empty() {
+            read.heard = Some(Instant::now());
+        }
         read.place = onward.place();
         if let Some(captured) = &mut read.captured {
             captured.push(new);

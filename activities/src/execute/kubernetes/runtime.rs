@@ -136,7 +136,9 @@ impl KubernetesRuntime {
                 Standing::Preempted => {
                     // Whoever resumes it would have the command run beside the next attempt's.
                     let by_itself = self.end(job).await?;
-                    let how = How::Disrupted("somebody has suspended the Job, such as a queue".to_owned());
+                    let how = How::Disrupted(
+                        "somebody has suspended the Job, such as a queue, or a worker has stopped it".to_owned(),
+                    );
                     return Ok(by_itself.unwrap_or(Ended { how, is_stopped: true }));
                 }
                 Standing::Waiting(cause) => tokio::select! {

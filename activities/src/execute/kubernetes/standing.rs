@@ -22,7 +22,7 @@ pub(super) enum Standing {
     Waiting(String),
     /// The command runs, or is being ended.
     Running,
-    /// Somebody else has the Job ended for now, whose command has begun, and may have it run again.
+    /// Somebody has the Job ended whose command has begun: others, who may have it run again, or a worker, for good.
     Preempted,
     /// Nothing of it will run any more.
     Ended(Ended),
@@ -48,8 +48,7 @@ impl Sight {
     /// that answers TERM with 0 has not done its work.
     ///
     /// # Errors
-    /// [`Fault::TicketRefused`] for what will never run; [`Fault::Vanished`] for a Job that somebody removes or that a worker has
-    /// stopped.
+    /// [`Fault::TicketRefused`] for what will never run; [`Fault::Vanished`] for a Job that somebody removes.
     pub(super) fn standing(&self) -> Result<Standing, Fault> {
         let ended = |how| Ok(Standing::Ended(Ended { how, is_stopped: self.nothing_runs() }));
         if let Some(exited) = self.seen.clone().filter(How::is_own) {
@@ -59,7 +58,7 @@ impl Sight {
             return Err(Fault::Vanished { cause: "somebody is removing the Job".to_owned() });
         }
         if self.is_stopped() {
-            return Err(Fault::Vanished { cause: "a worker has stopped the Job".to_owned() });
+            return Ok(Standing::Preempted);
         }
         if self.has("SuccessCriteriaMet") || self.has("Complete") {
             // It counts an answer to TERM as well, and keeps the pod of a command that ended by itself as long as itself.
@@ -326,7 +325,7 @@ mod tests {
             assert!(matches!(how(&gone), How::Disrupted(_)), "{code}");
             // Stopped: not done, although the Job counts it so.
             let stopped = suspended(complete(), json!([deleted(code, AFTER)]));
-            assert!(matches!(stopped.standing(), Err(Fault::Vanished { .. })) && stopped.nothing_runs(), "{code}");
+            assert!(matches!(stopped.standing(), Ok(Standing::Preempted)) && stopped.nothing_runs(), "{code}");
             let faster = suspended(json!({}), json!([deleted(code, BEFORE)]));
             assert!(by_itself(&faster), "{code}: it was over when it was stopped");
             // Whoever stops it is told of an end only where it is the command's own.
@@ -443,9 +442,9 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_was_stopped_or_is_being_removed_has_vanished_and_stopped_is_what_the_cluster_says() {
+    fn a_stop_that_was_begun_is_confirmed_by_what_the_cluster_says_and_a_job_that_is_being_removed_has_vanished() {
         let stopped = suspended(json!({}), json!([]));
-        assert!(matches!(stopped.standing(), Err(Fault::Vanished { .. })));
+        assert_eq!(stopped.standing(), Ok(Standing::Preempted), "whoever looks next goes on with the stop");
         assert!(!stopped.nothing_runs(), "nobody has said so yet");
         let told = || json!({ "conditions": conditions("Suspended", "JobSuspended") });
         assert!(suspended(told(), json!([])).nothing_runs());

@@ -140,7 +140,7 @@ impl<'a> Reading<'a> {
                 Err(Error::NoAnswer(Fault::Lost { cause }))
             }
             _ => {
-                self.log.hear();
+                self.log.end_reading();
                 Ok(())
             }
         }
