@@ -32,14 +32,16 @@ const AT_ITS_START: SignedDuration = SignedDuration::from_secs(2);
 /// How long a connection that was there before the command ended may bring nothing after that until it has no more: the kubelet ends it
 /// seconds later.
 const LAST_OF_LIVE: Duration = Duration::from_millis(1500);
+/// The same where the pod is being removed: whatever else there is must be asked for before that is done.
+const LAST_OF_LEAVING: Duration = Duration::from_millis(200);
 
 /// The log of one pod, as far as it was read. It lives as long as the attempt that reads it.
 #[derive(Debug, Default)]
 pub(super) struct PodLog {
     /// The pod, once its command has begun.
     pub(super) begun: SetOnce<Begun>,
-    /// Set once the command has ended: whoever follows is told of that by the kubelet seconds later.
-    pub(super) over: SetOnce<()>,
+    /// Set once the command has ended, which the kubelet tells whoever follows seconds later: whether its pod is being removed.
+    pub(super) over: SetOnce<bool>,
     /// Whether it can be followed from its start: this attempt has created the Job.
     pub(super) from_start: bool,
     /// Once nothing more can be read by whoever follows: whether that was all.
@@ -163,12 +165,13 @@ impl PodLog {
     /// way by then is still taken: with its pod deleted, or its file rotated, nobody else can read it.
     async fn while_it_runs(&self, read: impl Future<Output = Result<(), Fault>>) -> Option<Result<(), Fault>> {
         let mut read = pin!(read);
-        tokio::select! {
+        let is_leaving = tokio::select! {
             biased;
             read = read.as_mut() => return Some(read),
-            _ = self.over.wait() => {}
-        }
-        if let Some(Err(fault)) = self.unless_silent(LAST_OF_LIVE, Instant::now(), read).await {
+            is_leaving = self.over.wait() => *is_leaving,
+        };
+        let longest = if is_leaving { LAST_OF_LEAVING } else { LAST_OF_LIVE };
+        if let Some(Err(fault)) = self.unless_silent(longest, Instant::now(), read).await {
             tracing::debug!(%fault, "a log that was followed broke off after its command had ended");
         }
         None

@@ -104,8 +104,8 @@ impl KubernetesRuntime {
         if let Some(begun) = sight.begun() {
             let _ = job.log.begun.set(begun);
         }
-        if sight.is_command_over() {
-            let _ = job.log.over.set(());
+        if let Some(is_leaving) = sight.over() {
+            let _ = job.log.over.set(is_leaving);
         }
         sight.seen = job.seen(sight.end_of_pod());
         sight.may_have_begun = job.log.begun.initialized() || !job.log.from_start;

@@ -116,9 +116,10 @@ impl Sight {
         pod::begun(self.pod()?)
     }
 
-    /// Whether the command has ended, whoever brought that about.
-    pub(super) fn is_command_over(&self) -> bool {
-        self.pod().is_some_and(|pod| terminated(pod).is_some())
+    /// Once the command has ended, whoever brought that about: whether its pod is being removed.
+    pub(super) fn over(&self) -> Option<bool> {
+        let pod = self.pod().filter(|pod| terminated(pod).is_some())?;
+        Some(pod.metadata.deletion_timestamp.is_some())
     }
 
     /// How the pod ended or is ending, if it is there and that is told.

@@ -33,6 +33,11 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Whether anything was taken that is new.
+    pub(super) fn has_news(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
     /// Has what was taken written, and returns when that is kept.
     pub(super) async fn give(&mut self) {
         let fresh = std::mem::take(&mut self.fresh);

@@ -77,7 +77,7 @@ impl<'a> Reading<'a> {
     pub(in crate::execute::kubernetes) async fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let taken = self.split(bytes);
         if let Some(follower) = &mut self.follower {
-            let _giving = Giving::begin(self.log);
+            let _giving = follower.has_news().then(|| Giving::begin(self.log));
             follower.give().await;
         }
         taken

@@ -254,7 +254,7 @@ async fn only_a_reading_that_began_after_the_end_of_the_command_has_all_of_it() 
     assert!(!log.is_whole(), "a connection that has ended says nothing of the command");
     let told_later = async {
         tokio::task::yield_now().await;
-        log.over.set(()).expect("once");
+        log.over.set(false).expect("once");
     };
     let hangs = |live| async move { if live { std::future::pending().await } else { Ok(()) } };
     let (rest, ()) = tokio::join!(log.followed(hangs), told_later);
@@ -291,12 +291,24 @@ async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_go
     };
     let ends = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        log.over.set(()).expect("once");
+        log.over.set(false).expect("once");
         log.settled(Duration::from_secs(3)).await;
     };
     let (followed, ()) = tokio::join!(log.followed(read), ends);
     assert!(matches!(followed, Err(Fault::Vanished { .. })), "{followed:?}");
     assert_eq!((text(&log).as_str(), log.is_whole()), ("a\nb\nc\n", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_is_asked_for_at_once_where_the_pod_is_being_removed() {
+    for (is_leaving, longest) in [(true, Duration::from_millis(250)), (false, Duration::from_secs(2))] {
+        let log = log();
+        log.over.set(is_leaving).expect("once");
+        let asked = Instant::now();
+        let hangs = log.while_it_runs(std::future::pending());
+        assert_eq!(hangs.await, None);
+        assert!(asked.elapsed() < longest, "{is_leaving}: {:?}", asked.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
