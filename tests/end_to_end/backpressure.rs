@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use worker_agents::bridge::estimate::Limits;
 
-use crate::scale::size;
-use crate::world::{Worker, World, eventually};
+use crate::world::{Worker, World, eventually, size};
 
 /// Open tickets of this test as the server counts them, whatever their phase.
 fn open(world: &World) -> u64 {

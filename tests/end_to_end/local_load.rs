@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::scale::size;
-use crate::world::{PATIENCE, Worker, World, command_lines, eventually_within};
+use crate::world::{PATIENCE, Worker, World, command_lines, eventually_within, size};
 
 /// What the worker may have more of afterwards: connections come and go.
 const FILES: usize = 4;

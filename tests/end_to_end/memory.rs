@@ -30,8 +30,8 @@ async fn a_worker_idles_small_and_a_thousand_tickets_leave_nothing_behind() {
     println!(
         "resident: {idle:.1} MiB idle ({own:.1} its own), {after:.1} MiB after {TICKETS} tickets, {highest:.1} MiB at most"
     );
-    // Of an unoptimised build some 55 MiB are pages of its code.
-    let most = if cfg!(debug_assertions) { 70.0 } else { 60.0 };
+    // Of an unoptimised build some 65 MiB are pages of its code.
+    let most = if cfg!(debug_assertions) { 80.0 } else { 60.0 };
     assert!(idle < most, "{idle:.1} MiB idle");
     assert!(own < 20.0, "{own:.1} MiB of its own when idle");
     assert!(after - idle < 30.0, "{idle:.1} MiB idle, {after:.1} MiB afterwards");

@@ -7,9 +7,8 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::compensation::{Undone, announced};
-use crate::scale::size;
 use crate::ticket_service::ticket_service;
-use crate::world::{PATIENCE, World, eventually_within};
+use crate::world::{PATIENCE, World, eventually_within, size};
 
 fn seeded() -> Rng {
     let seed = size("SEED", 1);

@@ -5,16 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::world::{PATIENCE, Worker, World};
+use crate::world::{PATIENCE, Worker, World, size};
 
 /// What a workflow's history has once it has taken a step.
 const FIRST_STEP: &str = "EVENT_TYPE_WORKFLOW_TASK_COMPLETED";
-
-/// A size that whoever runs the test may change.
-#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long it may take")]
-pub(crate) fn size(name: &str, usual: usize) -> usize {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
 
 /// Waits until the worker has published so many results.
 async fn results(worker: &Worker, goal: usize, patience: Duration) {

@@ -32,6 +32,12 @@ pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_worker-agents");
 /// Generous: machines are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A size that whoever runs the test may change.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long it may take")]
+pub(crate) fn size(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
 /// Waits until `probe` answers; fails with `what` when it never does.
 pub(crate) async fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     eventually_within(what, PATIENCE, probe).await

@@ -11,8 +11,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeWorkf
 use ticket_activities::now_ms;
 
 use super::sink;
-use crate::scale::size;
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, size};
 
 /// Writes for so many seconds, so many megabytes a second: lines of 100 bytes that begin with the time.
 const WRITER: &str = r"
