@@ -62,6 +62,8 @@ struct Read {
     captured: Option<Capture>,
     /// When something was last heard of it, if only that it had no more.
     heard: Option<Instant>,
+    /// When something new was.
+    news: Option<Instant>,
     /// Stamp of the first line.
     first: Option<Timestamp>,
     place: Place,
@@ -88,13 +90,19 @@ impl PodLog {
         if self.gives.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.read().heard }
     }
 
+    /// When something new was last heard of it. A node that has no more may be asked again and again.
+    fn news(&self) -> Option<Instant> {
+        if self.gives.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.read().news }
+    }
+
     fn hear(&self) {
         self.read().heard = Some(Instant::now());
     }
 
-    /// A reading came to its end. That is news of a log of which nothing was heard: there is nothing in it.
-    fn end_reading(&self) {
-        self.read().heard.get_or_insert_with(Instant::now);
+    fn hear_news(&self) {
+        let now = Some(Instant::now());
+        let mut read = self.read();
+        (read.heard, read.news) = (now, now);
     }
 
     /// When its end was first asked for, and whether anything had been heard of it by then.
@@ -102,11 +110,21 @@ impl PodLog {
         *self.asked.get_or_init(|| (Instant::now(), self.heard().is_some()))
     }
 
-    /// Does `work`, begun at `since`, while something is heard of the log. `None`: nothing was for `longest`.
+    /// Does `work`, begun at `since`, while something is heard of the log, be it known already. `None`: nothing was for `longest`.
     pub(super) async fn unless_silent<T>(
         &self,
         longest: Duration,
+        since: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        self.while_told(longest, since, Self::heard, work).await
+    }
+
+    async fn while_told<T>(
+        &self,
+        longest: Duration,
         mut since: Instant,
+        told: impl Fn(&Self) -> Option<Instant>,
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let mut work = pin!(work);
@@ -114,7 +132,7 @@ impl PodLog {
             if let Ok(done) = timeout_at(since + longest, work.as_mut()).await {
                 return Some(done);
             }
-            since = self.heard().filter(|heard| *heard > since)?;
+            since = told(self).filter(|told| *told > since)?;
         }
     }
 
@@ -182,21 +200,22 @@ impl PodLog {
         self.whole.get() == Some(&true)
     }
 
-    /// Returns when whoever follows can read no more, or has heard nothing for `longest`, also if this is dropped and asked anew
+    /// Returns when whoever follows can read no more, or has heard nothing new for `longest`, also if this is dropped and asked anew
     /// meanwhile.
     pub(super) async fn settled(&self, longest: Duration) {
         if self.begun.initialized() {
             let since = *self.settling.get_or_init(Instant::now);
             // What is not read by then is read when it is collected, or is lost with its node.
-            let _ = self.unless_silent(longest, since, self.whole.wait()).await;
+            let _ = self.while_told(longest, since, Self::news, self.whole.wait()).await;
         }
     }
 
     fn begin_line(&self, onward: &mut Onward) {
         let mut read = self.read();
-        // What comes again is no news: a node that has no more may be asked again and again.
+        let now = Some(Instant::now());
+        read.heard = now;
         if read.place != onward.place() {
-            read.heard = Some(Instant::now());
+            read.news = now;
         }
         read.place = onward.place();
         read.first = read.first.or(read.place.last);
@@ -206,8 +225,10 @@ impl PodLog {
     fn keep(&self, onward: &mut Onward, text: &[u8]) {
         let mut read = self.read();
         let new = onward.new_of(text);
+        let now = Some(Instant::now());
+        read.heard = now;
         if !new.is_empty() {
-            read.heard = Some(Instant::now());
+            read.news = now;
         }
         read.place = onward.place();
         if let Some(captured) = &mut read.captured {

@@ -39,7 +39,7 @@ impl<'a> Giving<'a> {
 
 impl Drop for Giving<'_> {
     fn drop(&mut self) {
-        self.0.hear();
+        self.0.hear_news();
         self.0.gives.store(false, Ordering::Relaxed);
     }
 }
@@ -140,7 +140,7 @@ impl<'a> Reading<'a> {
                 Err(Error::NoAnswer(Fault::Lost { cause }))
             }
             _ => {
-                self.log.end_reading();
+                self.log.hear();
                 Ok(())
             }
         }
