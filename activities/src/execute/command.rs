@@ -20,6 +20,16 @@ pub(in crate::execute) fn has_nul(command: &[String]) -> bool {
     command.iter().any(|word| word.contains('\0'))
 }
 
+/// The ticket's fault, and what to change.
+pub(in crate::execute) fn invalid(message: impl Into<String>) -> Failed {
+    Failed::permanent(code::INVALID_PARAMETERS, message)
+}
+
+/// A text without blanks around it; `None`: there is none.
+pub(in crate::execute) fn given(text: Option<String>) -> Option<String> {
+    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
 /// The time that `timeout_seconds` asks for.
 pub(in crate::execute) fn time_limit(asked: Option<f64>, default: Duration) -> Result<Duration, Failed> {
     named_time_limit("timeout_seconds", asked, default)
@@ -30,9 +40,6 @@ pub(crate) fn named_time_limit(name: &str, asked: Option<f64>, default: Duration
     match asked {
         None => Ok(default),
         Some(seconds) if seconds > 0.0 => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
-        Some(_) => Err(Failed::permanent(
-            code::INVALID_PARAMETERS,
-            format!("parameter {name:?} must be above zero; remove it for the default"),
-        )),
+        Some(_) => Err(invalid(format!("parameter {name:?} must be above zero; remove it for the default"))),
     }
 }

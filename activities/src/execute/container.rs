@@ -6,7 +6,7 @@ use serde_json::Value;
 use ticket_schemas::{ParameterView, Ticket};
 use ticket_workflows::{Failed, code};
 
-use super::command::{MAX_BYTES, MAX_WORDS, has_nul, is_too_long};
+use super::command::{MAX_BYTES, MAX_WORDS, has_nul, invalid, is_too_long};
 use super::image::is_image;
 use crate::external::said;
 
@@ -16,10 +16,6 @@ const MAX_PATH: usize = 4096;
 pub(in crate::execute) const KILLED: i64 = 137;
 /// The image of tickets that name none (`contracts/executors.md`).
 const DEFAULT_IMAGE: &str = "python:3.11-slim";
-
-pub(in crate::execute) fn invalid(message: impl Into<String>) -> Failed {
-    Failed::permanent(code::INVALID_PARAMETERS, message)
-}
 
 /// INC-74: what a container is kept from is nothing that a ticket can ask for. `refused`: the parameters that would open it.
 pub(in crate::execute) fn refuse_what_opens(ticket: &Ticket, refused: &[&str]) -> Result<(), Failed> {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ticket_schemas::Ticket;
-use ticket_workflows::{Failed, code};
+use ticket_workflows::Failed;
 
 use super::api::GenerationRequest;
-use crate::execute::command::time_limit;
+use crate::execute::command::{given, invalid, time_limit};
 use crate::external::said;
 
 /// Most bytes of each of the texts below.
@@ -43,7 +43,7 @@ impl GenerationParams {
 
 /// A text without blanks around it; `None`: there is none.
 fn text(name: &str, value: Option<String>) -> Result<Option<String>, Failed> {
-    let Some(value) = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()) else {
+    let Some(value) = given(value) else {
         return Ok(None);
     };
     if value.len() > MAX_TEXT || value.chars().any(char::is_control) {
@@ -55,14 +55,11 @@ fn text(name: &str, value: Option<String>) -> Result<Option<String>, Failed> {
     Ok(Some(value))
 }
 
-fn invalid(message: impl Into<String>) -> Failed {
-    Failed::permanent(code::INVALID_PARAMETERS, message)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
     use ticket_schemas::{ParameterView, decode_json_ticket};
+    use ticket_workflows::code;
 
     use super::*;
 

@@ -8,8 +8,8 @@ use ticket_schemas::Ticket;
 use ticket_workflows::Failed;
 
 use super::DockerConfig;
-use crate::execute::command::time_limit;
-use crate::execute::container::{check_environment, check_path, image_and_command, invalid, refuse_what_opens};
+use crate::execute::command::{given, invalid, time_limit};
+use crate::execute::container::{check_environment, check_path, image_and_command, refuse_what_opens};
 use crate::execute::quantity::{LEAST_CORES, MOST_CORES, memory_bytes};
 use crate::external::said;
 
@@ -123,7 +123,7 @@ fn check_cores(name: &str, cores: f64) -> Result<f64, Failed> {
 
 /// INC-74: only the modes that settings allow, and never another one instead.
 fn check_network(asked: Option<String>, config: &DockerConfig) -> Result<String, Failed> {
-    let Some(mode) = asked.map(|mode| mode.trim().to_owned()).filter(|mode| !mode.is_empty()) else {
+    let Some(mode) = given(asked) else {
         return Ok(config.network_mode.clone());
     };
     if mode == config.network_mode || config.allowed_networks.contains(&mode) {

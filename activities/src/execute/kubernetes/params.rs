@@ -8,8 +8,8 @@ use ticket_schemas::Ticket;
 use ticket_workflows::Failed;
 
 use super::runtime::KubernetesConfig;
-use crate::execute::command::time_limit;
-use crate::execute::container::{check_environment, check_path, image_and_command, invalid, refuse_what_opens};
+use crate::execute::command::{given, invalid, time_limit};
+use crate::execute::container::{check_environment, check_path, image_and_command, refuse_what_opens};
 use crate::execute::quantity::{kubernetes_bytes, kubernetes_cores};
 use crate::external::said;
 
@@ -116,8 +116,7 @@ impl KubernetesParams {
 impl Resource {
     /// What a ticket asks for, or the default. A default request is lowered to a limit that the ticket names.
     fn amounts(&self, request: Option<String>, limit: Option<String>, default: &Amounts) -> Result<Amounts, Failed> {
-        let named = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let (request, limit) = (named(request), named(limit));
+        let (request, limit) = (given(request), given(limit));
         let limit = limit.unwrap_or_else(|| default.limit.clone());
         let most = self.read(self.limit, &limit)?;
         let request = match request {
@@ -141,7 +140,7 @@ impl Resource {
 
 /// Only those that settings allow: an account may carry credentials of other systems with it.
 fn check_service_account(asked: Option<String>, config: &KubernetesConfig) -> Result<String, Failed> {
-    let Some(account) = asked.map(|account| account.trim().to_owned()).filter(|account| !account.is_empty()) else {
+    let Some(account) = given(asked) else {
         return Ok(config.service_account.clone());
     };
     if account == config.service_account || config.allowed_service_accounts.contains(&account) {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ticket_schemas::DeliveryMode;
-use ticket_workflows::{Failed, code};
+use ticket_workflows::Failed;
 
 use super::LambdaConfig;
 use super::api::{Invocation, InvocationType};
 use super::function::FunctionName;
 use super::payload::{Asked, Payload};
-use crate::execute::command::time_limit;
+use crate::execute::command::{given, invalid, time_limit};
 use crate::executor::Job;
 use crate::external::said;
 
@@ -38,7 +38,7 @@ pub struct LambdaParams {
 impl LambdaParams {
     /// The invocation, and the time that it may take.
     pub(super) fn check(self, config: &LambdaConfig, job: &Job) -> Result<(Invocation, Duration), Failed> {
-        let named = self.function_name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let named = given(self.function_name);
         let mut words = self.command;
         words.extend(self.args);
         match words.first() {
@@ -107,14 +107,11 @@ fn allowed(text: String, config: &LambdaConfig) -> Result<FunctionName, Failed> 
     Ok(function)
 }
 
-fn invalid(message: impl Into<String>) -> Failed {
-    Failed::permanent(code::INVALID_PARAMETERS, message)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
     use ticket_schemas::{ParameterView, decode_json_ticket};
+    use ticket_workflows::code;
 
     use super::super::runtime::tests::config;
     use super::*;
