@@ -40,6 +40,8 @@ mod test_authority;
 #[cfg(test)]
 #[path = "../tests/support/collector.rs"]
 mod test_collector;
+#[cfg(test)]
+mod test_peer;
 #[cfg(all(test, feature = "dev-stack"))]
 #[path = "../tests/support/workload_api.rs"]
 mod test_workload_api;

@@ -1,15 +1,13 @@
 //! The client against a service whose answers a test decides, to the byte.
 
-use std::sync::Mutex;
-
 use serde_json::{Value, json};
 use ticket_activities::code;
 use ticket_activities::external::said;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::config::PeerAccess;
+use crate::test_peer::{End, Peer};
 
 const TAKEN: &str = include_str!("../../tests/samples/http/code-forge/generate-202.json");
 const COMPLETED: &str = include_str!("../../tests/samples/http/code-forge/generate-completed.json");
@@ -17,62 +15,10 @@ const REQUEST: &str = include_str!("../../tests/samples/http/code-forge/generate
 const UNKNOWN: &str = include_str!("../../tests/samples/http/code-forge/error-404.json");
 const PAGE: &str = "<html><head><title>\u{1b}[2JBad Gateway</title></head></html>";
 
-/// A service that gives every connection these bytes and hangs up, and what it was asked.
-struct Peer {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-/// How a connection ends.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Closed,
-    Reset,
-}
-
 impl Peer {
-    async fn saying(answer: String, end: End) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let address = format!("http://{}/", listener.local_addr().expect("address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.expect("a connection");
-                let mut request = String::new();
-                while !is_whole(&request) {
-                    let mut piece = [0; 4096];
-                    let read = stream.read(&mut piece).await.expect("a request");
-                    assert!(read > 0, "the request ends early: {request}");
-                    request.push_str(std::str::from_utf8(&piece[..read]).expect("text"));
-                }
-                heard.lock().expect("lock").push(request);
-                // Who has heard enough hangs up.
-                let _ = stream.write_all(answer.as_bytes()).await;
-                if end == End::Reset {
-                    stream.set_zero_linger().expect("a socket");
-                }
-            }
-        });
-        Self { address, asked }
-    }
-
-    async fn answering(status: u16, headers: &str, body: &str) -> Self {
-        let length = body.len();
-        let answer =
-            format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}");
-        Self::saying(answer, End::Closed).await
-    }
-
     fn client(&self) -> CodeForgeClient {
-        client(&self.address)
+        client(&format!("{}/", self.address))
     }
-}
-
-fn is_whole(request: &str) -> bool {
-    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    body.len() >= length.unwrap_or(0)
 }
 
 fn client(url: &str) -> CodeForgeClient {
@@ -112,7 +58,7 @@ async fn the_contracts_calls_are_made_and_the_contracts_answers_understood() {
     let peer = Peer::answering(202, "", TAKEN).await;
     let client = peer.client();
     assert_eq!(client.generate(&request()).await, Ok(id()));
-    let asked = peer.asked.lock().expect("lock").remove(0);
+    let asked = peer.asked().remove(0);
     let (head, body) = asked.split_once("\r\n\r\n").expect("a request");
     assert!(head.starts_with("POST /api/v1/generate HTTP/1.1\r\n"), "{head}");
     let head = head.to_ascii_lowercase();
@@ -126,7 +72,7 @@ async fn the_contracts_calls_are_made_and_the_contracts_answers_understood() {
 
     let peer = Peer::answering(200, "", COMPLETED).await;
     let generation = peer.client().generation(&id()).await.expect("a generation");
-    let asked = peer.asked.lock().expect("lock").remove(0);
+    let asked = peer.asked().remove(0);
     assert!(asked.starts_with(&format!("GET /api/v1/generate/{} HTTP/1.1\r\n", id())), "{asked}");
     let sample: Value = serde_json::from_str(COMPLETED).expect("JSON");
     assert_eq!(json!(generation.artifacts), sample["artifacts"]);

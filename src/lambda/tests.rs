@@ -10,65 +10,15 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use ticket_activities::trace;
 use ticket_workflows::TraceContext;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::{Config, MapSource, Origin};
+use crate::test_peer::{End, Peer};
 
 const REQUEST_ID: &str = "471d6d5b-4b4e-5fdb-bc09-be992c618ef2";
 const RESPONSE: &str = include_str!("../../tests/samples/http/lambda/response.json");
 const TAIL: &str = "hello from \u{1b}[31mfunction\nREPORT RequestId: 1\tBilled Duration: 124 ms\tMemory Size: 128 MB\n";
-
-/// A service that gives every connection the same answer, and what it was asked.
-struct Peer {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Peer {
-    async fn answering(status: u16, headers: &str, body: &str) -> Self {
-        let answer = format!(
-            "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
-            body.len()
-        );
-        Self::saying(answer).await
-    }
-
-    /// Says this, whatever it is, and hangs up.
-    async fn saying(answer: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let address = format!("http://{}", listener.local_addr().expect("address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.expect("a connection");
-                let mut request = String::new();
-                while !is_whole(&request) {
-                    let mut piece = [0; 4096];
-                    let read = stream.read(&mut piece).await.expect("a request");
-                    assert!(read > 0, "the request ends early: {request}");
-                    request.push_str(std::str::from_utf8(&piece[..read]).expect("text"));
-                }
-                heard.lock().expect("lock").push(request);
-                // Who has heard enough hangs up.
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("lock").clone()
-    }
-}
-
-fn is_whole(request: &str) -> bool {
-    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    body.len() >= length.unwrap_or(0)
-}
 
 /// A client of Lambda at `url`, with an access key and these settings.
 fn client_with(url: &str, more: &[(&str, &str)]) -> LambdaClient {
@@ -247,7 +197,7 @@ async fn what_nobody_heard_has_begun_nothing_and_an_answer_that_breaks_off_is_lo
     let fault = invoked(&client(&address)).await.expect_err("nobody is there");
     assert!(matches!(&fault, Fault::Unavailable { cause, .. } if cause.contains("cannot be reached")), "{fault:?}");
     for answer in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"exit_code\":"] {
-        let peer = Peer::saying(answer.to_owned()).await;
+        let peer = Peer::saying(answer.to_owned(), End::Closed).await;
         let fault = invoked(&client(&peer.address)).await.expect_err("no answer");
         assert_eq!((kind(&fault).as_str(), peer.asked().len()), ("Lost", 1), "{answer:?}: {fault}");
     }
