@@ -171,14 +171,7 @@ async fn docker(config: &Config) -> Finding {
 
 #[cfg(not(feature = "docker"))]
 async fn docker(config: &Config) -> Finding {
-    match config.docker {
-        None => Finding::ok(Check::Docker, "the Docker runtime is off"),
-        Some(_) => Finding::failed(
-            Check::Docker,
-            "DOCKER_ENABLED is true, and this build has no Docker runtime",
-            "use a build with the feature `docker`",
-        ),
-    }
+    not_built(Check::Docker, config.docker.is_some(), "DOCKER_ENABLED", "Docker", "docker")
 }
 
 #[cfg(feature = "kubernetes")]
@@ -188,14 +181,7 @@ async fn kubernetes(config: &Config) -> Finding {
 
 #[cfg(not(feature = "kubernetes"))]
 async fn kubernetes(config: &Config) -> Finding {
-    match config.kubernetes {
-        None => Finding::ok(Check::Kubernetes, "the Kubernetes runtime is off"),
-        Some(_) => Finding::failed(
-            Check::Kubernetes,
-            "K8S_JOBS_ENABLED is true, and this build has no Kubernetes runtime",
-            "use a build with the feature `kubernetes`",
-        ),
-    }
+    not_built(Check::Kubernetes, config.kubernetes.is_some(), "K8S_JOBS_ENABLED", "Kubernetes", "kubernetes")
 }
 
 #[cfg(feature = "lambda")]
@@ -205,12 +191,17 @@ async fn lambda(config: &Config) -> Finding {
 
 #[cfg(not(feature = "lambda"))]
 async fn lambda(config: &Config) -> Finding {
-    match config.lambda {
-        None => Finding::ok(Check::Lambda, "the Lambda runtime is off"),
-        Some(_) => Finding::failed(
-            Check::Lambda,
-            "LAMBDA_ENABLED is true, and this build has no Lambda runtime",
-            "use a build with the feature `lambda`",
-        ),
+    not_built(Check::Lambda, config.lambda.is_some(), "LAMBDA_ENABLED", "Lambda", "lambda")
+}
+
+#[cfg(not(all(feature = "docker", feature = "kubernetes", feature = "lambda")))]
+fn not_built(check: Check, is_on: bool, setting: &str, runtime: &str, feature: &str) -> Finding {
+    if !is_on {
+        return Finding::ok(check, format!("the {runtime} runtime is off"));
     }
+    Finding::failed(
+        check,
+        format!("{setting} is true, and this build has no {runtime} runtime"),
+        format!("use a build with the feature `{feature}`"),
+    )
 }
