@@ -75,6 +75,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("src/vault", "asks for secrets, which nothing rests on but the next look"),
     ("src/sdk_metrics.rs", "a scrape of this very process"),
     ("activities/src/supervisor.rs", "the supervisor's end, in a process of its own"),
+    ("src/test_peer.rs", "a peer of unit tests, which no build of the worker has"),
 ];
 
 /// Marks of a border.
