@@ -30,7 +30,7 @@ pub struct S3Config {
 #[derive(Debug, Clone)]
 pub enum S3Login {
     /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for a key that expires, `AWS_SESSION_TOKEN`.
-    Keys(S3Keys),
+    Keys(Box<S3Keys>),
     /// `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN`: the role of a service account, which STS knows.
     WebIdentity {
         /// The file, read anew when credentials expire.
@@ -142,7 +142,7 @@ fn login(reader: &mut Reader<'_>) -> Result<S3Login, &'static str> {
         "path where the agent of a container of ECS gives credentials of AWS; added by this product",
     );
     match (id, secret) {
-        (Some(id), Some(secret)) => return Ok(S3Login::Keys(S3Keys { id, secret, session })),
+        (Some(id), Some(secret)) => return Ok(S3Login::Keys(Box::new(S3Keys { id, secret, session }))),
         (None, None) if session.is_some() => {
             return Err("AWS_SESSION_TOKEN has no use without AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
         }

@@ -60,7 +60,7 @@ impl Sink {
 impl fmt::Display for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Files(files) => files.root().display().fmt(f),
+            Self::Files(files) => write!(f, "{}", files.root().display()),
             Self::Objects(objects) => f.write_str(&objects.root()),
         }
     }

@@ -5,7 +5,7 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 use super::reader::SegmentReader;
-use super::store::{Store, below};
+use super::store::{Store, child};
 use crate::config::S3Config;
 use crate::logs::folder::{ENDING, run_name};
 
@@ -21,7 +21,7 @@ pub(super) struct Segment {
 
 /// A name that no segment has, for one that begins with this line.
 pub(super) fn new_key(folder: &Path, first: u64) -> Path {
-    below(folder, format!("{first:020}-{}{ENDING}", Uuid::new_v4()))
+    child(folder, format!("{first:020}-{}{ENDING}", Uuid::new_v4()))
 }
 
 /// The number that a name begins with; `None`: it is not of a segment.

@@ -8,7 +8,7 @@ use ticket_activities::logs::Line;
 use ticket_activities::{LogName, LogSink, LogSinkError, OpenLog};
 
 use super::segments::segments;
-use super::store::{Store, told};
+use super::store::{Store, child, told};
 use super::writer::SegmentWriter;
 use crate::config::S3Config;
 use crate::logs::bound::{Bound, last_line};
@@ -50,8 +50,8 @@ impl ObjectSink {
     /// When that is not possible, or takes too long.
     pub(crate) async fn try_out(&self) -> Result<(), LogSinkError> {
         const CHECK: &str = "a worker tries out whether logs can be kept here\n";
-        let folder = self.store.below(".check".to_owned());
-        let key = super::store::below(&folder, "check".to_owned());
+        let folder = self.store.beside_logs(".check".to_owned());
+        let key = child(&folder, "check".to_owned());
         let check = async {
             self.store.put(&key, CHECK.as_bytes().to_vec()).await?;
             let found = self.store.objects(&folder).await?.iter().any(|object| object.location == key);
@@ -61,7 +61,8 @@ impl ObjectSink {
             true => Ok(()),
             false => Err(LogSinkError {
                 address: self.store.address(&folder),
-                cause: "what was written there is not what is found there; logs need a store that is consistent".to_owned(),
+                cause: "what was written there is not what is found there; logs need a store that is consistent"
+                    .to_owned(),
             }),
         }
     }
@@ -93,7 +94,9 @@ struct Held {
 async fn held(store: &Store, folder: &Path) -> object_store::Result<Held> {
     let segments = segments(store, folder).await?;
     let bytes = segments.iter().map(|segment| segment.size).sum();
-    let Some(newest) = segments.iter().max_by_key(|segment| (segment.first, segment.size)) else { return Ok(Held { bytes, last_seq: 0, last: None }) };
+    let Some(newest) = segments.iter().max_by_key(|segment| (segment.first, segment.size)) else {
+        return Ok(Held { bytes, last_seq: 0, last: None });
+    };
     let last = last_line(&store.get(&newest.key, 0).await?);
     let last_seq = last.as_ref().map_or(newest.first.saturating_sub(1), |line| line.seq);
     Ok(Held { bytes, last_seq, last })
@@ -107,7 +110,10 @@ pub(super) async fn within<T>(
     let cause = match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => told(&error),
-        Err(_) => format!("the store has not answered for {} s; check AWS_ENDPOINT_URL_S3 and the store", PATIENCE.as_secs_f64()),
+        Err(_) => format!(
+            "the store has not answered for {} s; check AWS_ENDPOINT_URL_S3 and the store",
+            PATIENCE.as_secs_f64()
+        ),
     };
     Err(LogSinkError { address: address.to_owned(), cause })
 }

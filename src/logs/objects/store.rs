@@ -14,7 +14,7 @@ use object_store::{
 
 use super::http::Http;
 use super::keys::Keys;
-use crate::config::{S3Config, S3Login};
+use crate::config::{S3Config, S3Keys, S3Login};
 use crate::dead_letters::shown;
 use crate::logs::folder::run_name;
 
@@ -43,7 +43,8 @@ impl Store {
     /// # Errors
     /// When its client cannot be built.
     pub(super) fn of(config: &S3Config) -> anyhow::Result<Self> {
-        let client = client(config).with_context(|| format!("the client of bucket {} cannot be made", config.bucket))?;
+        let client =
+            client(config).with_context(|| format!("the client of bucket {} cannot be made", config.bucket))?;
         Ok(Self::new(client, &config.bucket, &config.prefix))
     }
 
@@ -63,19 +64,19 @@ impl Store {
         format!("s3://{}/{path}{end}", self.bucket)
     }
 
-    /// A name below all of them. What keys must not have is escaped.
-    pub(super) fn below(&self, name: String) -> Path {
-        below(&self.prefix, name)
+    /// What is no log of a ticket.
+    pub(super) fn beside_logs(&self, name: String) -> Path {
+        child(&self.prefix, name)
     }
 
     /// The folder of one ticket. An id may be `..`, so it is never a name by itself.
     pub(super) fn ticket(&self, ticket_id: &str) -> Path {
-        self.below(format!("ticket-{ticket_id}"))
+        child(&self.prefix, format!("ticket-{ticket_id}"))
     }
 
     /// The folder of one attempt.
     pub(super) fn attempt(&self, ticket_id: &str, run_id: &str, attempt: u32) -> Path {
-        below(&self.ticket(ticket_id), format!("{}.{attempt}", run_name(run_id)))
+        child(&self.ticket(ticket_id), format!("{}.{attempt}", run_name(run_id)))
     }
 
     /// Writes an object. Whoever gets no answer does not know whether it is there, or will be.
@@ -131,50 +132,8 @@ pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::NotFound { .. } | Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
 }
 
-pub(super) fn below(&self, name: String) -> Path {
-        below(&self.prefix, name)
-    }
-
-    /// The folder of one ticket. An id may be `..`, so it is never a name by itself.
-    pub(super) fn ticket(&self, ticket_id: &str) -> Path {
-        self.below(format!("ticket-{ticket_id}"))
-    }
-
-    /// The folder of one attempt.
-    pub(super) fn attempt(&self, ticket_id: &str, run_id: &str, attempt: u32) -> Path {
-        below(&self.ticket(ticket_id), format!("{}.{attempt}", run_name(run_id)))
-    }
-
-    /// Writes an object. Whoever gets no answer does not know whether it is there, or will be.
-    pub(super) async fn put(&self, key: &Path, bytes: Vec<u8>) -> object_store::Result<()> {
-        self.objects.put_opts(key, PutPayload::from(bytes), PutOptions::default()).await.map(|_| ())
-    }
-
-    /// An object's bytes from this one on; there must be one.
-    pub(super) async fn get(&self, key: &Path, from: u64) -> object_store::Result<Vec<u8>> {
-        let range = (from > 0).then_some(GetRange::Offset(from));
-        let object = self.objects.get_opts(key, GetOptions { range, ..GetOptions::default() }).await?;
-        let pieces = object.into_stream();
-        pieces.try_fold(Vec::new(), |mut bytes, piece| async move {
-            bytes.extend_from_slice(&piece);
-            Ok(bytes)
-        })
-        .await
-    }
-
-    /// All objects below a folder.
-    pub(super) async fn objects(&self, folder: &Path) -> object_store::Result<Vec<ObjectMeta>> {
-        self.objects.list(Some(folder)).try_collect().await
-    }
-
-    /// The names of the folders in one.
-    pub(super) async fn folders(&self, folder: &Path) -> object_store::Result<Vec<String>> {
-        let listed = self.objects.list_with_delimiter(Some(folder)).await?;
-        Ok(listed.common_prefixes.iter().filter_map(Path::filename).map(str::to_owned).collect())
-    }
-}
-
-pub(super) fn below(folder: &Path, name: String) -> Path {
+/// A folder or an object in a folder. What keys must not have is escaped.
+pub(super) fn child(folder: &Path, name: String) -> Path {
     let mut path = folder.clone();
     path.extend([name]);
     path
@@ -209,7 +168,7 @@ fn client(config: &S3Config) -> anyhow::Result<Arc<dyn ObjectStore>> {
         builder = builder.with_endpoint(endpoint);
     }
     builder = match &config.login {
-        S3Login::Keys(keys) => builder.with_credentials(Arc::new(Keys(keys.clone()))),
+        S3Login::Keys(keys) => builder.with_credentials(Arc::new(Keys(S3Keys::clone(keys)))),
         S3Login::WebIdentity { token_file, role } => builder
             .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, token_file)
             .with_config(AmazonS3ConfigKey::RoleArn, role)

@@ -13,15 +13,15 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use ticket_activities::logs::{Line, Stream};
 use ticket_activities::{LogName, LogSink as _, OpenLog};
 
 use super::segments::{TicketSegments, new_key};
 use super::sink::ObjectSink;
-use super::store::Store;
+use super::store::{Store, child};
 use super::writer::FULL;
 use crate::config::{PeerAccess, S3Config, S3Keys, S3Login, Secret, SecretSource};
 
@@ -234,7 +234,10 @@ async fn no_id_leaves_the_prefix_and_attempts_are_found_in_their_order() {
         assert_eq!(ticket.open("run", 9).line().await.expect("read"), Some(lines(1..=1).remove(0)), "{id}");
     }
     let asked = objects.asked();
-    assert!(asked.iter().all(|key| key.as_ref().starts_with("all/logs/ticket-") && key.parts().count() == 5), "{asked:?}");
+    assert!(
+        asked.iter().all(|key| key.as_ref().starts_with("all/logs/ticket-") && key.parts().count() == 5),
+        "{asked:?}"
+    );
     assert_eq!(TicketSegments::new(store(&objects), "unknown").attempts("run").await.expect("listed"), [0; 0]);
 }
 
@@ -251,7 +254,7 @@ async fn segments_are_read_on_as_they_grow_and_what_is_none_is_passed_over() {
         assert_eq!(reader.line().await.expect("read"), None);
     }
     for (key, text) in [("notes.txt", "no segment\n"), ("x-1.jsonl", "none either\n")] {
-        store.put(&super::store::below(&folder, key.to_owned()), text.as_bytes().to_vec()).await.expect("written");
+        store.put(&child(&folder, key.to_owned()), text.as_bytes().to_vec()).await.expect("written");
     }
     store.put(&new_key(&folder, 4), b"rubbish\n\nhalf a li".to_vec()).await.expect("written");
     assert_eq!(reader.line().await.expect("read"), None);
@@ -276,12 +279,13 @@ async fn trying_out_writes_one_object_that_all_workers_share_and_says_what_is_wr
 /// A bucket at this address, asked with a key.
 fn config(endpoint: String) -> S3Config {
     let secret = |text: &str| SecretSource::of_text("AWS_SECRET_ACCESS_KEY", Secret::new(text));
+    let keys = S3Keys { id: secret("AKIAIOSFODNN7EXAMPLE"), secret: secret("hunter2"), session: None };
     S3Config {
         bucket: "bucket".to_owned(),
         prefix: "all/logs".to_owned(),
         region: "us-east-1".to_owned(),
         endpoint: Some(endpoint),
-        login: S3Login::Keys(S3Keys { id: secret("AKIAIOSFODNN7EXAMPLE"), secret: secret("hunter2"), session: None }),
+        login: S3Login::Keys(Box::new(keys)),
         peer: PeerAccess::default(),
     }
 }
