@@ -722,7 +722,10 @@ fn logs_go_to_a_bucket_that_is_reached_as_awss_own_settings_say() {
         ("AWS_SECRET_ACCESS_KEY", "hunter2-hunter2"),
     ]);
     assert_eq!((other.region.as_str(), other.endpoint.as_deref()), ("eu-west-1", Some("http://store")));
-    assert!(matches!(&other.login, S3Login::Keys(keys) if keys.session.is_none()) && warnings.is_empty(), "{warnings:?}");
+    assert!(
+        matches!(&other.login, S3Login::Keys(keys) if keys.session.is_none()) && warnings.is_empty(),
+        "{warnings:?}"
+    );
     let (nearer, warnings) = bucket(&[
         ("AWS_REGION", "eu-central-1"),
         ("AWS_DEFAULT_REGION", "eu-west-1"),
