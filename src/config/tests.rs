@@ -788,7 +788,7 @@ fn what_a_worker_shows_to_a_store_is_a_secret() {
         ("AWS_SESSION_TOKEN", "of-a-session"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().to_str().expect("text")),
     ]);
-    let held: Vec<_> = config.secrets.iter().map(|secret| secret.read().expect("readable")).collect();
+    let held: Vec<_> = config.secrets.iter().filter_map(|secret| secret.read().ok()).collect();
     for secret in ["of-a-key-of-aws", "of-a-session", "of-a-service-account"] {
         assert!(held.iter().any(|held| held.expose() == secret), "{secret}");
         assert!(!format!("{:?}", config.settings).contains(secret), "{secret}");
