@@ -1,24 +1,29 @@
 //! The logs of attempts in a bucket of the stand-in.
 
 use std::process::Output;
+use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::lane::{aws, world};
 use crate::world::{World, eventually, until};
 
-/// Makes a bucket. The stand-in asks nobody who he is.
-async fn make(bucket: &str) {
-    let url = format!("{}/{bucket}", aws().url);
-    let made = reqwest::Client::new().put(url).send().await.expect("the stand-in answers");
-    assert!(made.status().is_success(), "{made:?}");
+/// Asks the stand-in, which asks nobody who he is.
+async fn ask(method: Method, path: &str) -> String {
+    let client = worker_agents::net::client(Duration::from_secs(10)).expect("a client");
+    let asked = client.request(method, format!("{}/{path}", aws().url)).send().await;
+    let answer = asked.and_then(reqwest::Response::error_for_status).expect("the stand-in answers");
+    answer.text().await.expect("text")
 }
 
-/// What a bucket has below `logs`, as the stand-in lists it.
+async fn make(bucket: &str) {
+    ask(Method::PUT, bucket).await;
+}
+
+/// What a bucket has of logs, as the stand-in lists it.
 async fn listed(bucket: &str) -> String {
-    let url = format!("{}/{bucket}?list-type=2&prefix=logs/ticket-", aws().url);
-    let answer = reqwest::Client::new().get(url).send().await.expect("the stand-in answers");
-    answer.text().await.expect("a list")
+    ask(Method::GET, &format!("{bucket}?list-type=2&prefix=logs/ticket-")).await
 }
 
 /// Settings of a worker whose logs go to this sink.
