@@ -13,8 +13,10 @@ use crate::config::{ClientCertificate, PeerAccess, ProxyConfig};
 use crate::dead_letters::shown;
 
 mod guard;
+mod link;
 
 pub use guard::{AddressRefused, TicketAddresses, TicketClient};
+pub use link::is_link_local;
 
 /// Longest text of a peer that is told.
 pub const SAID_CHARS: usize = 300;

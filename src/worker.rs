@@ -29,7 +29,7 @@ use crate::external::{ExternalRuntimes, TemporalRuns};
 use crate::health::Health;
 use crate::http::{self, Api, Surface};
 use crate::kafka::{self, Clients, Producer};
-use crate::logs::{FileSink, HeldSecrets};
+use crate::logs::{HeldSecrets, Sink};
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use crate::rejections::Rejections;
@@ -151,7 +151,7 @@ async fn assemble(config: Config, options: WorkerOptions, vault: &mut Option<Vau
     let watch = Watch::new(config.http.strict_startup_checks, health.clone(), Arc::clone(&metrics));
     let agents = ServiceRegistryClient::of(&config, identity.clone(), Arc::clone(&metrics)).map(Arc::new);
     let registrar = Registrar::of(&config, agents.clone(), http, &metrics, &health);
-    let logs = FileSink::of(&config.logs)?;
+    let logs = Sink::of(&config.logs)?;
     let secrets = HeldSecrets::new([config.secrets.clone(), temporal::sdk_secrets()?].concat())?;
     let checks = Checks::new(config.clone(), Some(client.clone()), registry.clone(), agents, identity, logs.clone());
     let gate = Gate::new(&config.bridge, Arc::clone(&metrics));

@@ -50,6 +50,8 @@ pub const BORDERS: &[(&str, &str)] = &[
     ("supervisor.notice", "activities/src/supervisor/client.rs"),
     ("supervisor.stop", "activities/src/supervisor/client.rs"),
     ("supervisor.collect", "activities/src/supervisor/client.rs"),
+    ("s3.send", "src/logs/objects/http.rs"),
+    ("s3.body", "src/logs/objects/http.rs"),
     ("command.output", "activities/src/execute/local/output.rs"),
     ("code_forge.generate", "src/code_forge.rs"),
     ("code_forge.generation", "src/code_forge.rs"),

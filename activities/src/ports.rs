@@ -157,6 +157,9 @@ pub struct OpenLog {
     pub address: String,
     /// Number of the last line that it holds; 0: none.
     pub last_seq: u64,
+    /// How long a call takes when all is well. Work that wrote so little that a pipe takes it is not held up for so long, and the sink
+    /// is not called slow for it.
+    pub usual: Duration,
     /// What adds lines.
     pub writer: Box<dyn LogWriter>,
 }

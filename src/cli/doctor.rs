@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::cli::settings;
 use crate::config::Config;
-use crate::logs::FileSink;
+use crate::logs::Sink;
 use crate::metrics::Metrics;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
@@ -54,7 +54,7 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let identity = WorkloadIdentity::of_command(config.spiffe.as_ref(), Arc::clone(&metrics)).await;
     let agents = ServiceRegistryClient::of(&config, identity.clone(), metrics).map(Arc::new);
     let endpoints = endpoints::look(&config).await;
-    let logs = FileSink::of(&config.logs)?;
+    let logs = Sink::of(&config.logs)?;
     let checks = Checks::new(config, None, registry, agents, identity, logs);
     findings.extend(checks.make(args.fix).await);
     findings.extend(endpoints);

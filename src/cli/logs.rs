@@ -1,6 +1,6 @@
 //! `worker-agents logs`: what a ticket writes, or has written.
 //!
-//! Read from the sink's file where this machine reaches it; otherwise from what the server holds: the last lines in the heartbeat
+//! Read from the sink where this machine reaches it; otherwise from what the server holds: the last lines in the heartbeat
 //! of an attempt that runs, both ends of the output in the answer of one that has ended.
 
 mod follow;
@@ -9,7 +9,6 @@ mod out;
 use std::process::ExitCode;
 
 use clap::Args;
-use reqwest::Url;
 use temporalio_client::Client;
 use ticket_activities::logs::{Logged, clean};
 use ticket_schemas::TicketId;
@@ -22,7 +21,7 @@ use crate::config::LogFormat;
 use crate::explain::server::{Run, describe_run};
 use crate::explain::unknown;
 use crate::logs::held::{Answered, answered, told};
-use crate::logs::{Folder, LogReader};
+use crate::logs::kept::{KeptLog, TicketLogs};
 use crate::{logging, temporal};
 use out::Out;
 
@@ -46,17 +45,17 @@ pub(super) struct LogsArgs {
     json: bool,
 }
 
-const AFTER_HELP: &str = "Whole logs are read from the folder of EXECUTION_LOG_SINK, when it is set and this machine has the file. \
+const AFTER_HELP: &str = "Whole logs are read from where EXECUTION_LOG_SINK says, when it is set and has the log. \
 Otherwise there are the last lines while the ticket runs, and both ends of its output afterwards.\n\
 Exit codes: 0 printed, 1 the ticket is unknown, nothing is kept of its log, or it has ended and lines are missing in it, 2 wrong \
-usage or settings, 3 Temporal did not answer, or a file cannot be read.";
+usage or settings, 3 Temporal did not answer, or a log cannot be read.";
 
-/// Whose log is wanted, and where its files may be.
+/// Whose log is wanted, and where it may be as a whole.
 struct Wanted {
     ticket_id: String,
     run_id: String,
     attempt: Option<u32>,
-    folder: Option<Folder>,
+    logs: Option<TicketLogs>,
 }
 
 pub(super) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
@@ -78,7 +77,7 @@ pub(super) async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
         ticket_id: ticket_id.to_owned(),
         run_id: run.run_id.clone(),
         attempt: args.attempt,
-        folder: config.logs.folder.as_ref().map(|root| Folder::of(root, ticket_id)),
+        logs: TicketLogs::of(&config.logs, ticket_id)?,
     };
     let mut out = Out::new(args.json);
     if !args.follow {
@@ -94,9 +93,9 @@ impl Wanted {
     /// The newest of the wanted attempts that is kept anywhere.
     async fn print(&self, client: &Client, run: &Run, out: &mut Out) -> anyhow::Result<ExitCode> {
         let told = self.told(run);
-        let file = self.files()?.pop();
-        let in_file = file.as_ref().map_or(0, |(attempt, _)| *attempt);
-        if let Some(told) = told.as_ref().filter(|told| told.attempt > in_file) {
+        let kept = self.kept().await?.pop();
+        let newest_kept = kept.unwrap_or_default();
+        if let Some(told) = told.as_ref().filter(|told| told.attempt > newest_kept) {
             out.told(told, 0)?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -104,15 +103,15 @@ impl Wanted {
             Some(_) => None,
             None => answered(client, &self.ticket_id, &self.run_id, self.attempt).await.map_err(unanswered)?,
         };
-        if let Some(answer) = answer.as_ref().filter(|answer| answer.attempt > in_file) {
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.attempt > newest_kept) {
             return Ok(if out.answered(answer)? { ExitCode::SUCCESS } else { self.nothing() });
         }
-        let Some((attempt, path)) = file else { return Ok(self.nothing()) };
+        let log = kept.map(|attempt| self.open(attempt)).transpose()?.flatten();
+        let Some((attempt, mut log)) = kept.zip(log) else { return Ok(self.nothing()) };
         let told = told.filter(|told| told.attempt == attempt);
         let newest = told.as_ref().and_then(|told| told.lines.back());
-        let mut reader = LogReader::open(&path).map_err(|error| unreadable(&path, &error))?;
         let (mut last, mut has_newest) = (0, newest.is_none());
-        while let Some(line) = reader.line().map_err(|error| unreadable(&path, &error))? {
+        while let Some(line) = log.line().await? {
             last = line.seq.max(last);
             has_newest |= newest.is_some_and(|newest| {
                 line.seq == newest.seq && line.stream == newest.stream && line.text.starts_with(&newest.text)
@@ -122,7 +121,7 @@ impl Wanted {
             }
         }
         out.flush()?;
-        // Lines are told once they are kept: a file without them was given up, or another worker's log went on elsewhere.
+        // Lines are told once they are kept: a log without them was given up, or another worker's log went on elsewhere.
         if let Some(told) = told.filter(|_| !has_newest) {
             let before = told.lines.front().map_or(0, |line| line.seq.saturating_sub(1));
             out.told(&told, if told.seq > last { last } else { before })?;
@@ -148,23 +147,25 @@ impl Wanted {
         ))
     }
 
-    /// The files of the wanted attempts that this machine has, in their order.
-    fn files(&self) -> anyhow::Result<Vec<(u32, std::path::PathBuf)>> {
-        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
-        let mut files = folder.attempts(&self.run_id).map_err(|error| {
-            anyhow::anyhow!("the logs of ticket {} cannot be listed: {error}; check EXECUTION_LOG_SINK", self.ticket_id)
-        })?;
-        files.retain(|(attempt, _)| self.wants(*attempt));
-        Ok(files)
+    /// The wanted attempts that have a whole log in reach, in their order.
+    async fn kept(&self) -> anyhow::Result<Vec<u32>> {
+        let Some(logs) = &self.logs else { return Ok(Vec::new()) };
+        let mut attempts = logs.attempts(&self.run_id).await?;
+        attempts.retain(|attempt| self.wants(*attempt));
+        Ok(attempts)
     }
 
-    /// Whether lines that a heartbeat tells are in the file that this machine would read.
-    fn has_file_of(&self, told: &Logged) -> bool {
-        let path = self.folder.as_ref().map(|folder| folder.file(&self.run_id, told.attempt));
-        let here = path.and_then(|path| Url::from_file_path(path).ok());
-        let there = told.address.as_ref().and_then(|address| Url::parse(address).ok());
-        let same = here.zip(there).is_some_and(|(here, there)| here.path() == there.path());
-        same && told.trouble.is_none() && told.left_out == 0
+    /// The log of one of those.
+    fn open(&self, attempt: u32) -> anyhow::Result<Option<KeptLog>> {
+        self.logs.as_ref().map(|logs| logs.open(&self.run_id, attempt)).transpose()
+    }
+
+    /// Whether lines that a heartbeat tells are in the log that is read here.
+    fn has_log_of(&self, told: &Logged) -> bool {
+        let same = self.logs.as_ref().zip(told.address.as_ref());
+        same.is_some_and(|(logs, address)| logs.is_at(&self.run_id, told.attempt, address))
+            && told.trouble.is_none()
+            && told.left_out == 0
     }
 
     fn told(&self, run: &Run) -> Option<Logged> {
@@ -174,8 +175,4 @@ impl Wanted {
     fn wants(&self, attempt: u32) -> bool {
         self.attempt.is_none_or(|wanted| wanted == attempt)
     }
-}
-
-fn unreadable(path: &std::path::Path, error: &std::io::Error) -> anyhow::Error {
-    anyhow::anyhow!("the log {} cannot be read: {error}; check its owner and EXECUTION_LOG_SINK", path.display())
 }

@@ -1,6 +1,7 @@
 //! Settings are read as the contract says.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use ticket_activities::external::EndpointLimits;
 use ticket_activities::sandbox::Network;
@@ -667,17 +668,24 @@ fn a_stopped_command_has_at_most_as_long_as_the_server_waits_for_its_attempt() {
     }
 }
 
+fn folder(logs: &LogsConfig) -> Option<&Path> {
+    match &logs.place {
+        Some(LogPlace::Folder(folder)) => Some(folder),
+        _ => None,
+    }
+}
+
 #[test]
 fn logs_are_kept_nowhere_unless_a_folder_is_named_that_commands_cannot_write() {
     let logs = read([]).expect("defaults").logs;
-    assert_eq!((logs.folder, logs.max_bytes), (None, 256 << 20));
+    assert!(logs.place.is_none() && logs.max_bytes == 256 << 20);
     let logs = read([("EXECUTION_LOG_SINK", "file:///var/log/worker%20agents"), ("EXECUTION_LOG_MAX_MB", "1")]);
     let logs = logs.expect("a folder").logs;
-    assert_eq!((logs.folder.as_deref(), logs.max_bytes), (Some("/var/log/worker agents".as_ref()), 1 << 20));
+    assert_eq!((folder(&logs), logs.max_bytes), (Some("/var/log/worker agents".as_ref()), 1 << 20));
     for wrong in [
         "/var/log",
         "logs",
-        "s3://bucket/logs",
+        "http://bucket/logs",
         "file:///",
         "file://",
         "file://elsewhere/logs",
@@ -689,6 +697,103 @@ fn logs_are_kept_nowhere_unless_a_folder_is_named_that_commands_cannot_write() {
         assert!(text.contains("EXECUTION_LOG_SINK"), "{wrong}: {text}");
     }
     assert!(errors(&[("EXECUTION_LOG_MAX_MB", "0")]).contains("EXECUTION_LOG_MAX_MB"));
+}
+
+const BUCKET: (&str, &str) = ("EXECUTION_LOG_SINK", "s3://logs.of-workers/a/b=1/");
+
+/// The bucket that these settings name, and what is odd about them.
+fn bucket(settings: &[(&str, &str)]) -> (S3Config, Vec<String>) {
+    let config = of(&[&[BUCKET][..], settings].concat());
+    match config.logs.place {
+        Some(LogPlace::Bucket(bucket)) => (*bucket, config.warnings),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn logs_go_to_a_bucket_that_is_reached_as_awss_own_settings_say() {
+    let (usual, warnings) = bucket(&[]);
+    assert_eq!((usual.bucket.as_str(), usual.prefix.as_str()), ("logs.of-workers", "a/b=1"));
+    assert_eq!((usual.region.as_str(), usual.endpoint), ("us-east-1", None));
+    assert!(matches!(usual.login, S3Login::Machine) && warnings.is_empty(), "{warnings:?}");
+    let (other, warnings) = bucket(&[
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", "http://store"),
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2-hunter2"),
+    ]);
+    assert_eq!((other.region.as_str(), other.endpoint.as_deref()), ("eu-west-1", Some("http://store")));
+    assert!(
+        matches!(&other.login, S3Login::Keys(keys) if keys.session.is_none()) && warnings.is_empty(),
+        "{warnings:?}"
+    );
+    let (nearer, warnings) = bucket(&[
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL_S3", "http://store.example.org"),
+        ("AWS_ENDPOINT_URL", "http://store"),
+    ]);
+    assert_eq!(
+        (nearer.region.as_str(), nearer.endpoint.as_deref()),
+        ("eu-central-1", Some("http://store.example.org"))
+    );
+    assert!(warnings.iter().any(|warning| warning.contains("unencrypted")), "{warnings:?}");
+    assert!(matches!(bucket(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2")]).0.login, S3Login::ContainerAgent(_)));
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_is_an_error_where_logs_go_to_it_and_nowhere_else() {
+    let long = format!("s3://bucket/{}", "x".repeat(257));
+    for wrong in [
+        "s3:bucket",
+        "s3://",
+        "s3:///logs",
+        "s3://B/logs",
+        "s3://Bucket/logs",
+        "s3://user:hunter2@bucket/logs",
+        "s3://bucket/../other",
+        "s3://bucket/a//b",
+        "s3://bucket/a b",
+        "s3://bucket/logs?a=b",
+        "s3://-bucket",
+        &long,
+    ] {
+        let text = errors(&[("EXECUTION_LOG_SINK", wrong)]);
+        assert!(text.contains("expected s3://bucket/prefix"), "{wrong}: {text}");
+    }
+    for (name, value) in [
+        ("AWS_REGION", "us-east-1.example.org/"),
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("AWS_SESSION_TOKEN", "hunter2"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
+        ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2"),
+    ] {
+        let text = errors(&[BUCKET, (name, value)]);
+        assert!(text.contains(name) && !text.contains("hunter2"), "{name}: {text}");
+        // They may be there for other programs.
+        of(&[(name, value)]);
+    }
+    for (name, value) in [("AWS_ENDPOINT_URL_S3", "store:9000"), ("AWS_CA_BUNDLE", "/no/such")] {
+        assert!(errors(&[(name, value)]).contains(name));
+    }
+}
+
+#[test]
+fn what_a_worker_shows_to_a_store_is_a_secret() {
+    let token = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(token.path(), "of-a-service-account").expect("written");
+    let config = of(&[
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "of-a-key-of-aws"),
+        ("AWS_SESSION_TOKEN", "of-a-session"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().to_str().expect("text")),
+    ]);
+    let held: Vec<_> = config.secrets.iter().filter_map(|secret| secret.read().ok()).collect();
+    for secret in ["of-a-key-of-aws", "of-a-session", "of-a-service-account"] {
+        assert!(held.iter().any(|held| held.expose() == secret), "{secret}");
+        assert!(!format!("{:?}", config.settings).contains(secret), "{secret}");
+    }
 }
 
 #[test]

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ticket_activities::logs::{Line, Stream};
+use ticket_activities::logs::Line;
 use ticket_activities::{LogName, LogSink, LogSinkError, LogWriter, OpenLog};
 use uuid::Uuid;
 
 use super::Folder;
+use super::bound::{Bound, last_line};
 use super::disk::Disk;
-use crate::config::{LogsConfig, overlap};
+use crate::config::overlap;
 
 /// Bytes at the end of a file in which its last line is looked for: above the longest line, every byte of it escaped.
 const LOOKED_AT: u64 = 256 * 1024;
@@ -32,14 +33,12 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// The one of these settings, if there is any.
+    /// As [`FileSink::new`], with a folder where commands write: no log is kept where links lead there.
     ///
     /// # Errors
     /// When its thread cannot be started.
-    pub fn of(config: &LogsConfig) -> io::Result<Option<Arc<Self>>> {
-        let Some(folder) = &config.folder else { return Ok(None) };
-        let working_dir = Some(config.working_dir.clone());
-        Ok(Some(Arc::new(Self { working_dir, ..Self::new(folder.clone(), config.max_bytes)? })))
+    pub(super) fn beside(root: PathBuf, max_bytes: u64, working_dir: PathBuf) -> io::Result<Self> {
+        Ok(Self { working_dir: Some(working_dir), ..Self::new(root, max_bytes)? })
     }
 
     /// Keeps at most `max_bytes` of each attempt's log below `root`.
@@ -100,7 +99,7 @@ impl LogSink for FileSink {
             let (log, last_seq) = opened.map_err(|error| named(&address, &error))?;
             let log = Arc::new(Mutex::new(log));
             let writer = FileWriter { address: address.clone(), disk: self.disk.clone(), log };
-            Ok(OpenLog { address, last_seq, writer: Box::new(writer) })
+            Ok(OpenLog { address, last_seq, usual: Duration::ZERO, writer: Box::new(writer) })
         })
     }
 }
@@ -121,7 +120,7 @@ impl FileWriter {
         let call = move || {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             call(&mut log)?;
-            Ok(log.left_out)
+            Ok(log.bound.left_out())
         };
         Box::pin(async move { self.disk.call(call).await.map_err(|error| named(&self.address, &error)) })
     }
@@ -159,11 +158,7 @@ fn address(path: &Path) -> String {
 /// One file.
 struct FileLog {
     file: File,
-    bytes: u64,
-    max_bytes: u64,
-    /// The last line of the file.
-    last: Option<(u64, i64)>,
-    left_out: u64,
+    bound: Bound,
 }
 
 impl FileLog {
@@ -182,65 +177,26 @@ impl FileLog {
             file.write_all(b"\n")?;
             bytes += 1;
         }
-        let last = end.rsplit(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice::<Line>(line).ok());
-        let last = last.map(|line| (line.seq, line.at_ms));
-        let log = Self { file, bytes, max_bytes, last, left_out: 0 };
-        Ok((log, last.map_or(0, |(seq, _)| seq)))
+        let last = last_line(&end);
+        let last_seq = last.as_ref().map_or(0, |line| line.seq);
+        Ok((Self { file, bound: Bound::new(bytes, max_bytes, last.as_ref()) }, last_seq))
     }
 
-    /// Adds lines, as long as there is room for them.
     fn append(&mut self, lines: &[Line]) -> io::Result<()> {
-        let mut out = Vec::new();
-        for line in lines {
-            self.last = Some((line.seq, line.at_ms));
-            if self.left_out > 0 {
-                self.left_out += 1;
-                continue;
-            }
-            let begin = out.len();
-            write_line(&mut out, line)?;
-            if self.bytes + out.len() as u64 > self.max_bytes {
-                out.truncate(begin);
-                self.note(
-                    &mut out,
-                    "[… this log has as many bytes as EXECUTION_LOG_MAX_MB allows; what follows is left out …]",
-                )?;
-                self.left_out = 1;
-            }
-        }
-        self.write(&out)
+        let bytes = self.bound.take(lines)?;
+        self.file.write_all(&bytes)
     }
 
     fn close(&mut self) -> io::Result<()> {
-        if self.left_out > 0 {
-            let mut out = Vec::new();
-            self.note(&mut out, &format!("[… {} lines were left out …]", self.left_out))?;
-            self.write(&out)?;
-        }
-        Ok(())
+        let bytes = self.bound.end()?;
+        self.file.write_all(&bytes)
     }
-
-    /// The worker's own words, with the number of the last line.
-    fn note(&self, out: &mut Vec<u8>, text: &str) -> io::Result<()> {
-        let (seq, at_ms) = self.last.unwrap_or_default();
-        write_line(out, &Line { seq, at_ms, stream: Stream::Worker, text: text.to_owned(), cut: 0 })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.bytes += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-fn write_line(out: &mut Vec<u8>, line: &Line) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.push(b'\n');
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use ticket_activities::logs::Stream;
+
     use super::*;
     use crate::logs::stuck::{hang, impatient};
 
@@ -334,14 +290,12 @@ mod tests {
         let (work, link) = (base.path().join("work"), base.path().join("link"));
         std::fs::create_dir(&work).expect("made");
         std::os::unix::fs::symlink(&work, &link).expect("a link");
-        let config = LogsConfig { folder: Some(link.join("logs")), max_bytes: 1 << 20, working_dir: work.clone() };
-        let sink = FileSink::of(&config).expect("a thread").expect("a sink");
+        let sink = FileSink::beside(link.join("logs"), 1 << 20, work.clone()).expect("a thread");
         for error in [sink.try_out().await.err().map(|error| error.to_string()), opening(&sink).await] {
             assert!(error.as_ref().is_some_and(|error| error.contains("links lead there")), "{error:?}");
         }
         assert_eq!(std::fs::read_dir(&work).expect("there").count(), 0);
-        let apart = LogsConfig { folder: Some(base.path().join("logs")), ..config };
-        let sink = FileSink::of(&apart).expect("a thread").expect("a sink");
+        let sink = FileSink::beside(base.path().join("logs"), 1 << 20, work).expect("a thread");
         sink.try_out().await.expect("another folder");
         assert_eq!(opening(&sink).await, None);
     }

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use ticket_activities::logs::{Line, Stream};
+use ticket_activities::logs::Line;
+
+use super::seen::Seen;
 
 /// Longest line of a file that is read as one; a sink writes none that is longer.
 const LONGEST_LINE: u64 = 256 * 1024;
-const ENDING: &str = ".jsonl";
+/// What names of files and segments end with.
+pub(super) const ENDING: &str = ".jsonl";
 
 /// The folder of one ticket.
 #[derive(Debug, Clone)]
@@ -21,10 +24,10 @@ impl Folder {
         Self(root.join(format!("ticket-{ticket_id}")))
     }
 
-    /// The file of one attempt. What a run id must not have for that (the server's are UUIDs) is left out of its name.
+    /// The file of one attempt.
     #[must_use]
     pub fn file(&self, run_id: &str, attempt: u32) -> PathBuf {
-        self.0.join(format!("{}.{attempt}{ENDING}", name(run_id)))
+        self.0.join(format!("{}.{attempt}{ENDING}", run_name(run_id)))
     }
 
     /// The attempts of a run that have a file, in their order.
@@ -37,7 +40,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let run = format!("{}.", name(run_id));
+        let run = format!("{}.", run_name(run_id));
         let mut attempts = Vec::new();
         for entry in entries {
             let path = entry?.path();
@@ -52,7 +55,8 @@ impl Folder {
     }
 }
 
-fn name(run_id: &str) -> String {
+/// What a run id has that a name may have; the server's are UUIDs.
+pub(super) fn run_name(run_id: &str) -> String {
     run_id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }
 
@@ -61,8 +65,7 @@ fn name(run_id: &str) -> String {
 pub struct LogReader {
     file: BufReader<File>,
     begun: Vec<u8>,
-    /// The highest number so far.
-    last: u64,
+    seen: Seen,
 }
 
 impl LogReader {
@@ -71,7 +74,7 @@ impl LogReader {
     /// # Errors
     /// When it cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new(), last: 0 })
+        Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new(), seen: Seen::default() })
     }
 
     /// The next whole line; `None`: there is none yet. What is no line of a log, and what was read before, is passed over.
@@ -83,21 +86,15 @@ impl LogReader {
             let room = LONGEST_LINE.saturating_sub(self.begun.len() as u64);
             let read = self.file.by_ref().take(room).read_until(b'\n', &mut self.begun)?;
             if self.begun.last() == Some(&b'\n') || room == 0 {
-                let line = serde_json::from_slice(&self.begun).ok().filter(|line| self.is_new(line));
+                let line = self.seen.line(&self.begun);
                 self.begun.clear();
-                if let Some(line) = line {
-                    self.last = self.last.max(line.seq);
-                    return Ok(Some(line));
+                if line.is_some() {
+                    return Ok(line);
                 }
             } else if read == 0 {
                 return Ok(None);
             }
         }
-    }
-
-    /// What a worker says of the log has the number of a line.
-    fn is_new(&self, line: &Line) -> bool {
-        line.seq > self.last || line.stream == Stream::Worker
     }
 }
 

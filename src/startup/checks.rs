@@ -15,7 +15,7 @@ use crate::config::{Config, VaultConfig};
 #[cfg(any(feature = "docker", feature = "kubernetes", feature = "lambda"))]
 use crate::external;
 use crate::kafka::Clients;
-use crate::logs::FileSink;
+use crate::logs::Sink;
 use crate::registry::RegistryClient;
 use crate::service_registry::ServiceRegistryClient;
 use crate::spiffe::WorkloadIdentity;
@@ -31,7 +31,7 @@ pub struct Checks {
     registry: Option<Arc<RegistryClient>>,
     agents: Option<Arc<ServiceRegistryClient>>,
     identity: Option<Arc<WorkloadIdentity>>,
-    logs: Option<Arc<FileSink>>,
+    logs: Option<Arc<Sink>>,
 }
 
 impl Checks {
@@ -44,7 +44,7 @@ impl Checks {
         registry: Option<Arc<RegistryClient>>,
         agents: Option<Arc<ServiceRegistryClient>>,
         identity: Option<Arc<WorkloadIdentity>>,
-        logs: Option<Arc<FileSink>>,
+        logs: Option<Arc<Sink>>,
     ) -> Self {
         Self { config, client, registry, agents, identity, logs }
     }

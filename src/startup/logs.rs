@@ -1,18 +1,13 @@
 //! Whether the logs of attempts can be kept.
 
 use super::finding::{Check, Finding};
-use crate::logs::FileSink;
+use crate::logs::Sink;
 
-pub(super) async fn look(sink: Option<&FileSink>) -> Finding {
+pub(super) async fn look(sink: Option<&Sink>) -> Finding {
     let Some(sink) = sink else { return Finding::ok(Check::Logs, "whole logs are kept nowhere") };
-    let root = sink.root().display();
     match sink.try_out().await {
-        Ok(()) => Finding::ok(Check::Logs, format!("whole logs go to {root}")),
-        Err(error) => Finding::failed(
-            Check::Logs,
-            format!("no log can be kept in {root}: {error}"),
-            "set EXECUTION_LOG_SINK to a folder that answers and that this worker may write",
-        ),
+        Ok(()) => Finding::ok(Check::Logs, format!("whole logs go to {sink}")),
+        Err(error) => Finding::failed(Check::Logs, format!("no log can be kept in {sink}: {error}"), sink.remedy()),
     }
 }
 
@@ -24,15 +19,19 @@ mod tests {
 
     use super::super::finding::State;
     use super::*;
+    use crate::logs::FileSink;
     use crate::logs::stuck::{hang, impatient};
+
+    fn files(root: PathBuf) -> Sink {
+        Sink::Files(FileSink::new(root, 1000).expect("a thread"))
+    }
 
     #[tokio::test]
     async fn a_folder_is_made_that_strangers_do_not_look_into_and_nothing_is_left_in_it() {
         assert_eq!(look(None).await.state, State::Ok);
         let base = tempfile::tempdir().expect("temp dir");
         let root = base.path().join("of/logs");
-        let sink = FileSink::new(root.clone(), 1000).expect("a thread");
-        let finding = look(Some(&sink)).await;
+        let finding = look(Some(&files(root.clone()))).await;
         assert_eq!(finding.state, State::Ok, "{finding:?}");
         let mode = std::fs::metadata(&root).expect("made").permissions().mode();
         assert_eq!(mode & 0o027, 0, "{mode:o}");
@@ -42,7 +41,7 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_is_there_and_takes_no_file_is_a_failure() {
         // Nobody makes a file there, root neither.
-        let finding = look(Some(&FileSink::new(PathBuf::from("/proc"), 1000).expect("a thread"))).await;
+        let finding = look(Some(&files(PathBuf::from("/proc")))).await;
         assert_eq!(finding.state, State::Failed, "{finding:?}");
         assert!(finding.what.starts_with("no log can be kept in /proc: "), "{finding:?}");
     }
@@ -52,6 +51,7 @@ mod tests {
         let base = tempfile::tempdir().expect("temp dir");
         let sink = impatient(base.path());
         hang(&sink).await;
+        let sink = Sink::Files(sink);
         let began = Instant::now();
         for _ in 0..10 {
             let finding = look(Some(&sink)).await;

@@ -9,6 +9,7 @@ mod gate;
 mod instance;
 mod lane;
 mod lives;
+mod logs;
 #[expect(dead_code, reason = "tests/end_to_end uses more of it")]
 #[path = "../end_to_end/world.rs"]
 mod world;

@@ -18,6 +18,8 @@ pub(crate) struct MemorySink {
     /// It answers to so many calls of `append`, and then does as `then` says.
     pub(crate) answers: Option<usize>,
     pub(crate) then: Then,
+    /// How long a call takes when all is well.
+    pub(crate) usual: Duration,
 }
 
 /// What a sink does that does not keep lines.
@@ -70,7 +72,8 @@ impl LogSink for MemorySink {
         let last_seq = self.lines().last().map_or(0, |line| line.seq);
         let (lines, most) = (Arc::clone(&self.lines), Arc::clone(&self.most));
         let writer = Writer { lines, most, answers: self.answers, then: self.then };
-        Box::pin(async move { Ok(OpenLog { address: "memory://".to_owned(), last_seq, writer: Box::new(writer) }) })
+        let (address, usual) = ("memory://".to_owned(), self.usual);
+        Box::pin(async move { Ok(OpenLog { address, last_seq, usual, writer: Box::new(writer) }) })
     }
 }
 

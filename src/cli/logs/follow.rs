@@ -8,21 +8,21 @@ use temporalio_client::Client;
 use tokio::time::Instant;
 
 use super::out::Out;
-use super::{Wanted, unanswered, unreadable};
+use super::{Wanted, unanswered};
 use crate::explain::server::{Run, describe_run};
-use crate::logs::LogReader;
 use crate::logs::held::answered;
+use crate::logs::kept::{KeptLog, TicketLogs};
 
-/// Between two looks at files.
+/// Between two looks where no whole log is in reach.
 const POLL: Duration = Duration::from_millis(250);
 /// Between two questions to the server: heartbeats reach it once a second.
 const ASK: Duration = Duration::from_millis(500);
 /// How long the server may be away.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lines of a file after which a signal gets its turn.
+/// Lines of a log after which a signal gets its turn.
 const ROUND: usize = 256;
-/// Looks at a file that lacks lines which a heartbeat has told: a folder that machines share may show them later.
+/// Looks at a log that lacks lines which a heartbeat has told: a folder that machines share may show them later.
 const MOST_WAITS: u32 = 8;
 
 /// How far it was printed.
@@ -32,10 +32,10 @@ struct Printed {
     seq: u64,
     /// Number of the last line that a heartbeat has told.
     told: u64,
-    /// Looks at the file in a row that have found no line which a heartbeat had told.
+    /// Looks at the log in a row that have found no line which a heartbeat had told.
     waits: u32,
-    /// The file of that attempt.
-    file: Option<(std::path::PathBuf, LogReader)>,
+    /// The whole log of that attempt.
+    log: Option<KeptLog>,
 }
 
 /// Prints what comes; of a run that has ended all that is kept.
@@ -51,7 +51,7 @@ pub(super) async fn follow(client: &Client, wanted: &Wanted, mut run: Run, out: 
         if ended {
             return printed.end(client, wanted, &run, out).await;
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(wanted.logs.as_ref().map_or(POLL, TicketLogs::pace)).await;
         if asked.elapsed() < ASK {
             continue;
         }
@@ -73,14 +73,14 @@ impl Printed {
         if !self.read(out).await? {
             return Ok(false);
         }
-        // The file of an attempt that a heartbeat has told of may come later.
-        let first = if self.file.is_some() { self.attempt + 1 } else { self.attempt };
-        for (attempt, path) in wanted.files()?.into_iter().filter(|(attempt, _)| *attempt >= first) {
-            let reader = LogReader::open(&path).map_err(|error| unreadable(&path, &error))?;
+        // The log of an attempt that a heartbeat has told of may come later.
+        let first = if self.log.is_some() { self.attempt + 1 } else { self.attempt };
+        for attempt in wanted.kept().await?.into_iter().filter(|attempt| *attempt >= first) {
+            let log = wanted.open(attempt)?;
             if attempt > self.attempt {
                 *self = Self { attempt, ..Self::default() };
             }
-            self.file = Some((path, reader));
+            self.log = log;
             if !self.read(out).await? {
                 return Ok(false);
             }
@@ -89,9 +89,9 @@ impl Printed {
             if told.attempt > self.attempt {
                 *self = Self { attempt: told.attempt, ..Self::default() };
             }
-            // Lines are told once they are kept: a file without them was given up, or another worker's log went on elsewhere.
+            // Lines are told once they are kept: a log without them was given up, or another worker's log went on elsewhere.
             let ahead = told.attempt == self.attempt && told.seq > self.seq;
-            if ahead && self.waits < MOST_WAITS && wanted.has_file_of(&told) {
+            if ahead && self.waits < MOST_WAITS && wanted.has_log_of(&told) {
                 self.waits += 1;
             } else if ahead {
                 if !out.told(&told, self.seq)? {
@@ -103,11 +103,11 @@ impl Printed {
         out.flush()
     }
 
-    /// The lines of the file that have come.
+    /// The lines of the log that have come.
     async fn read(&mut self, out: &mut Out) -> anyhow::Result<bool> {
-        let Some((path, reader)) = &mut self.file else { return Ok(true) };
+        let Some(log) = &mut self.log else { return Ok(true) };
         let mut read = 0;
-        while let Some(line) = reader.line().map_err(|error| unreadable(path, &error))? {
+        while let Some(line) = log.line().await? {
             read += 1;
             if read == ROUND {
                 read = 0;
@@ -128,7 +128,7 @@ impl Printed {
         if self.seq == 0 {
             return wanted.print(client, run, out).await;
         }
-        if self.file.is_some() {
+        if self.log.is_some() {
             let answer = answered(client, &wanted.ticket_id, &wanted.run_id, Some(self.attempt));
             let answer = answer.await.map_err(unanswered)?;
             let missing = answer.and_then(|answer| wanted.missing(&answer, self.attempt, self.seq));
@@ -184,7 +184,7 @@ mod tests {
         let path = folder.file("r", 1);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         let (ticket_id, run_id) = ("t".to_owned(), "r".to_owned());
-        (Wanted { ticket_id, run_id, attempt: None, folder: Some(folder) }, path)
+        (Wanted { ticket_id, run_id, attempt: None, logs: Some(TicketLogs::Files(folder)) }, path)
     }
 
     #[tokio::test]
@@ -215,10 +215,10 @@ mod tests {
     #[tokio::test]
     async fn a_signal_gets_its_turn_while_lines_are_there() {
         let root = tempfile::tempdir().expect("folder");
-        let (_, path) = wanted(root.path());
+        let (wanted, path) = wanted(root.path());
         append(&path, 1..=2 * ROUND as u64);
-        let reader = LogReader::open(&path).expect("readable");
-        let mut printed = Printed { attempt: 1, file: Some((path, reader)), ..Printed::default() };
+        let log = wanted.open(1).expect("readable");
+        let mut printed = Printed { attempt: 1, log, ..Printed::default() };
         let mut out = Out::new(true);
         assert!(printed.read(&mut out).now_or_never().is_none(), "all is read in one go");
         assert!(printed.seq < 2 * ROUND as u64);

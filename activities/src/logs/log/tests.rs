@@ -251,6 +251,23 @@ async fn a_sink_that_is_slow_for_ten_seconds_in_all_is_given_up_and_the_result_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_takes_as_long_as_ever_holds_up_nobody_who_has_written_little() {
+    for (piece, lines, given_up) in [("a line\n".to_owned(), 100, false), ("x".repeat(16_000) + "\n", 300, true)] {
+        let usual = Duration::from_secs(2);
+        let sink = Arc::new(MemorySink { answers: Some(0), then: Then::IsSlow, usual, ..MemorySink::default() });
+        let log = logs(&sink, &[]).begin(name(), None);
+        // Three at once: little of short ones, and more than half a pipe of long ones.
+        for _ in 0..lines / 3 {
+            log.write(Stream::Stdout, piece.repeat(3).as_bytes()).await;
+        }
+        let report = ended(&log).await;
+        assert_eq!(report.metadata.contains_key("log_error"), given_up, "{report:?}");
+        assert_eq!(sink.lines().len() < lines / 3 * 3, given_up, "{report:?}");
+        assert_eq!(report.metadata.contains_key("log_wait_seconds"), given_up, "{report:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hole_is_told_also_when_nobody_waits_for_the_line_that_says_so() {
     let (first, slow) =
         (Arc::new(MemorySink::default()), MemorySink { answers: Some(0), then: Then::IsSlow, ..MemorySink::default() });

@@ -1,0 +1,108 @@
+//! What the store's client sends, by this worker's own HTTP client: one TLS, the proxy, the authorities and the certificate of the
+//! settings (`docs/adr/0025-outgoing-http.md`).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt as _;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use reqwest::{Client, Url};
+use ticket_activities::border;
+
+use crate::config::PeerAccess;
+use crate::dead_letters::shown;
+use crate::net::{self, SAID_CHARS};
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest call; whoever keeps a log waits less.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer read, in bytes: well above the largest segment, and a thousand names.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Reaches the store, and those who say as whom.
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    peer: Client,
+    /// For the services that give a machine or a pod its credentials.
+    link: Client,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unanswered(String);
+
+impl Http {
+    /// # Errors
+    /// When the clients cannot be built.
+    pub(super) fn new(access: &PeerAccess) -> anyhow::Result<Self> {
+        let client = |access: &PeerAccess| net::peer_client_connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, access);
+        Ok(Self { peer: client(access)?, link: client(&PeerAccess::default())? })
+    }
+}
+
+impl HttpConnector for Http {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Http {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = Url::parse(&parts.uri.to_string()).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
+        let mut builder = client.request(parts.method, url).headers(parts.headers);
+        let body = body.collect().await?.to_bytes();
+        if !body.is_empty() {
+            builder = builder.body(body);
+        }
+        let response = border("s3.send", builder.send()).await.map_err(unanswered)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = border("s3.body", net::body(response, MAX_ANSWER_BYTES)).await;
+        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let body = if status.is_client_error() { said(&body) } else { body };
+        let mut answer = HttpResponse::new(body.into());
+        *answer.status_mut() = status;
+        *answer.headers_mut() = headers;
+        Ok(answer)
+    }
+}
+
+/// The store's client repeats what nobody has heard. Anything else may have been heard, and may still be done later: whoever asked
+/// decides.
+fn unanswered(error: reqwest::Error) -> HttpError {
+    let kind = if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Unknown };
+    HttpError::new(kind, Unanswered(net::describe(&error.without_url())))
+}
+
+/// What a refusal says: code and message. The rest of it repeats what was signed, and with which key.
+fn said(body: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(body);
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0)
+    };
+    let said: Vec<&str> = ["Code", "Message"].into_iter().filter_map(element).collect();
+    shown(&said.join(": "), SAID_CHARS).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_without_what_was_signed() {
+        let body = "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>not as you say\x1b</Message>\
+                    <AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>AWS4</StringToSign></Error>";
+        assert_eq!(said(body.as_bytes()), b"SignatureDoesNotMatch: not as you say\\u{1b}");
+        for nothing in ["", "<html>Forbidden</html>", "<Code>cut", "\u{fffd}"] {
+            assert_eq!(said(nothing.as_bytes()), b"", "{nothing}");
+        }
+    }
+}
