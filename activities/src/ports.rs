@@ -160,6 +160,8 @@ pub struct OpenLog {
     /// How long a call takes when all is well. Work that wrote so little that a pipe takes it is not held up for so long, and the sink
     /// is not called slow for it.
     pub usual: Duration,
+    /// How long few lines are to be gathered between an answer and the next call; zero: they are not.
+    pub pace: Duration,
     /// What adds lines.
     pub writer: Box<dyn LogWriter>,
 }

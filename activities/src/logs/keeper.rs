@@ -7,14 +7,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Line;
+use super::batch::{MOST_LINES, MOST_LINES_OF_SLOW_CALLS};
 use crate::ports::{LogName, LogSink, LogSinkError, LogWriter, OpenLog};
 
 /// How long a sink may take for one call. Work that writes waits for it meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long work may wait for a sink in all, beside a tenth of the log's age: a slow sink must not use up the work's own time.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
-/// Bytes of text that half a pipe holds: work that has written no more meanwhile went on beside the call.
+/// Bytes that a pipe of 64 KiB holds however they were written: work that has written no more meanwhile went on beside the call.
 const HALF_A_PIPE: usize = 32 * 1024;
+/// Bytes that are no longer gathered: so many again may come while they are kept.
+const PORTION: usize = HALF_A_PIPE / 2;
+/// Longest time that anything is gathered for.
+const LONGEST_PACE: Duration = Duration::from_secs(60);
 const ENDED: &str = "whoever kept it has ended";
 
 /// Keeps the lines of one attempt. The sink is called by a task of its own: a call that nobody waits for any more is carried out
@@ -26,6 +31,17 @@ pub(super) struct Keeper {
     begun: Instant,
     /// How long a call takes when all is well.
     usual: Duration,
+    /// How much of that is left for what is written now.
+    free: Duration,
+    /// How much of it was taken: nobody has waited for that, unless more than half a pipe has come meanwhile.
+    spared: Duration,
+    /// How long few lines are gathered.
+    pace: Duration,
+    /// When something was last written, and when a portion will have come if that goes on.
+    came: Instant,
+    portion: Instant,
+    /// When the sink last answered.
+    answered: Instant,
     /// How long the sink was waited for.
     waited: Duration,
 }
@@ -45,7 +61,8 @@ type Call = (Option<Vec<Line>>, oneshot::Sender<Answer>);
 impl Keeper {
     pub(super) fn new(sink: Option<Arc<dyn LogSink>>, name: LogName) -> Self {
         let state = sink.map_or(State::Off, |sink| State::Unopened(sink, name));
-        Self { state, held: 0, begun: Instant::now(), usual: Duration::ZERO, waited: Duration::ZERO }
+        let (now, (usual, free, spared, pace, waited)) = (Instant::now(), Default::default());
+        Self { state, held: 0, begun: now, usual, free, spared, pace, came: now, portion: now, answered: now, waited }
     }
 
     /// Opens the sink and says where lines go; `None`: there is no sink.
@@ -55,17 +72,48 @@ impl Keeper {
         let opened = within(sink.open(name.clone())).await;
         self.waited += asked.elapsed();
         self.state = State::Off;
-        let OpenLog { address, last_seq, usual, writer } = opened?;
+        let OpenLog { address, last_seq, usual, pace, writer } = opened?;
         let (calls, waiting) = mpsc::channel(1);
         tokio::spawn(call(writer, waiting));
         self.state = State::Open(calls);
-        (self.held, self.usual) = (last_seq, usual);
+        (self.held, self.usual, self.free, self.pace) = (last_seq, usual, usual, pace);
         Ok(Some(address))
+    }
+
+    /// So many bytes are written now. Where that is more than half a pipe, the work may have waited in its own `write` since the call
+    /// before, and does so from here on.
+    pub(super) fn begin(&mut self, bytes: usize) {
+        if !self.keeps() {
+            return;
+        }
+        let now = Instant::now();
+        let gathered = self.due().min(now).saturating_duration_since(self.answered);
+        let spared = std::mem::take(&mut self.spared);
+        if bytes > HALF_A_PIPE {
+            self.waited += spared + gathered;
+            self.free = Duration::ZERO;
+        } else {
+            self.free = self.usual;
+        }
+        let rest = if bytes < PORTION { PORTION as f64 / bytes.max(1) as f64 } else { 0.0 };
+        self.portion = now + (now - self.came).mul_f64(rest).min(LONGEST_PACE);
+        self.came = now;
+    }
+
+    /// When more is to be read: once about a portion has come, or few lines were gathered for long enough.
+    pub(super) fn due(&self) -> Instant {
+        self.portion.min(self.answered + self.pace)
     }
 
     /// Whether lines go anywhere.
     pub(super) fn keeps(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// Most lines that it keeps at once; `None`: they go nowhere.
+    pub(super) fn most_lines(&self) -> Option<usize> {
+        let most = if self.usual.is_zero() { MOST_LINES } else { MOST_LINES_OF_SLOW_CALLS };
+        self.keeps().then_some(most)
     }
 
     /// The last line that the sink has, as far as anybody knows.
@@ -84,9 +132,7 @@ impl Keeper {
         if lines.is_empty() {
             return Ok(None);
         }
-        let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
-        let free = if bytes <= HALF_A_PIPE { self.usual } else { Duration::ZERO };
-        let answer = self.ask(Some(lines), free).await;
+        let answer = self.ask(Some(lines)).await;
         if answer.is_ok() && self.waited > PATIENCE_IN_ALL + self.begun.elapsed() / 10 {
             self.state = State::Off;
             return Err(format!("it is slow: the work has waited {:.1} s for it", self.waited.as_secs_f64()));
@@ -96,13 +142,13 @@ impl Keeper {
 
     /// Nothing more comes.
     pub(super) async fn close(&mut self) -> Result<Option<u64>, String> {
-        let answer = self.ask(None, self.usual).await;
+        let answer = self.ask(None).await;
         self.state = State::Off;
         answer
     }
 
-    /// `None`: nothing keeps lines. Nobody has waited for as long as `free`.
-    async fn ask(&mut self, lines: Option<Vec<Line>>, free: Duration) -> Result<Option<u64>, String> {
+    /// `None`: nothing keeps lines.
+    async fn ask(&mut self, lines: Option<Vec<Line>>) -> Result<Option<u64>, String> {
         let State::Open(calls) = &self.state else { return Ok(None) };
         let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
         let last = lines.as_ref().and_then(|lines| lines.last()).map(|line| line.seq);
@@ -115,7 +161,12 @@ impl Keeper {
             }
             Err(_) => Err(ENDED.to_owned()),
         };
-        self.waited += asked.elapsed().saturating_sub(free);
+        self.answered = Instant::now();
+        let took = self.answered - asked;
+        let free = took.min(self.free);
+        self.free -= free;
+        self.spared += free;
+        self.waited += took - free;
         if answer.is_err() {
             self.state = State::Off;
         }

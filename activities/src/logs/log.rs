@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::batch::{Batch, Raw};
 use super::keeper::Keeper;
@@ -94,14 +95,35 @@ impl Log {
     /// Takes a piece of a stream, and returns when its lines are kept. Never fails: what cannot be kept is told in the result.
     /// [`Stream::Worker`] is for this type's own words.
     pub async fn write(&self, stream: Stream, piece: &[u8]) {
-        let Some(index) = index_of(stream).filter(|_| !piece.is_empty()) else { return };
+        self.write_all(&[(stream, piece)]).await;
+    }
+
+    /// As [`Log::write`] takes them one after the other, pieces that came together: their lines are kept together.
+    pub(crate) async fn write_all(&self, pieces: &[(Stream, &[u8])]) {
+        let bytes = pieces.iter().map(|(_, piece)| piece.len()).sum();
+        if bytes == 0 {
+            return;
+        }
         let mut writing = self.0.writing.lock().await;
         self.begin(&mut writing).await;
-        let mut rest = piece;
-        while !rest.is_empty() {
-            let batch = writing.read(index, &mut rest);
-            self.keep(&mut writing, stream, batch.into_lines()).await;
+        writing.keeper.begin(bytes);
+        let mut batch = Batch::new(writing.keeper.most_lines());
+        for (stream, mut rest) in pieces.iter().copied() {
+            while !rest.is_empty() {
+                writing.read(stream, &mut rest, &mut batch);
+                if batch.is_full() {
+                    let next = Batch::new(writing.keeper.most_lines());
+                    self.keep(&mut writing, std::mem::replace(&mut batch, next).into_lines()).await;
+                }
+            }
         }
+        self.keep(&mut writing, batch.into_lines()).await;
+    }
+
+    /// When more of the output is to be read, for whoever has something that holds it meanwhile, such as a pipe: lines that are read
+    /// sooner are kept all the same, in more pieces than is good for the sink.
+    pub(crate) async fn due(&self) -> Instant {
+        self.0.writing.lock().await.keeper.due()
     }
 
     /// The place that the output was read up to, after something was written since [`Log::resume`]: with a heartbeat the next worker
@@ -172,13 +194,10 @@ impl Log {
 
     async fn finish(&self) {
         let mut writing = self.0.writing.lock().await;
-        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-            let last = writing.splitters.as_mut().and_then(|splitters| splitters[index].finish());
-            if let Some((bytes, cut)) = last {
-                writing.seq += 1;
-                let line = (writing.seq, bytes, cut);
-                self.keep(&mut writing, stream, [line].into_iter()).await;
-            }
+        writing.keeper.begin(0);
+        let last = writing.finish();
+        if !last.is_empty() {
+            self.keep(&mut writing, last.into_iter()).await;
         }
         let closed = writing.keeper.close().await;
         self.kept(&writing, closed);
@@ -217,13 +236,13 @@ impl Log {
     }
 
     async fn note(&self, writing: &mut Writing, text: &str) {
-        let line = (writing.seq, text.as_bytes().to_vec(), 0);
-        self.keep(writing, Stream::Worker, [line].into_iter()).await;
+        let line = (writing.seq, Stream::Worker, text.as_bytes().to_vec(), 0);
+        self.keep(writing, [line].into_iter()).await;
     }
 
-    async fn keep(&self, writing: &mut Writing, stream: Stream, read: impl Iterator<Item = Raw>) {
+    async fn keep(&self, writing: &mut Writing, read: impl Iterator<Item = Raw>) {
         let (at_ms, redactor) = (now_ms(), self.redactor().await);
-        let lines: Vec<Line> = read.map(|raw| line(redactor, raw, stream, at_ms)).collect();
+        let lines: Vec<Line> = read.map(|raw| line(redactor, raw, at_ms)).collect();
         let last = last_of(&lines);
         let kept = writing.keeper.append(lines).await;
         self.kept(writing, kept);
@@ -265,24 +284,34 @@ impl Log {
 }
 
 impl Writing {
-    /// Lines of `rest`, of which what was read is gone.
-    fn read(&mut self, index: usize, rest: &mut &[u8]) -> Batch {
-        let mut batch = Batch::new(self.keeper.keeps());
-        let Some(splitters) = &mut self.splitters else {
+    /// Adds lines of `rest` to a batch, until that is full. What was read of `rest` is gone.
+    fn read(&mut self, stream: Stream, rest: &mut &[u8], batch: &mut Batch) {
+        let (Some(index), Some(splitters)) = (index_of(stream), &mut self.splitters) else {
             *rest = &[];
-            return batch;
+            return;
         };
         while !batch.is_full()
             && let Some((bytes, cut)) = splitters[index].next(rest)
         {
             self.seq += 1;
-            batch.add((self.seq, bytes, cut));
+            batch.add((self.seq, stream, bytes, cut));
         }
-        batch
+    }
+
+    /// What was written last of each stream is a line too.
+    fn finish(&mut self) -> Vec<Raw> {
+        let mut last = Vec::new();
+        for (splitter, stream) in self.splitters.iter_mut().flatten().zip([Stream::Stdout, Stream::Stderr]) {
+            if let Some((bytes, cut)) = splitter.finish() {
+                self.seq += 1;
+                last.push((self.seq, stream, bytes, cut));
+            }
+        }
+        last
     }
 }
 
-fn line(redactor: &Redactor, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
+fn line(redactor: &Redactor, (seq, stream, bytes, cut): Raw, at_ms: i64) -> Line {
     let raw = String::from_utf8_lossy(&bytes);
     // Before it is cleaned: what begins a sequence may take the first character of a secret away.
     let (redacted, whole) = redactor.redact_raw(&raw, false, cut > 0);

@@ -1,5 +1,6 @@
 //! What tests of logs share: a sink in memory.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ pub(crate) struct MemorySink {
     pub(crate) then: Then,
     /// How long a call takes when all is well.
     pub(crate) usual: Duration,
+    /// How long few lines are to be gathered.
+    pub(crate) pace: Duration,
+    /// Calls of `append`.
+    pub(crate) calls: Arc<AtomicUsize>,
 }
 
 /// What a sink does that does not keep lines.
@@ -44,11 +49,16 @@ impl MemorySink {
     pub(crate) fn most(&self) -> usize {
         *self.most.lock().expect("no test panics with it")
     }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
 }
 
 struct Writer {
     lines: Arc<Mutex<Vec<Line>>>,
     most: Arc<Mutex<usize>>,
+    calls: Arc<AtomicUsize>,
     answers: Option<usize>,
     then: Then,
 }
@@ -70,16 +80,17 @@ impl Writer {
 impl LogSink for MemorySink {
     fn open(&self, _: LogName) -> BoxFuture<'_, Result<OpenLog, LogSinkError>> {
         let last_seq = self.lines().last().map_or(0, |line| line.seq);
-        let (lines, most) = (Arc::clone(&self.lines), Arc::clone(&self.most));
-        let writer = Writer { lines, most, answers: self.answers, then: self.then };
-        let (address, usual) = ("memory://".to_owned(), self.usual);
-        Box::pin(async move { Ok(OpenLog { address, last_seq, usual, writer: Box::new(writer) }) })
+        let (lines, most, calls) = (Arc::clone(&self.lines), Arc::clone(&self.most), Arc::clone(&self.calls));
+        let writer = Writer { lines, most, calls, answers: self.answers, then: self.then };
+        let (address, usual, pace) = ("memory://".to_owned(), self.usual, self.pace);
+        Box::pin(async move { Ok(OpenLog { address, last_seq, usual, pace, writer: Box::new(writer) }) })
     }
 }
 
 impl LogWriter for Writer {
     fn append(&mut self, lines: Vec<Line>) -> BoxFuture<'_, Result<u64, LogSinkError>> {
         Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::Relaxed);
             match self.answers {
                 Some(0) => self.misbehave().await?,
                 more => self.answers = more.map(|answers| answers - 1),

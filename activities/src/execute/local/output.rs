@@ -35,6 +35,8 @@ pub(super) async fn drain(
 ) {
     let mut buffer = vec![0; PIECE];
     loop {
+        // The pipe holds what comes meanwhile.
+        reading.ended.run_until_cancelled(async { tokio::time::sleep_until(log.due().await).await }).await;
         let piece = next(&mut stream, &mut buffer, capture).await;
         if piece.is_empty() {
             reading.read.cancel();
