@@ -33,14 +33,17 @@ pub(super) struct Keeper {
     usual: Duration,
     /// How much of that is left for what is written now.
     free: Duration,
-    /// How much of it was taken: nobody has waited for that, unless more than half a pipe has come meanwhile.
-    spared: Duration,
     /// How long few lines are gathered.
     pace: Duration,
+    /// How long what is written next waited for its turn, so that more came meanwhile.
+    gathered: Duration,
+    /// So long, and for its free time, nobody has waited for what was written last, unless more than half a pipe has come meanwhile.
+    spared: Duration,
     /// When something was last written, and when a portion will have come if that goes on.
     came: Instant,
     portion: Instant,
-    /// When the sink last answered.
+    /// When somebody last had a turn, and when the sink last answered.
+    turn: Instant,
     answered: Instant,
     /// How long the sink was waited for.
     waited: Duration,
@@ -61,8 +64,22 @@ type Call = (Option<Vec<Line>>, oneshot::Sender<Answer>);
 impl Keeper {
     pub(super) fn new(sink: Option<Arc<dyn LogSink>>, name: LogName) -> Self {
         let state = sink.map_or(State::Off, |sink| State::Unopened(sink, name));
-        let (now, (usual, free, spared, pace, waited)) = (Instant::now(), Default::default());
-        Self { state, held: 0, begun: now, usual, free, spared, pace, came: now, portion: now, answered: now, waited }
+        let now = Instant::now();
+        Self {
+            state,
+            held: 0,
+            begun: now,
+            usual: Duration::ZERO,
+            free: Duration::ZERO,
+            pace: Duration::ZERO,
+            gathered: Duration::ZERO,
+            spared: Duration::ZERO,
+            came: now,
+            portion: now,
+            turn: now,
+            answered: now,
+            waited: Duration::ZERO,
+        }
     }
 
     /// Opens the sink and says where lines go; `None`: there is no sink.
@@ -80,29 +97,38 @@ impl Keeper {
         Ok(Some(address))
     }
 
-    /// So many bytes are written now. Where that is more than half a pipe, the work may have waited in its own `write` since the call
-    /// before, and does so from here on.
+    /// When more is to be kept: once about a portion has come, or few lines were gathered for long enough.
+    pub(super) fn due(&self) -> Instant {
+        self.portion.min(self.answered.max(self.turn) + self.pace)
+    }
+
+    /// When whoever has waited since `asked` is to write so many bytes; `None`: now.
+    pub(super) fn turn(&mut self, bytes: usize, asked: Instant) -> Option<Instant> {
+        let (now, due) = (Instant::now(), self.due());
+        if bytes < PORTION && due > now {
+            return Some(due);
+        }
+        (self.turn, self.gathered) = (now, now - asked);
+        None
+    }
+
+    /// So many bytes are written now. Where that is more than half a pipe, the work may have waited in its own `write` since the piece
+    /// before was read, and does so from here on.
     pub(super) fn begin(&mut self, bytes: usize) {
         if !self.keeps() {
             return;
         }
-        let now = Instant::now();
-        let gathered = self.due().min(now).saturating_duration_since(self.answered);
-        let spared = std::mem::take(&mut self.spared);
+        let spared = std::mem::replace(&mut self.spared, std::mem::take(&mut self.gathered));
         if bytes > HALF_A_PIPE {
-            self.waited += spared + gathered;
+            self.waited += spared;
             self.free = Duration::ZERO;
         } else {
             self.free = self.usual;
         }
+        let now = Instant::now();
         let rest = if bytes < PORTION { PORTION as f64 / bytes.max(1) as f64 } else { 0.0 };
         self.portion = now + (now - self.came).mul_f64(rest).min(LONGEST_PACE);
         self.came = now;
-    }
-
-    /// When more is to be read: once about a portion has come, or few lines were gathered for long enough.
-    pub(super) fn due(&self) -> Instant {
-        self.portion.min(self.answered + self.pace)
     }
 
     /// Whether lines go anywhere.

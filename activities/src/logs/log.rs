@@ -42,6 +42,8 @@ struct Shared {
     redactor: OnceCell<Redactor>,
     /// Held while lines are kept, so that they are kept in their order.
     writing: tokio::sync::Mutex<Writing>,
+    /// Held by the stream whose turn is next.
+    turn: tokio::sync::Mutex<()>,
     told: Mutex<Option<Logged>>,
 }
 
@@ -74,6 +76,7 @@ impl Logs {
             secrets: self.secrets.clone(),
             redactor: OnceCell::new(),
             writing: tokio::sync::Mutex::new(writing),
+            turn: tokio::sync::Mutex::default(),
             told: Mutex::new(recorded),
         }))
     }
@@ -120,10 +123,24 @@ impl Log {
         self.keep(&mut writing, batch.into_lines()).await;
     }
 
-    /// When more of the output is to be read, for whoever has something that holds it meanwhile, such as a pipe: lines that are read
-    /// sooner are kept all the same, in more pieces than is good for the sink.
+    /// When more lines are to be written, for whoever gathers them until then: those that are written sooner are kept all the same, in
+    /// more pieces than is good for the sink.
     pub(crate) async fn due(&self) -> Instant {
         self.0.writing.lock().await.keeper.due()
+    }
+
+    /// Returns when a piece of so many bytes of one stream is to be written, for whoever has something that holds the next one
+    /// meanwhile, such as a pipe. As [`Log::due`]; one stream after the other.
+    pub(crate) async fn turn(&self, bytes: usize) {
+        let asked = Instant::now();
+        let _turn = self.0.turn.lock().await;
+        while let Some(due) = self.next_turn(bytes, asked).await {
+            tokio::time::sleep_until(due).await;
+        }
+    }
+
+    async fn next_turn(&self, bytes: usize, asked: Instant) -> Option<Instant> {
+        self.0.writing.lock().await.keeper.turn(bytes, asked)
     }
 
     /// The place that the output was read up to, after something was written since [`Log::resume`]: with a heartbeat the next worker

@@ -298,31 +298,53 @@ async fn lines_are_gathered_for_a_sink_that_is_not_to_be_asked_often_unless_many
     for (bytes_a_second, longest) in [(100.0, PACE), (10_000.0, PACE), (100_000.0, took * 2), (1_000_000.0, took)] {
         let sink = Arc::new(MemorySink { usual: took, pace: PACE, ..MemorySink::default() });
         let log = logs(&sink, &[]).begin(name(), None);
-        let (mut came, mut gathered) = (tokio::time::Instant::now(), Duration::ZERO);
+        let (mut read, mut gathered) = (tokio::time::Instant::now(), Duration::ZERO);
         for _ in 0..20 {
             tokio::time::sleep(took).await;
             // What a pipe takes meanwhile.
-            let bytes = (came.elapsed().as_secs_f64() * bytes_a_second).min(65_536.0);
-            came = tokio::time::Instant::now();
-            log.write(Stream::Stdout, ("x".repeat(bytes as usize - 1) + "\n").as_bytes()).await;
-            let answered = tokio::time::Instant::now();
-            tokio::time::sleep_until(log.due().await).await;
-            gathered = answered.elapsed();
+            let bytes = (read.elapsed().as_secs_f64() * bytes_a_second).min(65_536.0) as usize;
+            read = tokio::time::Instant::now();
+            log.turn(bytes).await;
+            gathered = read.elapsed();
+            log.write(Stream::Stdout, ("x".repeat(bytes - 1) + "\n").as_bytes()).await;
         }
-        assert_eq!(gathered >= PACE, longest == PACE, "{bytes_a_second}: {gathered:?}");
-        assert!(gathered <= longest + Duration::from_millis(1), "{bytes_a_second}: {gathered:?}");
+        assert!(gathered <= longest, "{bytes_a_second}: {gathered:?}");
+        assert_eq!(gathered >= PACE - took, longest == PACE, "{bytes_a_second}: {gathered:?}");
         let report = ended(&log).await;
         assert!(!report.metadata.contains_key("log_wait_seconds"), "{bytes_a_second}: {report:?}");
     }
     // A pipe that was full when it was read held the work up.
     let sink = Arc::new(MemorySink { usual: took, pace: PACE, ..MemorySink::default() });
     let log = logs(&sink, &[]).begin(name(), None);
-    tokio::time::sleep(took).await;
-    log.write(Stream::Stdout, b"few\n").await;
-    tokio::time::sleep_until(log.due().await).await;
-    log.write(Stream::Stdout, "x".repeat(65_536).as_bytes()).await;
-    assert_eq!(log.told().expect("lines").waited_ms, 1000);
-    assert!(log.due().await <= tokio::time::Instant::now(), "so much is not gathered");
+    for piece in ["few\n".to_owned(), "few\n".to_owned(), "x".repeat(65_536)] {
+        tokio::time::sleep(took).await;
+        log.turn(piece.len()).await;
+        log.write(Stream::Stdout, piece.as_bytes()).await;
+    }
+    assert_eq!(log.told().expect("lines").waited_ms, 900);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_streams_of_few_lines_are_kept_in_turns() {
+    let pace = Duration::from_secs(1);
+    let sink = Arc::new(MemorySink { pace, ..MemorySink::default() });
+    let log = logs(&sink, &[]).begin(name(), None);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = tokio::time::Instant::now();
+    let writes = |stream| {
+        let log = log.clone();
+        async move {
+            for _ in 0..5 {
+                log.turn(4).await;
+                log.write(stream, b"few\n").await;
+            }
+        }
+    };
+    tokio::join!(writes(Stream::Stdout), writes(Stream::Stderr));
+    assert_eq!((sink.calls(), began.elapsed().as_secs()), (10, 9));
+    let streams: Vec<Stream> = sink.lines().iter().map(|line| line.stream).collect();
+    // Who was first had come again before the other one came.
+    assert_eq!(streams[1..9], [Stream::Stdout, Stream::Stderr].repeat(4));
 }
 
 #[tokio::test]
