@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http_body_util::BodyExt as _;
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
-use reqwest::{Client, Url};
+use object_store::{ClientOptions, Error};
+use reqwest::{Client, StatusCode, Url};
 use ticket_activities::border;
 
 use crate::config::PeerAccess;
@@ -36,6 +36,34 @@ pub(super) struct Http {
 #[error("{0}")]
 struct Unanswered(String);
 
+/// The store has done nothing, and may do so later.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {said}")]
+pub(super) struct Busy {
+    pub(super) status: StatusCode,
+    pub(super) said: String,
+}
+
+impl Busy {
+    /// An answer that says so. Other statuses of servers may be those of something in front of the store, which does not know.
+    fn of(status: StatusCode, body: &[u8]) -> Option<Self> {
+        let said = String::from_utf8_lossy(&said(body)).into_owned();
+        let is_stores_own = status == StatusCode::SERVICE_UNAVAILABLE && said.starts_with("SlowDown");
+        (status == StatusCode::TOO_MANY_REQUESTS || is_stores_own).then_some(Self { status, said })
+    }
+
+    /// Whether that is why a call has failed.
+    pub(super) fn is_cause_of(error: &Error) -> bool {
+        causes(error).any(|cause| cause.is::<Self>())
+    }
+}
+
+/// An error and what it comes from.
+pub(super) fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let error: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 impl Http {
     /// # Errors
     /// When the clients cannot be built.
@@ -57,15 +85,20 @@ impl HttpService for Http {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
+        let asked =
+            format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
         let mut builder = client.request(parts.method, url).headers(parts.headers);
         let body = body.collect().await?.to_bytes();
         if !body.is_empty() {
             builder = builder.body(body);
         }
-        let response = border("s3.send", builder.send()).await.map_err(unanswered)?;
+        let response = border("s3.send", builder.send()).await.map_err(|error| unanswered(&asked, error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = border("s3.body", net::body(response, MAX_ANSWER_BYTES)).await;
         let body = body.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        if let Some(busy) = Busy::of(status, &body) {
+            return Err(HttpError::new(HttpErrorKind::Unknown, busy));
+        }
         let body = if status.is_client_error() { said(&body) } else { body };
         let mut answer = HttpResponse::new(body.into());
         *answer.status_mut() = status;
@@ -74,11 +107,9 @@ impl HttpService for Http {
     }
 }
 
-/// The store's client repeats what nobody has heard. Anything else may have been heard, and may still be done later: whoever asked
-/// decides.
-fn unanswered(error: reqwest::Error) -> HttpError {
-    let kind = if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Unknown };
-    HttpError::new(kind, Unanswered(net::describe(&error.without_url())))
+/// What was asked may have been heard, and may still be done later. Names whoever was asked: it may be who gives credentials.
+fn unanswered(asked: &str, error: reqwest::Error) -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, Unanswered(format!("{asked}: {}", net::describe(&error.without_url()))))
 }
 
 /// What a refusal says: code and message. The rest of it repeats what was signed, and with which key.

@@ -1,5 +1,6 @@
 //! The sink: opens logs in a store, and tries out whether that can be done.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -8,7 +9,7 @@ use ticket_activities::logs::Line;
 use ticket_activities::{LogName, LogSink, LogSinkError, OpenLog};
 
 use super::segments::segments;
-use super::store::{Store, child, told};
+use super::store::{PACE, Store, child, told, twice};
 use super::writer::SegmentWriter;
 use crate::config::S3Config;
 use crate::logs::bound::{Bound, last_line};
@@ -53,7 +54,8 @@ impl ObjectSink {
         let folder = self.store.beside_logs(".check".to_owned());
         let key = child(&folder, "check".to_owned());
         let check = async {
-            self.store.put(&key, CHECK.as_bytes().to_vec()).await?;
+            // All workers write the same: it does not matter which of them does, nor when.
+            twice(|| self.store.put(&key, CHECK)).await?;
             let found = self.store.objects(&folder).await?.iter().any(|object| object.location == key);
             Ok::<bool, object_store::Error>(found && self.store.get(&key, 0).await? == CHECK.as_bytes())
         };
@@ -76,7 +78,7 @@ impl LogSink for ObjectSink {
             let held = within(&address, held(&self.store, &folder)).await?;
             let bound = Bound::new(held.bytes, self.max_bytes, held.last.as_ref());
             let writer = Box::new(SegmentWriter::new(self.store.clone(), folder, bound));
-            Ok(OpenLog { address, last_seq: held.last_seq, usual: USUAL, writer })
+            Ok(OpenLog { address, last_seq: held.last_seq, usual: USUAL, pace: PACE, writer })
         })
     }
 }
@@ -93,7 +95,13 @@ struct Held {
 /// and was written again.
 async fn held(store: &Store, folder: &Path) -> object_store::Result<Held> {
     let segments = segments(store, folder).await?;
-    let bytes = segments.iter().map(|segment| segment.size).sum();
+    // The others are in it.
+    let mut longest = BTreeMap::new();
+    for segment in &segments {
+        let size = longest.entry(segment.first).or_insert(0);
+        *size = segment.size.max(*size);
+    }
+    let bytes = longest.values().sum();
     let Some(newest) = segments.iter().max_by_key(|segment| (segment.first, segment.size)) else {
         return Ok(Held { bytes, last_seq: 0, last: None });
     };

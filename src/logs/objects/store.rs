@@ -8,18 +8,21 @@ use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, Error, GetOptions, GetRange, ObjectMeta, ObjectStore, PutOptions, PutPayload, RetryConfig,
-};
+use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, PutOptions, PutPayload, RetryConfig};
 
-use super::http::Http;
+use super::http::{Busy, Http, causes};
 use super::keys::Keys;
+use super::lasting::Lasting;
 use crate::config::{S3Config, S3Keys, S3Login};
 use crate::dead_letters::shown;
 use crate::logs::folder::run_name;
 
+/// Between two writes of one name: stores that count them allow one a second (R2, Google's).
+pub(super) const PACE: Duration = Duration::from_secs(1);
+/// Longest time for one object to be written: half of what a log has, so that another name can be tried.
+const PUT_TIME: Duration = Duration::from_millis(1_200);
 /// Before what had no answer is asked again.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Longest text of an error that is told.
 const TOLD_CHARS: usize = 400;
 
@@ -80,8 +83,12 @@ impl Store {
     }
 
     /// Writes an object. Whoever gets no answer does not know whether it is there, or will be.
-    pub(super) async fn put(&self, key: &Path, bytes: Vec<u8>) -> object_store::Result<()> {
-        self.objects.put_opts(key, PutPayload::from(bytes), PutOptions::default()).await.map(|_| ())
+    pub(super) async fn put(&self, key: &Path, payload: impl Into<PutPayload>) -> object_store::Result<()> {
+        let put = self.objects.put_opts(key, payload.into(), PutOptions::default());
+        match tokio::time::timeout(PUT_TIME, put).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err(Error::Generic { store: "S3", source: Box::new(Silent) }),
+        }
     }
 
     /// An object's bytes from this one on; there must be one.
@@ -112,19 +119,29 @@ impl Store {
     }
 }
 
+/// The store has not answered.
+#[derive(Debug, thiserror::Error)]
+#[error("the store has not answered for {} s", PUT_TIME.as_secs_f64())]
+struct Silent;
+
 /// What can be asked again harmlessly is, once, when it had no answer.
-async fn twice<T, F>(ask: impl Fn() -> F) -> object_store::Result<T>
+pub(super) async fn twice<T, F>(ask: impl Fn() -> F) -> object_store::Result<T>
 where
     F: Future<Output = object_store::Result<T>>,
 {
     match ask().await {
         Err(error) if !is_refusal(&error) => {
             tracing::debug!(%error, "a store of logs is asked again");
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause(&error)).await;
             ask().await
         }
         answer => answer,
     }
+}
+
+/// How long to wait before what has failed so is asked again.
+pub(super) fn pause(error: &Error) -> Duration {
+    if Busy::is_cause_of(error) { PACE } else { PAUSE }
 }
 
 /// Whether to ask again would be in vain.
@@ -139,12 +156,13 @@ pub(super) fn child(folder: &Path, name: String) -> Path {
     path
 }
 
-/// What a store said, and what to do. Names the key.
+/// What a store said, and what to do. What its client says around that are the address and the key, which leave no room for it.
 pub(super) fn told(error: &Error) -> String {
+    let said = causes(error).last().map_or_else(String::new, |cause| cause.to_string());
     format!(
         "{}; check EXECUTION_LOG_SINK, AWS_REGION, AWS_ENDPOINT_URL_S3, as whom the store is asked, and that it may list the bucket, \
          read and write there",
-        shown(&error.to_string(), TOLD_CHARS)
+        shown(&said, TOLD_CHARS)
     )
 }
 
@@ -152,23 +170,15 @@ fn client(config: &S3Config) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&config.bucket)
         .with_region(&config.region)
-        // Of what was answered, or heard by nobody; within the time that a log has.
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_millis(400),
-                base: 2.0,
-            },
-            max_retries: 2,
-            retry_timeout: Duration::from_secs(1),
-        })
+        // Whoever asks knows what may be asked again, and under which name.
+        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
         .with_allow_http(true)
         .with_http_connector(Http::new(&config.peer)?);
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
     builder = match &config.login {
-        S3Login::Keys(keys) => builder.with_credentials(Arc::new(Keys(S3Keys::clone(keys)))),
+        S3Login::Keys(keys) => builder.with_credentials(Arc::new(Keys::new(S3Keys::clone(keys))?)),
         S3Login::WebIdentity { token_file, role } => builder
             .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, token_file)
             .with_config(AmazonS3ConfigKey::RoleArn, role)
@@ -179,5 +189,6 @@ fn client(config: &S3Config) -> anyhow::Result<Arc<dyn ObjectStore>> {
         S3Login::ContainerAgent(path) => builder.with_config(AmazonS3ConfigKey::ContainerCredentialsRelativeUri, path),
         S3Login::Machine => builder,
     };
-    Ok(Arc::new(builder.build()?))
+    let source = Arc::clone(builder.clone().build()?.credentials());
+    Ok(Arc::new(builder.with_credentials(Arc::new(Lasting::new(source))).build()?))
 }

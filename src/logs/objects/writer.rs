@@ -1,13 +1,16 @@
-//! Adds lines to a log: writes its last segment anew, until that is large enough.
+//! Adds lines to a log: writes its last segment anew, until that is large enough, or was written a moment ago.
 
 use futures::future::BoxFuture;
+use object_store::PutPayload;
 use object_store::path::Path;
 use ticket_activities::logs::Line;
 use ticket_activities::{LogSinkError, LogWriter};
+use tokio::time::Instant;
 
+use super::http::Busy;
 use super::segments::new_key;
 use super::sink::within;
-use super::store::{PAUSE, Store, is_refusal};
+use super::store::{PACE, Store, is_refusal, pause};
 use crate::logs::bound::Bound;
 
 /// Bytes of a segment after which another one is begun: what is written anew with each piece, at most, and held meanwhile.
@@ -25,7 +28,9 @@ pub(super) struct SegmentWriter {
 struct Open {
     key: Path,
     first: u64,
-    bytes: Vec<u8>,
+    payload: PutPayload,
+    /// When it was last written.
+    written: Instant,
 }
 
 impl SegmentWriter {
@@ -39,29 +44,46 @@ impl SegmentWriter {
         if bytes.is_empty() {
             return Ok(());
         }
-        let folder = &self.folder;
-        let segment =
-            self.segment.get_or_insert_with(|| Open { key: new_key(folder, first), first, bytes: Vec::new() });
-        segment.bytes.extend(bytes);
-        match self.store.put(&segment.key, segment.bytes.clone()).await {
-            Ok(()) => {}
-            Err(error) if is_refusal(&error) => return Err(error),
-            Err(error) => {
-                tracing::debug!(%error, "a segment of a log is written again");
-                tokio::time::sleep(PAUSE).await;
-                // What got no answer may still come, after what is written next: never under the same name.
-                segment.key = new_key(folder, segment.first);
-                self.store.put(&segment.key, segment.bytes.clone()).await?;
-            }
-        }
-        if segment.bytes.len() >= FULL {
-            self.segment = None;
-        }
+        // Whoever does not wait so long has much to be kept, or is at its end.
+        let may_grow = |segment: &Open| segment.payload.content_length() < FULL && segment.written.elapsed() >= PACE;
+        let mut segment = self.segment.take().filter(may_grow).unwrap_or_else(|| Open::new(&self.folder, first));
+        segment.add(bytes);
+        segment.write(&self.store, &self.folder).await?;
+        self.segment = Some(segment);
         Ok(())
     }
 
     fn address(&self) -> String {
         self.store.address(&self.folder)
+    }
+}
+
+impl Open {
+    fn new(folder: &Path, first: u64) -> Self {
+        Self { key: new_key(folder, first), first, payload: PutPayload::new(), written: Instant::now() }
+    }
+
+    /// What was there is shared, not copied.
+    fn add(&mut self, bytes: Vec<u8>) {
+        self.payload = self.payload.iter().cloned().chain(PutPayload::from(bytes)).collect();
+    }
+
+    /// Writes it as it is now; once more where that has failed, and was not refused.
+    async fn write(&mut self, store: &Store, folder: &Path) -> object_store::Result<()> {
+        let mut written = store.put(&self.key, self.payload.clone()).await;
+        if let Err(error) = &written
+            && !is_refusal(error)
+        {
+            tracing::debug!(%error, "a segment of a log is written again");
+            tokio::time::sleep(pause(error)).await;
+            if !Busy::is_cause_of(error) {
+                // It may still be done, after what is written next: never under the same name.
+                self.key = new_key(folder, self.first);
+            }
+            written = store.put(&self.key, self.payload.clone()).await;
+        }
+        self.written = Instant::now();
+        written
     }
 }
 
@@ -80,7 +102,8 @@ impl LogWriter for SegmentWriter {
         Box::pin(async move {
             let address = self.address();
             let bytes = self.bound.end().map_err(|error| unwritable(&address, &error))?;
-            within(&address, self.add(self.bound.last_seq(), bytes)).await?;
+            // A number that no other segment of this writer begins with.
+            within(&address, self.add(self.bound.last_seq() + 1, bytes)).await?;
             Ok(self.bound.left_out())
         })
     }
