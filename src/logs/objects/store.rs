@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{
@@ -105,6 +106,15 @@ impl Store {
         twice(|| self.objects.list(Some(folder)).try_collect()).await
     }
 
+    /// The objects below a folder whose keys come after this one, in the order of their keys.
+    pub(super) fn objects_after(
+        &self,
+        folder: &Path,
+        key: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.objects.list_with_offset(Some(folder), key)
+    }
+
     /// The names of the folders in one.
     pub(super) async fn folders(&self, folder: &Path) -> object_store::Result<Vec<String>> {
         let listed = twice(|| self.objects.list_with_delimiter(Some(folder))).await?;
@@ -113,7 +123,7 @@ impl Store {
 }
 
 /// What can be asked again harmlessly is, once, when it had no answer.
-async fn twice<T, F>(ask: impl Fn() -> F) -> object_store::Result<T>
+pub(super) async fn twice<T, F>(ask: impl Fn() -> F) -> object_store::Result<T>
 where
     F: Future<Output = object_store::Result<T>>,
 {
