@@ -6,12 +6,15 @@
 mod http;
 mod keys;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod segments;
 mod sink;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod xml;
 
 pub(crate) use reader::SegmentReader;
 pub(crate) use segments::TicketSegments;

@@ -10,8 +10,10 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use reqwest::{Client, Url};
+use serde::Deserialize;
 use ticket_activities::border;
 
+use super::xml::{element, without_odd_names};
 use crate::config::PeerAccess;
 use crate::dead_letters::shown;
 use crate::net::{self, SAID_CHARS};
@@ -56,6 +58,7 @@ impl HttpService for Http {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let is_list = url.query_pairs().any(|(name, _)| name == "list-type");
         let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
         let mut builder = client.request(parts.method, url).headers(parts.headers);
         let body = body.collect().await?.to_bytes();
@@ -66,7 +69,13 @@ impl HttpService for Http {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = border("s3.body", net::body(response, MAX_ANSWER_BYTES)).await;
         let body = body.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-        let body = if status.is_client_error() { said(&body) } else { body };
+        let body = if !status.is_success() {
+            said(&body).into_bytes()
+        } else if is_list {
+            without_odd_names(&String::from_utf8_lossy(&body)).into_bytes()
+        } else {
+            body
+        };
         let mut answer = HttpResponse::new(body.into());
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
@@ -81,15 +90,24 @@ fn unanswered(error: reqwest::Error) -> HttpError {
     HttpError::new(kind, Unanswered(net::describe(&error.without_url())))
 }
 
-/// What a refusal says: code and message. The rest of it repeats what was signed, and with which key.
-fn said(body: &[u8]) -> Vec<u8> {
+/// How the agents that give a pod or a container its credentials refuse.
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(alias = "Code")]
+    code: Option<String>,
+    #[serde(alias = "Message")]
+    message: Option<String>,
+}
+
+/// What a refusal says: code and message. The rest of it repeats what was signed, and with which key, or is anybody's.
+fn said(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once(&format!("</{name}>"))?.0)
+    let said = match serde_json::from_str(&text) {
+        Ok(Refusal { code, message }) => [code, message],
+        Err(_) => ["Code", "Message"].map(|name| element(&text, name).map(str::to_owned)),
     };
-    let said: Vec<&str> = ["Code", "Message"].into_iter().filter_map(element).collect();
-    shown(&said.join(": "), SAID_CHARS).into_bytes()
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    shown(&said.join(": "), SAID_CHARS)
 }
 
 #[cfg(test)]
@@ -100,9 +118,15 @@ mod tests {
     fn a_refusal_is_told_without_what_was_signed() {
         let body = "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>not as you say\x1b</Message>\
                     <AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>AWS4</StringToSign></Error>";
-        assert_eq!(said(body.as_bytes()), b"SignatureDoesNotMatch: not as you say\\u{1b}");
-        for nothing in ["", "<html>Forbidden</html>", "<Code>cut", "\u{fffd}"] {
-            assert_eq!(said(nothing.as_bytes()), b"", "{nothing}");
+        assert_eq!(said(body.as_bytes()), "SignatureDoesNotMatch: not as you say\\u{1b}");
+        for agent in [
+            r#"{"code":"InvalidIdInRequest","message":"no such task\u001b","HTTPErrorCode":400}"#,
+            r#"{"Code":"InvalidIdInRequest","Message":"no such task\u001b"}"#,
+        ] {
+            assert_eq!(said(agent.as_bytes()), "InvalidIdInRequest: no such task\\u{1b}");
+        }
+        for nothing in ["", "<html>Forbidden</html>", "<Code>cut", "\u{fffd}", "{}", r#"{"message":7}"#, "[1]"] {
+            assert_eq!(said(nothing.as_bytes()), "", "{nothing}");
         }
     }
 }
