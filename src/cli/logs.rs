@@ -21,7 +21,7 @@ use crate::config::LogFormat;
 use crate::explain::server::{Run, describe_run};
 use crate::explain::unknown;
 use crate::logs::held::{Answered, answered, told};
-use crate::logs::kept::{KeptLog, TicketLogs};
+use crate::logs::kept::{KeptLog, TicketLogs, Unreadable};
 use crate::{logging, temporal};
 use out::Out;
 
@@ -171,7 +171,7 @@ impl Wanted {
     }
 
     /// The log of one of those.
-    fn open(&self, attempt: u32) -> anyhow::Result<Option<KeptLog>> {
+    fn open(&self, attempt: u32) -> Result<Option<KeptLog>, Unreadable> {
         self.logs.as_ref().map(|logs| logs.open(&self.run_id, attempt)).transpose()
     }
 
