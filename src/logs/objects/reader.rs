@@ -75,8 +75,8 @@ impl SegmentReader {
 
     async fn look(&mut self) -> object_store::Result<()> {
         let segments = segments(&self.store, &self.folder, self.from, AT_ONCE).await?;
-        if let Some(segment) = segments.get(segments.len().saturating_sub(IN_VIEW)) {
-            self.from = segment.first;
+        if let Some(oldest) = segments.len().checked_sub(IN_VIEW) {
+            self.from = segments[oldest].first;
         }
         let firsts: Vec<u64> = segments.iter().skip(1).map(|segment| segment.first).chain([u64::MAX]).collect();
         let mut known = std::mem::take(&mut self.read);
