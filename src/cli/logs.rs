@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use temporalio_client::Client;
-use ticket_activities::logs::{Logged, clean};
+use ticket_activities::logs::{Line, Logged, clean};
 use ticket_schemas::TicketId;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use crate::config::LogFormat;
 use crate::explain::server::{Run, describe_run};
 use crate::explain::unknown;
 use crate::logs::held::{Answered, answered, told};
-use crate::logs::kept::{KeptLog, TicketLogs};
+use crate::logs::kept::{KeptLog, TicketLogs, Unreadable};
 use crate::{logging, temporal};
 use out::Out;
 
@@ -47,8 +47,8 @@ pub(super) struct LogsArgs {
 
 const AFTER_HELP: &str = "Whole logs are read from where EXECUTION_LOG_SINK says, when it is set and has the log. \
 Otherwise there are the last lines while the ticket runs, and both ends of its output afterwards.\n\
-Exit codes: 0 printed, 1 the ticket is unknown, nothing is kept of its log, or it has ended and lines are missing in it, 2 wrong \
-usage or settings, 3 Temporal did not answer, or a log cannot be read.";
+Exit codes: 0 printed, 1 the ticket is unknown, nothing is kept of its log, or lines are missing in it, 2 wrong usage or settings, \
+3 Temporal did not answer, or a log cannot be read.";
 
 /// Whose log is wanted, and where it may be as a whole.
 struct Wanted {
@@ -110,8 +110,9 @@ impl Wanted {
         let Some((attempt, mut log)) = kept.zip(log) else { return Ok(self.nothing()) };
         let told = told.filter(|told| told.attempt == attempt);
         let newest = told.as_ref().and_then(|told| told.lines.back());
-        let (mut last, mut has_newest) = (0, newest.is_none());
+        let (mut last, mut lacks, mut has_newest) = (0, false, newest.is_none());
         while let Some(line) = log.line().await? {
+            lacks |= self.lacks_between(attempt, last, &line);
             last = line.seq.max(last);
             has_newest |= newest.is_some_and(|newest| {
                 line.seq == newest.seq && line.stream == newest.stream && line.text.starts_with(&newest.text)
@@ -128,7 +129,21 @@ impl Wanted {
         } else if let Some(missing) = answer.and_then(|answer| self.missing(&answer, attempt, last)) {
             return Ok(missing);
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(exit_code(lacks))
+    }
+
+    /// Says that lines are missing between number `last` of a log and the next one that was read, if they are: a bucket loses old logs
+    /// piece by piece.
+    fn lacks_between(&self, attempt: u32, last: u64, next: &Line) -> bool {
+        let missing = next.seq.saturating_sub(last).saturating_sub(1);
+        if missing > 0 {
+            eprintln!(
+                "worker-agents: {missing} lines before number {} are missing in the log of attempt {attempt} of ticket {}: they were \
+                 removed, or a worker was lost",
+                next.seq, self.ticket_id
+            );
+        }
+        missing > 0
     }
 
     /// Says that lines of an attempt that has ended are not here, if the answer knows of them.
@@ -156,7 +171,7 @@ impl Wanted {
     }
 
     /// The log of one of those.
-    fn open(&self, attempt: u32) -> anyhow::Result<Option<KeptLog>> {
+    fn open(&self, attempt: u32) -> Result<Option<KeptLog>, Unreadable> {
         self.logs.as_ref().map(|logs| logs.open(&self.run_id, attempt)).transpose()
     }
 
@@ -175,4 +190,9 @@ impl Wanted {
     fn wants(&self, attempt: u32) -> bool {
         self.attempt.is_none_or(|wanted| wanted == attempt)
     }
+}
+
+/// How the command ends when all that is there was printed.
+fn exit_code(lacks: bool) -> ExitCode {
+    ExitCode::from(u8::from(lacks))
 }

@@ -224,12 +224,17 @@ fn token_source(reader: &mut Reader<'_>) -> Option<TokenSource> {
 /// A path that must exist.
 pub(super) fn file(reader: &mut Reader<'_>, name: &'static str, help: &'static str) -> Option<String> {
     let path = reader.optional(name, help);
-    if let Some(path) = path.as_deref()
-        && let Err(error) = std::fs::metadata(path)
-    {
-        reader.error(format!("{name}={path:?}: {error}"));
+    if let Some(path) = &path {
+        check_file(reader, name, path);
     }
     path
+}
+
+/// A file that is not there is an error.
+pub(super) fn check_file(reader: &mut Reader<'_>, name: &str, path: &str) {
+    if let Err(error) = std::fs::metadata(path) {
+        reader.error(format!("{name}={path:?}: {error}"));
+    }
 }
 
 /// The same for a file that holds a secret.

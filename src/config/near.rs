@@ -20,7 +20,8 @@ pub(super) fn is_near_or_private(host: &str) -> bool {
     private || is_near(host)
 }
 
-fn address(host: &str) -> Option<IpAddr> {
+/// The address that a URL's host is, if it is one.
+pub(super) fn address(host: &str) -> Option<IpAddr> {
     host.trim_matches(['[', ']']).parse().ok()
 }
 

@@ -124,15 +124,26 @@ impl<'a> Reader<'a> {
 
     /// An http(s) URL without credentials; they have settings of their own.
     pub(super) fn url(&mut self, name: &'static str, help: &'static str) -> Option<String> {
-        let (value, origin) = self.raw(name).unwrap_or_else(|| (String::new(), Origin::Default));
-        let shown = super::schema_registry::without_user_info(&value);
-        let good =
-            reqwest::Url::parse(&value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !value.is_empty() && (shown != value || !good) {
+        let url = self.unchecked_url(name, help)?;
+        self.check_url(name, &url);
+        Some(url)
+    }
+
+    /// The same where it may be set for other programs: [`Reader::check_url`] is for whoever uses it.
+    pub(super) fn unchecked_url(&mut self, name: &'static str, help: &'static str) -> Option<String> {
+        let found = self.raw(name);
+        let (value, origin) = found.clone().unwrap_or_else(|| (String::new(), Origin::Default));
+        self.settings.push(Setting { name, value: super::schema_registry::without_user_info(&value), origin, help });
+        found.map(|(value, _)| value)
+    }
+
+    /// What is no http(s) URL, or has credentials, is an error.
+    pub(super) fn check_url(&mut self, name: &str, url: &str) {
+        let shown = super::schema_registry::without_user_info(url);
+        let good = reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if shown != url || !good {
             self.error(format!("{name}={shown:?}: expected an http(s) URL without user info"));
         }
-        self.settings.push(Setting { name, value: shown, origin, help });
-        Some(value).filter(|value| !value.is_empty())
     }
 
     pub(super) fn text(&mut self, name: &'static str, default: &str, help: &'static str) -> String {

@@ -1,13 +1,27 @@
 //! A store of objects that speaks S3, where logs may go. Its settings have the names that AWS's own tools know.
 
-use super::kafka_security::{file, secret_file};
-use super::near::is_near_or_private;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::kafka_security::check_file;
+use super::near::{address, is_near_or_private};
 use super::outgoing::PeerAccess;
 use super::reader::Reader;
 use super::secrets::{SecretNames, SecretSource, Shown, secret_names};
 
 /// Longest prefix of keys, in bytes: a key has at most 1,024, and the ids below it need their room.
 const LONGEST_PREFIX: usize = 256;
+
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+const WEB_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+const AGENT_URL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const AGENT_TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+
+/// Where the agents of ECS and of EKS are, one link away.
+const AGENTS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
 
 /// A bucket, and how it is reached.
 #[derive(Debug, Clone)]
@@ -64,10 +78,12 @@ pub struct S3Keys {
 
 /// What `AWS_*` settings say of any bucket.
 pub(super) struct S3Settings {
-    region: String,
-    endpoint: Option<String>,
+    /// With the name of the setting that says so.
+    region: (&'static str, String),
+    /// With the name of the setting that says so.
+    endpoint: Option<(&'static str, String)>,
     login: Result<S3Login, &'static str>,
-    peer: PeerAccess,
+    ca_bundle: Option<String>,
 }
 
 impl S3Settings {
@@ -75,20 +91,24 @@ impl S3Settings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let region = reader.optional("AWS_REGION", "region of AWS, where logs go to S3; added by this product");
         let other = reader.optional("AWS_DEFAULT_REGION", "the same, without AWS_REGION; added by this product");
-        let endpoint = reader.url(
+        let endpoint = reader.unchecked_url(
             "AWS_ENDPOINT_URL_S3",
             "where S3 is, such as a store of another make; unset: where AWS has it in the region; added by this product",
         );
-        let any = reader.url("AWS_ENDPOINT_URL", "the same, without AWS_ENDPOINT_URL_S3; added by this product");
+        let any =
+            reader.unchecked_url("AWS_ENDPOINT_URL", "the same, without AWS_ENDPOINT_URL_S3; added by this product");
         let login = login(reader);
-        let bundle = file(
-            reader,
-            "AWS_CA_BUNDLE",
+        let ca_bundle = reader.optional(
+            CA_BUNDLE,
             "PEM file with the only authorities trusted with certificates of S3 and STS; unset: the system's; added by this \
              product",
         );
-        let region = region.or(other).unwrap_or_else(|| "us-east-1".to_owned());
-        Self { region, endpoint: endpoint.or(any), login, peer: reader.peer_access(bundle) }
+        let region = match (region, other) {
+            (None, Some(other)) => ("AWS_DEFAULT_REGION", other),
+            (region, _) => ("AWS_REGION", region.unwrap_or_else(|| "us-east-1".to_owned())),
+        };
+        let endpoint = endpoint.map(|url| ("AWS_ENDPOINT_URL_S3", url)).or(any.map(|url| ("AWS_ENDPOINT_URL", url)));
+        Self { region, endpoint, login, ca_bundle }
     }
 
     /// The bucket of a URL of the form `s3://bucket/prefix`, which the setting `name` holds.
@@ -100,16 +120,44 @@ impl S3Settings {
             ));
             return None;
         };
-        // It becomes a part of a host's name.
-        if !self.region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            reader.error(format!("AWS_REGION={:?}: expected a region of AWS, such as us-east-1", self.region));
-        }
-        if self.endpoint.as_deref().is_some_and(is_exposed) {
-            reader.warn("AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL is http: logs are sent unencrypted".to_owned());
-        }
+        self.check(reader);
         let login = self.login.map_err(|error| reader.error(format!("{name}={url:?}: {error}"))).ok()?;
-        let (region, endpoint, peer) = (self.region, self.endpoint, self.peer);
-        Some(S3Config { bucket, prefix, region, endpoint, login, peer })
+        let (region, endpoint) = (self.region.1, self.endpoint.map(|(_, url)| url));
+        Some(S3Config { bucket, prefix, region, endpoint, login, peer: reader.peer_access(self.ca_bundle) })
+    }
+
+    /// What is wrong with them, where a bucket is used.
+    fn check(&self, reader: &mut Reader<'_>) {
+        let (name, region) = &self.region;
+        // It becomes a part of the name of S3's host, or of STS's.
+        let is_of_aws = self.endpoint.is_none() || matches!(self.login, Ok(S3Login::WebIdentity { .. }));
+        let is_label = region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if !is_plain(region) || (is_of_aws && !is_label) {
+            reader.error(format!("{name}={region:?}: expected a region of AWS, such as us-east-1"));
+        }
+        if let Some((name, url)) = &self.endpoint {
+            check_address(reader, name, url);
+            if is_exposed(url) {
+                reader.warn(format!("{name} is http: logs are sent unencrypted"));
+            }
+        }
+        if let Some(path) = &self.ca_bundle {
+            check_file(reader, CA_BUNDLE, path);
+        }
+        match &self.login {
+            Ok(S3Login::WebIdentity { token_file, .. }) => check_file(reader, WEB_TOKEN_FILE, token_file),
+            Ok(S3Login::PodAgent { url, token_file }) => {
+                check_address(reader, AGENT_URL, url);
+                if reqwest::Url::parse(url).is_ok_and(|url| url.scheme() == "http" && !is_agent(&url)) {
+                    reader.error(format!(
+                        "{AGENT_URL}: without TLS only this machine and the agents of ECS and EKS are asked for credentials; use \
+                         https"
+                    ));
+                }
+                check_file(reader, AGENT_TOKEN_FILE, token_file);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -122,21 +170,14 @@ fn login(reader: &mut Reader<'_>) -> Result<S3Login, &'static str> {
     let id = reader.secret(&ID, Shown::Hidden);
     let secret = reader.secret(&SECRET, Shown::Hidden);
     let session = reader.secret(&SESSION, Shown::Hidden);
-    let web_token = secret_file(
+    let web_token = token_file(
         reader,
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        WEB_TOKEN_FILE,
         "file with the token of this worker's service account, for AWS_ROLE_ARN; added by this product",
     );
     let role = reader.optional("AWS_ROLE_ARN", "role of AWS that the token stands for; added by this product");
-    let url = reader.url(
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "where a pod's agent gives credentials of AWS; added by this product",
-    );
-    let agent_token = secret_file(
-        reader,
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-        "file with what that agent is shown; added by this product",
-    );
+    let url = reader.unchecked_url(AGENT_URL, "where a pod's agent gives credentials of AWS; added by this product");
+    let agent_token = token_file(reader, AGENT_TOKEN_FILE, "file with what that agent is shown; added by this product");
     let path = reader.optional(
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "path where the agent of a container of ECS gives credentials of AWS; added by this product",
@@ -156,8 +197,8 @@ fn login(reader: &mut Reader<'_>) -> Result<S3Login, &'static str> {
         (None, _) => {}
     }
     match (url, agent_token, path) {
-        (_, _, Some(path)) if !path.starts_with('/') => {
-            Err("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: expected a path that begins with a slash")
+        (_, _, Some(path)) if !path.starts_with('/') || !is_plain(&path) => {
+            Err("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: expected a path that begins with a slash, without spaces")
         }
         (_, _, Some(path)) => Ok(S3Login::ContainerAgent(path)),
         (Some(url), Some(token_file), None) => Ok(S3Login::PodAgent { url, token_file }),
@@ -166,6 +207,34 @@ fn login(reader: &mut Reader<'_>) -> Result<S3Login, &'static str> {
         }
         (None, _, None) => Ok(S3Login::Machine),
     }
+}
+
+/// A file with a secret.
+fn token_file(reader: &mut Reader<'_>, name: &'static str, help: &'static str) -> Option<String> {
+    let path = reader.optional(name, help);
+    if let Some(path) = &path {
+        reader.remember(&SecretSource::of_file(name, path));
+    }
+    path
+}
+
+/// What is asked has a URL of characters that its client sends as they are.
+fn check_address(reader: &mut Reader<'_>, name: &str, url: &str) {
+    if is_plain(url) {
+        reader.check_url(name, url);
+    } else {
+        reader.error(format!("{name}: expected an http(s) URL of ASCII characters, without spaces"));
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic())
+}
+
+/// Whom AWS's own tools ask for credentials without TLS, too.
+fn is_agent(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost" || address(host).is_some_and(|ip| ip.is_loopback() || AGENTS.contains(&ip))
 }
 
 /// Whether what is sent to a URL can be read on its way.

@@ -763,20 +763,65 @@ fn a_bucket_that_cannot_be_used_is_an_error_where_logs_go_to_it_and_nowhere_else
     }
     for (name, value) in [
         ("AWS_REGION", "us-east-1.example.org/"),
+        ("AWS_DEFAULT_REGION", "us-east-1.example.org/"),
+        ("AWS_ENDPOINT_URL_S3", "store:9000"),
+        ("AWS_ENDPOINT_URL", "https://store:hunter2@store"),
+        ("AWS_ENDPOINT_URL", "https://store/a b"),
+        ("AWS_CA_BUNDLE", "/no/such"),
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "hunter2"),
         ("AWS_SESSION_TOKEN", "hunter2"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", FILE),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
         ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2"),
+        ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/a b"),
     ] {
         let text = errors(&[BUCKET, (name, value)]);
         assert!(text.contains(name) && !text.contains("hunter2"), "{name}: {text}");
         // They may be there for other programs.
         of(&[(name, value)]);
     }
-    for (name, value) in [("AWS_ENDPOINT_URL_S3", "store:9000"), ("AWS_CA_BUNDLE", "/no/such")] {
-        assert!(errors(&[(name, value)]).contains(name));
+    let no_token = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/such"), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")];
+    assert!(errors(&[BUCKET, no_token[0], no_token[1]]).contains("AWS_WEB_IDENTITY_TOKEN_FILE=\"/no/such\""));
+    of(&no_token);
+}
+
+#[test]
+fn a_region_is_looked_at_where_it_is_a_part_of_a_hosts_name() {
+    let (region, store) = (("AWS_DEFAULT_REGION", "garage.eu_1"), ("AWS_ENDPOINT_URL_S3", "https://store.example.org"));
+    assert_eq!(bucket(&[region, store]).0.region, "garage.eu_1");
+    let sts = [("AWS_WEB_IDENTITY_TOKEN_FILE", FILE), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")];
+    for wrong in [&[BUCKET, region][..], &[BUCKET, region, store, sts[0], sts[1]]] {
+        assert!(errors(wrong).contains("AWS_DEFAULT_REGION=\"garage.eu_1\""), "{wrong:?}");
     }
+    assert!(errors(&[BUCKET, store, ("AWS_REGION", "a\nb")]).contains("AWS_REGION"));
+}
+
+#[test]
+fn credentials_are_asked_for_without_tls_where_awss_own_tools_do_so_and_nowhere_else() {
+    const URL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+    let token = ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", FILE);
+    for good in [
+        "http://169.254.170.2/v2/credentials",
+        "http://169.254.170.23/v1/credentials",
+        "http://[fd00:ec2::23]/v1/credentials",
+        "http://127.0.0.1:1338/credentials",
+        "http://[::1]/credentials",
+        "http://localhost/credentials",
+        "https://agent.example.org/credentials",
+    ] {
+        let (bucket, _) = bucket(&[(URL, good), token]);
+        assert!(matches!(bucket.login, S3Login::PodAgent { .. }), "{good}");
+    }
+    for wrong in
+        ["http://agent.example.org/", "http://agent/", "http://10.0.0.7/", "http://169.254.169.254/", "ftp://agent/"]
+    {
+        let text = errors(&[BUCKET, (URL, wrong), token]);
+        assert!(text.contains(URL), "{wrong}: {text}");
+        of(&[(URL, wrong), token]);
+    }
+    let missing = errors(&[BUCKET, (URL, "http://127.0.0.1/"), ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/no/such")]);
+    assert!(missing.contains("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=\"/no/such\""), "{missing}");
 }
 
 #[test]

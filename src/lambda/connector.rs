@@ -1,7 +1,6 @@
 //! The SDK's HTTP by this worker's own client: one TLS, the proxy, the authorities and the certificate of the settings
 //! (`docs/adr/0025-outgoing-http.md`).
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_sdk_lambda::config::SharedHttpClient;
@@ -92,7 +91,7 @@ impl Connector {
         let method = Method::from_bytes(request.method().as_bytes()).map_err(|_| unfit("its method is none"))?;
         let url =
             Url::parse(request.uri()).map_err(|error| CallError::Unfit(format!("its address is none: {error}")))?;
-        let client = if is_link_local(&url) { &self.link } else { &self.peer };
+        let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
         let mut builder = client.request(method, url).body(body.to_vec()).header(CONNECTION, "close");
         for (name, value) in request.headers().iter() {
             builder = builder.header(name, value);
@@ -127,30 +126,4 @@ async fn send(request: RequestBuilder) -> Result<HttpResponse, CallError> {
 fn unanswered(error: &reqwest::Error) -> CallError {
     let why = net::describe(error);
     if error.is_connect() { CallError::NotConnected(why) } else { CallError::Lost(why) }
-}
-
-/// Whether the address is of this machine's links, or AWS's own of that kind.
-fn is_link_local(url: &Url) -> bool {
-    let address = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
-    match address {
-        Some(IpAddr::V4(ip)) => ip.is_link_local(),
-        Some(IpAddr::V6(ip)) => ip.is_unicast_link_local() || ip.segments()[..2] == [0xfd00, 0xec2],
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_gives_a_machine_its_credentials_is_called_directly() {
-        let link = |url: &str| is_link_local(&Url::parse(url).expect("a URL"));
-        for metadata in ["http://169.254.169.254/latest", "http://169.254.170.23/v1", "http://[fd00:ec2::254]/latest"] {
-            assert!(link(metadata), "{metadata}");
-        }
-        for peer in ["https://sts.amazonaws.com/", "http://10.0.0.7/", "http://127.0.0.1/", "http://[fd00::1]/"] {
-            assert!(!link(peer), "{peer}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The whole logs of one ticket, wherever they are, for those who read them.
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -16,6 +17,11 @@ pub(crate) enum TicketLogs {
     Files(Folder),
     Objects(TicketSegments),
 }
+
+/// Why logs cannot be read, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreadable(String);
 
 /// Reads one of them.
 #[derive(Debug)]
@@ -41,26 +47,26 @@ impl TicketLogs {
     ///
     /// # Errors
     /// When that cannot be looked up.
-    pub(crate) async fn attempts(&self, run_id: &str) -> anyhow::Result<Vec<u32>> {
+    pub(crate) async fn attempts(&self, run_id: &str) -> Result<Vec<u32>, Unreadable> {
         let found = match self {
             Self::Files(folder) => folder
                 .attempts(run_id)
                 .map(|files| files.into_iter().map(|(attempt, _)| attempt).collect())
-                .map_err(|error| error.to_string()),
-            Self::Objects(segments) => segments.attempts(run_id).await.map_err(|error| error.to_string()),
+                .map_err(|error| format!("{error}; check EXECUTION_LOG_SINK")),
+            Self::Objects(segments) => segments.attempts(run_id).await,
         };
-        found.map_err(|error| anyhow::anyhow!("logs cannot be listed: {error}; check EXECUTION_LOG_SINK"))
+        found.map_err(|error| Unreadable(format!("logs cannot be listed: {error}")))
     }
 
     /// Reads the log of an attempt that has one.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub(crate) fn open(&self, run_id: &str, attempt: u32) -> anyhow::Result<KeptLog> {
+    pub(crate) fn open(&self, run_id: &str, attempt: u32) -> Result<KeptLog, Unreadable> {
         match self {
             Self::Files(folder) => {
                 let path = folder.file(run_id, attempt);
-                let reader = LogReader::open(&path).map_err(|error| unreadable(path.display(), &error))?;
+                let reader = LogReader::open(&path).map_err(|error| unreadable_file(&path, &error))?;
                 Ok(KeptLog::File(reader, path))
             }
             Self::Objects(segments) => {
@@ -96,14 +102,18 @@ impl KeptLog {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(crate) async fn line(&mut self) -> anyhow::Result<Option<Line>> {
+    pub(crate) async fn line(&mut self) -> Result<Option<Line>, Unreadable> {
         match self {
-            Self::File(reader, path) => reader.line().map_err(|error| unreadable(path.display(), &error)),
-            Self::Objects(reader, address) => reader.line().await.map_err(|error| unreadable(address, &error)),
+            Self::File(reader, path) => reader.line().map_err(|error| unreadable_file(path, &error)),
+            Self::Objects(reader, address) => reader.line().await.map_err(|error| unreadable(address, error)),
         }
     }
 }
 
-fn unreadable(place: impl std::fmt::Display, error: &dyn std::error::Error) -> anyhow::Error {
-    anyhow::anyhow!("the log {place} cannot be read: {error}; check who may read it, and EXECUTION_LOG_SINK")
+fn unreadable_file(path: &Path, error: &std::io::Error) -> Unreadable {
+    unreadable(path.display(), format!("{error}; check who may read it, and EXECUTION_LOG_SINK"))
+}
+
+fn unreadable(place: impl Display, error: String) -> Unreadable {
+    Unreadable(format!("the log {place} cannot be read: {error}"))
 }

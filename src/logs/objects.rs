@@ -8,12 +8,15 @@ mod http;
 mod keys;
 mod lasting;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod segments;
 mod sink;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod xml;
 
 pub(crate) use reader::SegmentReader;
 pub(crate) use segments::TicketSegments;

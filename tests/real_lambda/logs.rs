@@ -79,7 +79,19 @@ async fn a_long_log_is_in_the_bucket_as_a_whole_and_is_followed_to_its_end() {
         assert!((1..).zip(&read).all(|(number, (seq, _))| number == *seq), "each line once, in order");
         assert!(read[9_999].1.starts_with("line 10000 of"), "{:?}", read[9_999]);
     }
-    assert!(listed("long").await.matches("<Key>").count() > 1, "more than one segment");
+    let listed = listed("long").await;
+    assert!(listed.matches("<Key>").count() > 1, "more than one segment");
+
+    // As whatever expires old objects does: the oldest one goes first.
+    let (_, first) = listed.split_once("<Key>").expect("a segment");
+    let (first, _) = first.split_once("</Key>").expect("its name");
+    ask(Method::DELETE, &format!("long/{first}")).await;
+    for options in [&[][..], &["-f"]] {
+        let output = logs(&world, "long", options, sink);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("are missing in the log of attempt 1"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,5 +144,5 @@ async fn doctor_tries_a_bucket_out_and_one_that_is_not_there_costs_no_ticket() {
     let result = world.result("works").await;
     assert_eq!((&result["status"], &result["result"]["output"]["stdout"]), (&"COMPLETED".into(), &"done\n".into()));
     let metadata = &result["result"]["metadata"];
-    assert!(metadata["log_error"].as_str().is_some_and(|error| error.contains("no-such-bucket")), "{result}");
+    assert!(metadata["log_error"].as_str().is_some_and(|error| error.contains("NoSuchBucket")), "{result}");
 }

@@ -8,16 +8,16 @@ use temporalio_client::Client;
 use tokio::time::Instant;
 
 use super::out::Out;
-use super::{Wanted, unanswered};
+use super::{Wanted, exit_code, unanswered};
 use crate::explain::server::{Run, describe_run};
 use crate::logs::held::answered;
-use crate::logs::kept::{KeptLog, TicketLogs};
+use crate::logs::kept::{KeptLog, TicketLogs, Unreadable};
 
 /// Between two looks where no whole log is in reach.
 const POLL: Duration = Duration::from_millis(250);
 /// Between two questions to the server: heartbeats reach it once a second.
 const ASK: Duration = Duration::from_millis(500);
-/// How long the server may be away.
+/// How long the server may be away, and where logs are.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Lines of a log after which a signal gets its turn.
@@ -36,6 +36,10 @@ struct Printed {
     waits: u32,
     /// The whole log of that attempt.
     log: Option<KeptLog>,
+    /// Whether lines are missing in what was read.
+    lacks: bool,
+    /// When all that had come was read last.
+    read_at: Option<Instant>,
 }
 
 /// Prints what comes; of a run that has ended all that is kept.
@@ -45,11 +49,10 @@ pub(super) async fn follow(client: &Client, wanted: &Wanted, mut run: Run, out: 
     loop {
         // What it wrote before it was seen to have ended is there.
         let ended = !run.is_open();
-        if !printed.go_on(wanted, &run, out).await? {
-            return Ok(ExitCode::SUCCESS);
-        }
-        if ended {
-            return printed.end(client, wanted, &run, out).await;
+        match printed.look(wanted, &run, out).await? {
+            Looked::Unread => return Ok(ExitCode::SUCCESS),
+            Looked::All if ended => return printed.end(client, wanted, &run, out).await,
+            Looked::All | Looked::Away => {}
         }
         tokio::time::sleep(wanted.logs.as_ref().map_or(POLL, TicketLogs::pace)).await;
         if asked.elapsed() < ASK {
@@ -67,10 +70,42 @@ pub(super) async fn follow(client: &Client, wanted: &Wanted, mut run: Run, out: 
     }
 }
 
+/// What a look at the logs has come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Looked {
+    /// All that had come is printed.
+    All,
+    /// They cannot be read for the moment.
+    Away,
+    /// Nobody reads what is printed any more.
+    Unread,
+}
+
 impl Printed {
+    /// Begins with an attempt.
+    fn turn_to(&mut self, attempt: u32) {
+        *self = Self { attempt, lacks: self.lacks, read_at: self.read_at, ..Self::default() };
+    }
+
+    /// Prints what is new. Logs that could be read before have [`PATIENCE`].
+    async fn look(&mut self, wanted: &Wanted, run: &Run, out: &mut Out) -> anyhow::Result<Looked> {
+        match self.go_on(wanted, run, out).await {
+            Ok(true) => {
+                self.read_at = Some(Instant::now());
+                Ok(Looked::All)
+            }
+            Ok(false) => Ok(Looked::Unread),
+            Err(error) if error.is::<Unreadable>() && self.read_at.is_some_and(|at| at.elapsed() <= PATIENCE) => {
+                tracing::debug!(%error, "logs are read again");
+                Ok(Looked::Away)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Prints what is new; `false` once nobody reads it any more.
     async fn go_on(&mut self, wanted: &Wanted, run: &Run, out: &mut Out) -> anyhow::Result<bool> {
-        if !self.read(out).await? {
+        if !self.read(wanted, out).await? {
             return Ok(false);
         }
         // The log of an attempt that a heartbeat has told of may come later.
@@ -78,16 +113,16 @@ impl Printed {
         for attempt in wanted.kept().await?.into_iter().filter(|attempt| *attempt >= first) {
             let log = wanted.open(attempt)?;
             if attempt > self.attempt {
-                *self = Self { attempt, ..Self::default() };
+                self.turn_to(attempt);
             }
             self.log = log;
-            if !self.read(out).await? {
+            if !self.read(wanted, out).await? {
                 return Ok(false);
             }
         }
         if let Some(told) = wanted.told(run) {
             if told.attempt > self.attempt {
-                *self = Self { attempt: told.attempt, ..Self::default() };
+                self.turn_to(told.attempt);
             }
             // Lines are told once they are kept: a log without them was given up, or another worker's log went on elsewhere.
             let ahead = told.attempt == self.attempt && told.seq > self.seq;
@@ -104,7 +139,7 @@ impl Printed {
     }
 
     /// The lines of the log that have come.
-    async fn read(&mut self, out: &mut Out) -> anyhow::Result<bool> {
+    async fn read(&mut self, wanted: &Wanted, out: &mut Out) -> anyhow::Result<bool> {
         let Some(log) = &mut self.log else { return Ok(true) };
         let mut read = 0;
         while let Some(line) = log.line().await? {
@@ -116,7 +151,8 @@ impl Printed {
             if line.seq <= self.told {
                 continue;
             }
-            (self.seq, self.waits) = (line.seq, 0);
+            self.lacks |= wanted.lacks_between(self.attempt, self.seq, &line);
+            (self.seq, self.waits) = (self.seq.max(line.seq), 0);
             if !out.line(self.attempt, &line)? {
                 return Ok(false);
             }
@@ -132,14 +168,14 @@ impl Printed {
             let answer = answered(client, &wanted.ticket_id, &wanted.run_id, Some(self.attempt));
             let answer = answer.await.map_err(unanswered)?;
             let missing = answer.and_then(|answer| wanted.missing(&answer, self.attempt, self.seq));
-            return Ok(missing.unwrap_or(ExitCode::SUCCESS));
+            return Ok(missing.unwrap_or(exit_code(self.lacks)));
         }
         eprintln!(
             "worker-agents: the ticket has ended, and its last lines may be missing here; `worker-agents logs {}` prints both \
              ends of its output",
             wanted.ticket_id
         );
-        Ok(ExitCode::SUCCESS)
+        Ok(exit_code(self.lacks))
     }
 }
 
@@ -212,6 +248,50 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn logs_that_were_read_once_may_be_away_for_a_while() {
+        let root = tempfile::tempdir().expect("folder");
+        let (wanted, path) = wanted(root.path());
+        let (folder, away) = (path.parent().expect("a folder"), root.path().join("away"));
+        let lose = || {
+            std::fs::rename(folder, &away).expect("moved");
+            std::fs::write(folder, "no folder").expect("written");
+        };
+        let find = || {
+            std::fs::remove_file(folder).expect("removed");
+            std::fs::rename(&away, folder).expect("moved");
+        };
+        let (mut printed, mut out, run) = (Printed::default(), Out::new(true), Run::default());
+        lose();
+        printed.look(&wanted, &run, &mut out).await.expect_err("they were never read");
+        find();
+        append(&path, 1..=3);
+        assert_eq!(printed.look(&wanted, &run, &mut out).await.expect("read"), Looked::All);
+        lose();
+        for seconds in [0, 30] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            assert_eq!(printed.look(&wanted, &run, &mut out).await.expect("patience"), Looked::Away);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        printed.look(&wanted, &run, &mut out).await.expect_err("not for ever");
+        find();
+        append(&path, 4..=4);
+        assert_eq!(printed.look(&wanted, &run, &mut out).await.expect("read"), Looked::All);
+        assert_eq!((printed.seq, printed.lacks), (4, false));
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_gone_from_the_beginning_or_the_middle_are_missing() {
+        for (there, lacks) in [(&[1..=3, 4..=6][..], false), (&[1..=3, 5..=6], true), (&[2..=6], true)] {
+            let root = tempfile::tempdir().expect("folder");
+            let (wanted, path) = wanted(root.path());
+            there.iter().for_each(|numbers| append(&path, numbers.clone()));
+            let (mut printed, mut out) = (Printed::default(), Out::new(true));
+            printed.look(&wanted, &Run::default(), &mut out).await.expect("read");
+            assert_eq!((printed.seq, printed.lacks), (6, lacks), "{there:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_signal_gets_its_turn_while_lines_are_there() {
         let root = tempfile::tempdir().expect("folder");
@@ -220,7 +300,7 @@ mod tests {
         let log = wanted.open(1).expect("readable");
         let mut printed = Printed { attempt: 1, log, ..Printed::default() };
         let mut out = Out::new(true);
-        assert!(printed.read(&mut out).now_or_never().is_none(), "all is read in one go");
+        assert!(printed.read(&wanted, &mut out).now_or_never().is_none(), "all is read in one go");
         assert!(printed.seq < 2 * ROUND as u64);
     }
 }

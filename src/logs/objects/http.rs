@@ -10,8 +10,10 @@ use object_store::client::{
 };
 use object_store::{ClientOptions, Error};
 use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
 use ticket_activities::border;
 
+use super::xml::{element, without_odd_names};
 use crate::config::PeerAccess;
 use crate::dead_letters::shown;
 use crate::net::{self, SAID_CHARS};
@@ -47,7 +49,7 @@ pub(super) struct Busy {
 impl Busy {
     /// An answer that says so. Other statuses of servers may be those of something in front of the store, which does not know.
     fn of(status: StatusCode, body: &[u8]) -> Option<Self> {
-        let said = String::from_utf8_lossy(&said(body)).into_owned();
+        let said = said(body);
         let is_stores_own = status == StatusCode::SERVICE_UNAVAILABLE && said.starts_with("SlowDown");
         (status == StatusCode::TOO_MANY_REQUESTS || is_stores_own).then_some(Self { status, said })
     }
@@ -84,6 +86,7 @@ impl HttpService for Http {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let is_list = url.query_pairs().any(|(name, _)| name == "list-type");
         let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
         let asked =
             format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
@@ -99,7 +102,13 @@ impl HttpService for Http {
         if let Some(busy) = Busy::of(status, &body) {
             return Err(HttpError::new(HttpErrorKind::Unknown, busy));
         }
-        let body = if status.is_client_error() { said(&body) } else { body };
+        let body = if !status.is_success() {
+            said(&body).into_bytes()
+        } else if is_list {
+            without_odd_names(&String::from_utf8_lossy(&body)).into_bytes()
+        } else {
+            body
+        };
         let mut answer = HttpResponse::new(body.into());
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
@@ -112,15 +121,24 @@ fn unanswered(asked: &str, error: reqwest::Error) -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, Unanswered(format!("{asked}: {}", net::describe(&error.without_url()))))
 }
 
-/// What a refusal says: code and message. The rest of it repeats what was signed, and with which key.
-fn said(body: &[u8]) -> Vec<u8> {
+/// How the agents that give a pod or a container its credentials refuse.
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(alias = "Code")]
+    code: Option<String>,
+    #[serde(alias = "Message")]
+    message: Option<String>,
+}
+
+/// What a refusal says: code and message. The rest of it repeats what was signed, and with which key, or is anybody's.
+fn said(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once(&format!("</{name}>"))?.0)
+    let said = match serde_json::from_str(&text) {
+        Ok(Refusal { code, message }) => [code, message],
+        Err(_) => ["Code", "Message"].map(|name| element(&text, name).map(str::to_owned)),
     };
-    let said: Vec<&str> = ["Code", "Message"].into_iter().filter_map(element).collect();
-    shown(&said.join(": "), SAID_CHARS).into_bytes()
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    shown(&said.join(": "), SAID_CHARS)
 }
 
 #[cfg(test)]
@@ -131,9 +149,15 @@ mod tests {
     fn a_refusal_is_told_without_what_was_signed() {
         let body = "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>not as you say\x1b</Message>\
                     <AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>AWS4</StringToSign></Error>";
-        assert_eq!(said(body.as_bytes()), b"SignatureDoesNotMatch: not as you say\\u{1b}");
-        for nothing in ["", "<html>Forbidden</html>", "<Code>cut", "\u{fffd}"] {
-            assert_eq!(said(nothing.as_bytes()), b"", "{nothing}");
+        assert_eq!(said(body.as_bytes()), "SignatureDoesNotMatch: not as you say\\u{1b}");
+        for agent in [
+            r#"{"code":"InvalidIdInRequest","message":"no such task\u001b","HTTPErrorCode":400}"#,
+            r#"{"Code":"InvalidIdInRequest","Message":"no such task\u001b"}"#,
+        ] {
+            assert_eq!(said(agent.as_bytes()), "InvalidIdInRequest: no such task\\u{1b}");
+        }
+        for nothing in ["", "<html>Forbidden</html>", "<Code>cut", "\u{fffd}", "{}", r#"{"message":7}"#, "[1]"] {
+            assert_eq!(said(nothing.as_bytes()), "", "{nothing}");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The segments of a log: objects whose names say in which order they are read.
 
-use object_store::ObjectMeta;
+use futures::TryStreamExt as _;
 use object_store::path::Path;
+use object_store::{Error, ObjectMeta};
 use uuid::Uuid;
 
 use super::reader::SegmentReader;
-use super::store::{Store, child};
+use super::store::{Store, child, told, twice};
 use crate::config::S3Config;
 use crate::logs::folder::{ENDING, run_name};
 
@@ -19,25 +20,56 @@ pub(super) struct Segment {
     pub(super) size: u64,
 }
 
+impl Segment {
+    /// `None`: the object is no segment of the log in this folder.
+    fn of(folder: &Path, object: ObjectMeta) -> Option<Self> {
+        let name = object.location.filename().filter(|_| object.location.parent().as_ref() == Some(folder))?;
+        let (first, _) = name.strip_suffix(ENDING)?.split_once('-')?;
+        // Of another width it would not be listed in its place.
+        let first = Some(first).filter(|first| first.len() == FIRST_DIGITS)?.parse().ok()?;
+        Some(Self { key: object.location, first, size: object.size })
+    }
+}
+
+/// Digits of the number that a segment's name begins with: stores list names in their order.
+const FIRST_DIGITS: usize = 20;
+
 /// A name that no segment has, for one that begins with this line.
 pub(super) fn new_key(folder: &Path, first: u64) -> Path {
-    child(folder, format!("{first:020}-{}{ENDING}", Uuid::new_v4()))
+    child(folder, format!("{}-{}{ENDING}", digits(first), Uuid::new_v4()))
 }
 
-/// The number that a name begins with; `None`: it is not of a segment.
-fn first_of(key: &Path) -> Option<u64> {
-    key.filename()?.strip_suffix(ENDING)?.split_once('-')?.0.parse().ok()
+fn digits(first: u64) -> String {
+    format!("{first:0FIRST_DIGITS$}")
 }
 
-/// The segments in a folder, in the order of their first lines.
-pub(super) async fn segments(store: &Store, folder: &Path) -> object_store::Result<Vec<Segment>> {
-    let segment = |object: ObjectMeta| {
-        let first = first_of(&object.location)?;
-        Some(Segment { key: object.location, first, size: object.size })
-    };
-    let mut segments: Vec<Segment> = store.objects(folder).await?.into_iter().filter_map(segment).collect();
-    segments.sort_unstable_by(|one, other| (one.first, &one.key).cmp(&(other.first, &other.key)));
-    Ok(segments)
+/// The segments in a folder that begin with line `from` or a later one, `most` at most, in the order of their first lines. Of those
+/// that begin with one line it is the longest: another one is what got no answer and was written again.
+pub(super) async fn segments(
+    store: &Store,
+    folder: &Path,
+    from: u64,
+    most: usize,
+) -> object_store::Result<Vec<Segment>> {
+    let before = child(folder, digits(from));
+    twice(|| async {
+        let mut objects = store.objects_after(folder, &before);
+        let mut segments: Vec<Segment> = Vec::new();
+        while let Some(object) = objects.try_next().await? {
+            let Some(segment) = Segment::of(folder, object) else { continue };
+            if let Some(copy) = segments.last_mut().filter(|last| last.first == segment.first) {
+                if copy.size < segment.size {
+                    *copy = segment;
+                }
+            } else if segments.len() == most {
+                break;
+            } else {
+                segments.push(segment);
+            }
+        }
+        Ok::<_, Error>(segments)
+    })
+    .await
 }
 
 /// The logs of one ticket, for those who read them.
@@ -61,10 +93,11 @@ impl TicketSegments {
     /// The attempts of a run that have a log, in their order.
     ///
     /// # Errors
-    /// When the store cannot be asked.
-    pub(crate) async fn attempts(&self, run_id: &str) -> object_store::Result<Vec<u32>> {
+    /// When the store cannot be asked: why, and what to do.
+    pub(crate) async fn attempts(&self, run_id: &str) -> Result<Vec<u32>, String> {
         let run = format!("{}.", run_name(run_id));
-        let folders = self.store.folders(&self.store.ticket(&self.ticket_id)).await?;
+        let folders = self.store.folders(&self.store.ticket(&self.ticket_id)).await;
+        let folders = folders.map_err(|error| told(&error))?;
         let attempt = |folder: &String| folder.strip_prefix(&run)?.parse().ok();
         let mut attempts: Vec<u32> = folders.iter().filter_map(attempt).collect();
         attempts.sort_unstable();

@@ -1,6 +1,5 @@
 //! The sink: opens logs in a store, and tries out whether that can be done.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -18,6 +17,10 @@ use crate::logs::bound::{Bound, last_line};
 const PATIENCE: Duration = Duration::from_millis(2_800);
 /// How long it takes for a segment when all is well, with the way there.
 const USUAL: Duration = Duration::from_millis(250);
+
+/// Most segments of a log that is gone on with, 2 GiB, or some 200 MiB where they were left early because much came: a store tells of
+/// a thousand at once.
+const MOST_SEGMENTS: usize = 8_000;
 
 /// Keeps logs in a store of objects.
 #[derive(Debug, Clone)]
@@ -91,18 +94,18 @@ struct Held {
     last: Option<Line>,
 }
 
-/// Whoever began the last segment knew of all lines before it. Of two that begin with one line, the shorter one is what got no answer
-/// and was written again.
+/// Whoever began the last segment knew of all lines before it.
 async fn held(store: &Store, folder: &Path) -> object_store::Result<Held> {
-    let segments = segments(store, folder).await?;
-    // The others are in it.
-    let mut longest = BTreeMap::new();
-    for segment in &segments {
-        let size = longest.entry(segment.first).or_insert(0);
-        *size = segment.size.max(*size);
+    let segments = segments(store, folder, 0, MOST_SEGMENTS + 1).await?;
+    if segments.len() > MOST_SEGMENTS {
+        let source = format!(
+            "there are more than {MOST_SEGMENTS} segments of this log, which cannot be looked through in time; \
+             EXECUTION_LOG_MAX_MB bounds a log"
+        );
+        return Err(object_store::Error::Generic { store: "S3", source: source.into() });
     }
-    let bytes = longest.values().sum();
-    let Some(newest) = segments.iter().max_by_key(|segment| (segment.first, segment.size)) else {
+    let bytes = segments.iter().map(|segment| segment.size).sum();
+    let Some(newest) = segments.last() else {
         return Ok(Held { bytes, last_seq: 0, last: None });
     };
     let last = last_line(&store.get(&newest.key, 0).await?);

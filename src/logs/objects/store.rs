@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, PutOptions, PutPayload, RetryConfig};
@@ -110,6 +111,15 @@ impl Store {
     /// All objects below a folder.
     pub(super) async fn objects(&self, folder: &Path) -> object_store::Result<Vec<ObjectMeta>> {
         twice(|| self.objects.list(Some(folder)).try_collect()).await
+    }
+
+    /// The objects below a folder whose keys come after this one, in the order of their keys.
+    pub(super) fn objects_after(
+        &self,
+        folder: &Path,
+        key: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.objects.list_with_offset(Some(folder), key)
     }
 
     /// The names of the folders in one.

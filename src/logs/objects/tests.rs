@@ -27,7 +27,7 @@ use crate::config::{PeerAccess, S3Config, S3Keys, S3Login, Secret, SecretSource}
 
 /// What a store does that is asked to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     Writes,
     /// It writes, and the answer is lost.
     WritesUnheard,
@@ -39,7 +39,7 @@ enum Then {
 
 /// Keeps objects in memory, once it has done as it was told.
 #[derive(Debug, Default)]
-struct Odd {
+pub(super) struct Odd {
     objects: InMemory,
     then: Mutex<VecDeque<Then>>,
     /// Names that were to be written.
@@ -47,7 +47,7 @@ struct Odd {
 }
 
 impl Odd {
-    fn of(then: &[Then]) -> Arc<Self> {
+    pub(super) fn of(then: &[Then]) -> Arc<Self> {
         Arc::new(Self { then: Mutex::new(then.iter().copied().collect()), ..Self::default() })
     }
 
@@ -105,11 +105,11 @@ impl ObjectStore for Odd {
     }
 }
 
-fn store(objects: &Arc<Odd>) -> Store {
+pub(super) fn store(objects: &Arc<Odd>) -> Store {
     Store::new(Arc::clone(objects) as _, "bucket", "all/logs")
 }
 
-fn name(ticket_id: &str) -> LogName {
+pub(super) fn name(ticket_id: &str) -> LogName {
     LogName { ticket_id: ticket_id.to_owned(), run_id: "run".to_owned(), attempt: 1 }
 }
 
@@ -117,12 +117,12 @@ async fn open(objects: &Arc<Odd>, max_bytes: u64) -> OpenLog {
     ObjectSink::new(store(objects), max_bytes).open(name("t")).await.expect("opened")
 }
 
-fn lines(numbers: RangeInclusive<u64>) -> Vec<Line> {
+pub(super) fn lines(numbers: RangeInclusive<u64>) -> Vec<Line> {
     let line = |seq| Line { seq, at_ms: 1, stream: Stream::Stdout, text: format!("line {seq}"), cut: 0 };
     numbers.map(line).collect()
 }
 
-async fn read(objects: &Arc<Odd>, ticket_id: &str) -> Vec<Line> {
+pub(super) async fn read(objects: &Arc<Odd>, ticket_id: &str) -> Vec<Line> {
     let mut reader = TicketSegments::new(store(objects), ticket_id).open("run", 1);
     let mut lines = Vec::new();
     while let Some(line) = reader.line().await.expect("readable") {
@@ -277,7 +277,7 @@ async fn trying_out_writes_one_object_that_all_workers_share_and_says_what_is_wr
 }
 
 /// A bucket at this address, asked with a key.
-fn config(endpoint: String) -> S3Config {
+pub(super) fn config(endpoint: String) -> S3Config {
     let secret = |text: &str| SecretSource::of_text("AWS_SECRET_ACCESS_KEY", Secret::new(text));
     let keys = S3Keys { id: secret("AKIAIOSFODNN7EXAMPLE"), secret: secret("hunter2"), session: None };
     S3Config {
