@@ -103,7 +103,7 @@ impl Log {
 
     /// As [`Log::write`] takes them one after the other, pieces that came together: their lines are kept together.
     pub(crate) async fn write_all(&self, pieces: &[(Stream, &[u8])]) {
-        let bytes = pieces.iter().map(|(_, piece)| piece.len()).sum();
+        let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
         if bytes == 0 {
             return;
         }
@@ -115,8 +115,8 @@ impl Log {
             while !rest.is_empty() {
                 writing.read(stream, &mut rest, &mut batch);
                 if batch.is_full() {
-                    let next = Batch::new(writing.keeper.most_lines());
-                    self.keep(&mut writing, std::mem::replace(&mut batch, next).into_lines()).await;
+                    self.keep(&mut writing, batch.into_lines()).await;
+                    batch = Batch::new(writing.keeper.most_lines());
                 }
             }
         }

@@ -27,7 +27,7 @@ use crate::logs::objects::store::Store;
 
 /// What a store does that is asked to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(in crate::logs::objects) enum Then {
     Writes,
     /// It writes, and the answer is lost.
     WritesUnheard,
@@ -41,7 +41,7 @@ pub(crate) enum Then {
 
 /// Keeps objects in memory, once it has done as it was told.
 #[derive(Debug, Default)]
-pub(crate) struct Odd {
+pub(in crate::logs::objects) struct Odd {
     objects: InMemory,
     then: Mutex<VecDeque<Then>>,
     /// Names that were to be written, and when.
@@ -49,16 +49,16 @@ pub(crate) struct Odd {
 }
 
 impl Odd {
-    pub(crate) fn of(then: &[Then]) -> Arc<Self> {
+    pub(in crate::logs::objects) fn of(then: &[Then]) -> Arc<Self> {
         Arc::new(Self { then: Mutex::new(then.iter().copied().collect()), ..Self::default() })
     }
 
-    pub(crate) fn asked(&self) -> Vec<Path> {
+    pub(in crate::logs::objects) fn asked(&self) -> Vec<Path> {
         self.asked.lock().expect("no test panics with it").iter().map(|(key, _)| key.clone()).collect()
     }
 
     /// The shortest time between two writes of one name.
-    pub(crate) fn shortest_pace(&self) -> Option<Duration> {
+    pub(in crate::logs::objects) fn shortest_pace(&self) -> Option<Duration> {
         let asked = self.asked.lock().expect("no test panics with it");
         let mut last = HashMap::new();
         asked.iter().filter_map(|(key, at)| Some(*at - last.insert(key, *at)?)).min()
@@ -118,24 +118,24 @@ impl ObjectStore for Odd {
     }
 }
 
-pub(crate) fn store(objects: &Arc<Odd>) -> Store {
+pub(in crate::logs::objects) fn store(objects: &Arc<Odd>) -> Store {
     Store::new(Arc::clone(objects) as _, "bucket", "all/logs")
 }
 
-pub(crate) fn name(ticket_id: &str) -> LogName {
+pub(in crate::logs::objects) fn name(ticket_id: &str) -> LogName {
     LogName { ticket_id: ticket_id.to_owned(), run_id: "run".to_owned(), attempt: 1 }
 }
 
-pub(crate) async fn open(objects: &Arc<Odd>, max_bytes: u64) -> OpenLog {
+pub(in crate::logs::objects) async fn open(objects: &Arc<Odd>, max_bytes: u64) -> OpenLog {
     ObjectSink::new(store(objects), max_bytes).open(name("t")).await.expect("opened")
 }
 
-pub(crate) fn lines(numbers: RangeInclusive<u64>) -> Vec<Line> {
+pub(in crate::logs::objects) fn lines(numbers: RangeInclusive<u64>) -> Vec<Line> {
     let line = |seq| Line { seq, at_ms: 1, stream: Stream::Stdout, text: format!("line {seq}"), cut: 0 };
     numbers.map(line).collect()
 }
 
-pub(crate) async fn read(objects: &Arc<Odd>, ticket_id: &str) -> Vec<Line> {
+pub(in crate::logs::objects) async fn read(objects: &Arc<Odd>, ticket_id: &str) -> Vec<Line> {
     let mut reader = TicketSegments::new(store(objects), ticket_id).open("run", 1);
     let mut lines = Vec::new();
     while let Some(line) = reader.line().await.expect("readable") {
@@ -145,7 +145,7 @@ pub(crate) async fn read(objects: &Arc<Odd>, ticket_id: &str) -> Vec<Line> {
 }
 
 /// A bucket at this address, asked with a key.
-pub(crate) fn config(endpoint: String) -> S3Config {
+pub(in crate::logs::objects) fn config(endpoint: String) -> S3Config {
     let secret = |text: &str| SecretSource::of_text("AWS_SECRET_ACCESS_KEY", Secret::new(text));
     let keys = S3Keys { id: secret("AKIAIOSFODNN7EXAMPLE"), secret: secret("hunter2"), session: None };
     S3Config {
