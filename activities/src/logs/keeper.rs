@@ -17,7 +17,7 @@ const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
 /// Bytes that a pipe of 64 KiB holds however they were written: work that has written no more meanwhile went on beside the call.
 const HALF_A_PIPE: usize = 32 * 1024;
 /// Bytes that are no longer gathered: so many again may come while they are kept.
-const PORTION: usize = HALF_A_PIPE / 2;
+pub(super) const PORTION: usize = HALF_A_PIPE / 2;
 /// Longest time that anything is gathered for.
 const LONGEST_PACE: Duration = Duration::from_secs(60);
 const ENDED: &str = "whoever kept it has ended";

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Raw};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, PORTION};
 use super::logged::{Logged, Reached, last_of};
 use super::splitter::Splitter;
 use super::text::clean;
@@ -133,7 +133,7 @@ impl Log {
     /// meanwhile, such as a pipe. As [`Log::due`]; one stream after the other.
     pub(crate) async fn turn(&self, bytes: usize) {
         let asked = Instant::now();
-        let _turn = self.0.turn.lock().await;
+        let _turn = if bytes < PORTION { Some(self.0.turn.lock().await) } else { None };
         while let Some(due) = self.next_turn(bytes, asked).await {
             tokio::time::sleep_until(due).await;
         }
