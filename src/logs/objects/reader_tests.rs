@@ -14,7 +14,7 @@ use super::reader::SegmentReader;
 use super::segments::{TicketSegments, new_key};
 use super::sink::ObjectSink;
 use super::store::Store;
-use super::tests::{Odd, config, lines, name, read, store};
+use super::tests::{Odd, config, lines, name, read, serve, store};
 use crate::logs::kept::TicketLogs;
 
 const FOLDER: &str = "all/logs/ticket-t/run.1";
@@ -119,13 +119,9 @@ impl Server {
             heard.lock().expect("no test panics with it").push(path.clone());
             answer(&path)
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let serving = tokio::spawn(async move {
-            axum::serve(listener, Router::new().fallback(answer)).await.expect("served");
-        });
+        let (url, serving) = serve(Router::new().fallback(answer)).await;
         let logs = TicketSegments::of(&config(url), "t").expect("a client");
-        Self { logs, asked, _serving: AbortOnDropHandle::new(serving) }
+        Self { logs, asked, _serving: serving }
     }
 
     fn asked(&self) -> Vec<String> {

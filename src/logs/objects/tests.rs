@@ -17,7 +17,7 @@ mod answers;
 mod credentials;
 mod odd;
 
-pub(super) use odd::{Odd, Then, config, lines, name, open, read, store};
+pub(super) use odd::{Odd, Then, config, lines, name, open, read, serve, store};
 
 /// Adds lines once the last segment may be written anew.
 async fn append_later(log: &mut OpenLog, lines: Vec<Line>) {

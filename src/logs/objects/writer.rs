@@ -45,11 +45,11 @@ impl SegmentWriter {
             return Ok(());
         }
         // Whoever does not wait so long has much to be kept, or is at its end.
-        let may_grow = |segment: &Open| segment.payload.content_length() < FULL && segment.written.elapsed() >= PACE;
-        let mut segment = self.segment.take().filter(may_grow).unwrap_or_else(|| Open::new(&self.folder, first));
+        let present = self.segment.take().filter(|segment| segment.written.elapsed() >= PACE);
+        let mut segment = present.unwrap_or_else(|| Open::new(&self.folder, first));
         segment.add(bytes);
         segment.write(&self.store, &self.folder).await?;
-        self.segment = Some(segment);
+        self.segment = (segment.payload.content_length() < FULL).then_some(segment);
         Ok(())
     }
 

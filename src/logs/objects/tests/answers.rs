@@ -77,12 +77,8 @@ impl Server {
                 None => [(header::ETAG, "\"x\"")].into_response(),
             }
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let serving = tokio::spawn(async move {
-            axum::serve(listener, Router::new().fallback(answer)).await.expect("served");
-        });
-        Self { url, asked, _serving: AbortOnDropHandle::new(serving) }
+        let (url, serving) = serve(Router::new().fallback(answer)).await;
+        Self { url, asked, _serving: serving }
     }
 
     /// The paths that were written.
@@ -146,9 +142,7 @@ async fn a_refusal_of_a_real_server_names_the_bucket_and_no_key_and_is_not_asked
         heard.lock().expect("no test panics with it").push((method, path, signed));
         (StatusCode::FORBIDDEN, REFUSAL)
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let server = tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    let (url, _serving) = serve(Router::new().fallback(answer)).await;
     let sink = ObjectSink::of(&config(url), 1000).expect("a client");
     let error = sink.try_out().await.expect_err("refused").to_string();
     for expected in ["s3://bucket/all/logs/.check/", "AccessDenied: not you", "check EXECUTION_LOG_SINK"] {
@@ -157,7 +151,6 @@ async fn a_refusal_of_a_real_server_names_the_bucket_and_no_key_and_is_not_asked
     assert!(!error.contains("AKIA") && !error.contains("hunter2"), "{error}");
     let asked = asked.lock().expect("no test panics with it").clone();
     assert_eq!(asked, [("PUT".to_owned(), "/bucket/all/logs/.check/check".to_owned(), true)]);
-    server.abort();
 }
 
 #[tokio::test]

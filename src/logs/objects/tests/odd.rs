@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -18,6 +19,7 @@ use reqwest::StatusCode;
 use ticket_activities::logs::{Line, Stream};
 use ticket_activities::{LogName, LogSink as _, OpenLog};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{PeerAccess, S3Config, S3Keys, S3Login, Secret, SecretSource};
 use crate::logs::objects::http::Busy;
@@ -142,6 +144,14 @@ pub(in crate::logs::objects) async fn read(objects: &Arc<Odd>, ticket_id: &str) 
         lines.push(line);
     }
     lines
+}
+
+/// A service on a port, for as long as it is held, and its URL.
+pub(in crate::logs::objects) async fn serve(service: Router) -> (String, AbortOnDropHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let serving = tokio::spawn(async move { axum::serve(listener, service).await.expect("served") });
+    (url, AbortOnDropHandle::new(serving))
 }
 
 /// A bucket at this address, asked with a key.
