@@ -108,9 +108,10 @@ impl Log {
             return;
         }
         let mut writing = self.0.writing.lock().await;
-        self.begin(&mut writing).await;
+        let notes = self.begin(&mut writing).await;
         writing.keeper.begin(bytes);
         let mut batch = Batch::new(writing.keeper.most_lines());
+        notes.into_iter().for_each(|note| batch.add(note));
         for (stream, mut rest) in pieces.iter().copied() {
             while !rest.is_empty() {
                 writing.read(stream, &mut rest, &mut batch);
@@ -220,10 +221,11 @@ impl Log {
         self.kept(&writing, closed);
     }
 
-    /// Before the first line: opens the sink, and says what is missing there.
-    async fn begin(&self, writing: &mut Writing) {
+    /// Before the first line: opens the sink. Answers with what is to be said in front of it, such as what is missing there.
+    async fn begin(&self, writing: &mut Writing) -> Vec<Raw> {
+        let mut notes = Vec::new();
         if writing.splitters.is_some() {
-            return;
+            return notes;
         }
         let before = self.told_mut().as_ref().and_then(|told| told.address.clone());
         match writing.keeper.open().await {
@@ -242,19 +244,15 @@ impl Log {
             // Before the sink is waited for, where this may be dropped.
             self.trouble(trouble.clone());
             // With the number of the last of them: those that follow keep theirs.
-            self.note(writing, &trouble).await;
+            notes.push(note(writing.seq, &trouble));
         }
         let last = writing.seq.max(held);
         // Output that cannot be read again is of another run; its numbers go on after all that is known of the lost one.
         if !writing.resumes && last > 0 {
             writing.seq = last + 1;
-            self.note(writing, "a worker was lost; what follows is the output of another run").await;
+            notes.push(note(writing.seq, "a worker was lost; what follows is the output of another run"));
         }
-    }
-
-    async fn note(&self, writing: &mut Writing, text: &str) {
-        let line = (writing.seq, Stream::Worker, text.as_bytes().to_vec(), 0);
-        self.keep(writing, [line].into_iter()).await;
+        notes
     }
 
     async fn keep(&self, writing: &mut Writing, read: impl Iterator<Item = Raw>) {
@@ -326,6 +324,11 @@ impl Writing {
         }
         last
     }
+}
+
+/// What this worker says of the log.
+fn note(seq: u64, text: &str) -> Raw {
+    (seq, Stream::Worker, text.as_bytes().to_vec(), 0)
 }
 
 fn line(redactor: &Redactor, (seq, stream, bytes, cut): Raw, at_ms: i64) -> Line {

@@ -97,6 +97,7 @@ async fn work_that_is_run_again_after_a_lost_worker_is_told_and_numbered_on() {
     assert_eq!(lines[..3], ["1 stdout a", "2 stdout b", "3 stdout c"]);
     assert!(lines[3].starts_with("4 worker a worker was lost"), "{lines:?}");
     assert_eq!(lines[4..], ["5 stdout a"]);
+    assert_eq!(sink.calls(), 3, "what is said is kept with what follows");
 }
 
 #[tokio::test]
