@@ -16,7 +16,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
-mod xml;
 
 pub(crate) use reader::SegmentReader;
 pub(crate) use segments::TicketSegments;

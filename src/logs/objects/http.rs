@@ -13,7 +13,6 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use ticket_activities::border;
 
-use super::xml::{element, without_odd_names};
 use crate::config::PeerAccess;
 use crate::dead_letters::shown;
 use crate::net::{self, SAID_CHARS};
@@ -86,7 +85,6 @@ impl HttpService for Http {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-        let is_list = url.query_pairs().any(|(name, _)| name == "list-type");
         let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
         let asked =
             format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
@@ -102,13 +100,7 @@ impl HttpService for Http {
         if let Some(busy) = Busy::of(status, &body) {
             return Err(HttpError::new(HttpErrorKind::Unknown, busy));
         }
-        let body = if !status.is_success() {
-            said(&body).into_bytes()
-        } else if is_list {
-            without_odd_names(&String::from_utf8_lossy(&body)).into_bytes()
-        } else {
-            body
-        };
+        let body = if status.is_success() { body } else { said(&body).into_bytes() };
         let mut answer = HttpResponse::new(body.into());
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
@@ -139,6 +131,12 @@ fn said(body: &[u8]) -> String {
     };
     let said: Vec<String> = said.into_iter().flatten().collect();
     shown(&said.join(": "), SAID_CHARS)
+}
+
+/// The text of the first element of this name.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
 }
 
 #[cfg(test)]

@@ -175,22 +175,6 @@ async fn a_segment_that_is_removed_while_a_log_is_read_does_not_end_it() {
 }
 
 #[tokio::test]
-async fn names_that_are_none_to_the_stores_client_hide_no_others() {
-    let server = Server::new(|path| match segment_of(path) {
-        Some(first) => (StatusCode::OK, String::from_utf8(bytes(&lines(first..=first))).expect("JSON")),
-        None if path.contains("delimiter") => {
-            let folders = ["all/logs/ticket-t//", "all/logs/ticket-t/run.1/"];
-            let folders = folders.map(|folder| format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"));
-            (StatusCode::OK, format!("<ListBucketResult>{}</ListBucketResult>", folders.concat()))
-        }
-        None => listing([format!("{FOLDER}//b"), key(1), format!("{FOLDER}/a&#x1b;[31m"), key(2)]),
-    })
-    .await;
-    assert_eq!(server.logs.attempts("run").await, Ok(vec![1]));
-    assert_eq!(rest(&mut server.logs.open("run", 1)).await, lines(1..=2));
-}
-
-#[tokio::test]
 async fn what_a_store_answers_is_told_in_short_and_without_what_a_terminal_would_act_on() {
     let body = format!("<html>\u{1b}[31m{}</html>", "x".repeat(100_000));
     let server = Server::new(move |_| (StatusCode::INTERNAL_SERVER_ERROR, body.clone())).await;
