@@ -157,11 +157,6 @@ pub struct OpenLog {
     pub address: String,
     /// Number of the last line that it holds; 0: none.
     pub last_seq: u64,
-    /// How long a call takes when all is well. Work that wrote so little that a pipe takes it is not held up for so long, and the sink
-    /// is not called slow for it.
-    pub usual: Duration,
-    /// How long few lines are to be gathered between an answer and the next call; zero: they are not.
-    pub pace: Duration,
     /// What adds lines.
     pub writer: Box<dyn LogWriter>,
 }

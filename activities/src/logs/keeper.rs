@@ -7,19 +7,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Line;
-use super::batch::{MOST_LINES, MOST_LINES_OF_SLOW_CALLS};
 use crate::ports::{LogName, LogSink, LogSinkError, LogWriter, OpenLog};
 
 /// How long a sink may take for one call. Work that writes waits for it meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long work may wait for a sink in all, beside a tenth of the log's age: a slow sink must not use up the work's own time.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
-/// Bytes that a pipe of 64 KiB holds however they were written: work that has written no more meanwhile went on beside the call.
-const HALF_A_PIPE: usize = 32 * 1024;
-/// Bytes that are no longer gathered: so many again may come while they are kept.
-pub(super) const PORTION: usize = HALF_A_PIPE / 2;
-/// Longest time that anything is gathered for.
-const LONGEST_PACE: Duration = Duration::from_secs(60);
 const ENDED: &str = "whoever kept it has ended";
 
 /// Keeps the lines of one attempt. The sink is called by a task of its own: a call that nobody waits for any more is carried out
@@ -29,22 +22,6 @@ pub(super) struct Keeper {
     /// The last line that the sink was given.
     held: u64,
     begun: Instant,
-    /// How long a call takes when all is well.
-    usual: Duration,
-    /// How much of that is left for what is written now.
-    free: Duration,
-    /// How long few lines are gathered.
-    pace: Duration,
-    /// How long what is written next waited for its turn, so that more came meanwhile.
-    gathered: Duration,
-    /// So long, and for its free time, nobody has waited for what was written last, unless more than half a pipe has come meanwhile.
-    spared: Duration,
-    /// When something was last written, and when a portion will have come if that goes on.
-    came: Instant,
-    portion: Instant,
-    /// When somebody last had a turn, and when the sink last answered.
-    turn: Instant,
-    answered: Instant,
     /// How long the sink was waited for.
     waited: Duration,
 }
@@ -64,22 +41,7 @@ type Call = (Option<Vec<Line>>, oneshot::Sender<Answer>);
 impl Keeper {
     pub(super) fn new(sink: Option<Arc<dyn LogSink>>, name: LogName) -> Self {
         let state = sink.map_or(State::Off, |sink| State::Unopened(sink, name));
-        let now = Instant::now();
-        Self {
-            state,
-            held: 0,
-            begun: now,
-            usual: Duration::ZERO,
-            free: Duration::ZERO,
-            pace: Duration::ZERO,
-            gathered: Duration::ZERO,
-            spared: Duration::ZERO,
-            came: now,
-            portion: now,
-            turn: now,
-            answered: now,
-            waited: Duration::ZERO,
-        }
+        Self { state, held: 0, begun: Instant::now(), waited: Duration::ZERO }
     }
 
     /// Opens the sink and says where lines go; `None`: there is no sink.
@@ -89,57 +51,17 @@ impl Keeper {
         let opened = within(sink.open(name.clone())).await;
         self.waited += asked.elapsed();
         self.state = State::Off;
-        let OpenLog { address, last_seq, usual, pace, writer } = opened?;
+        let OpenLog { address, last_seq, writer } = opened?;
         let (calls, waiting) = mpsc::channel(1);
         tokio::spawn(call(writer, waiting));
         self.state = State::Open(calls);
-        (self.held, self.usual, self.free, self.pace) = (last_seq, usual, usual, pace);
+        self.held = last_seq;
         Ok(Some(address))
-    }
-
-    /// When more is to be kept: once about a portion has come, or few lines were gathered for long enough.
-    pub(super) fn due(&self) -> Instant {
-        self.portion.min(self.answered.max(self.turn) + self.pace)
-    }
-
-    /// When whoever has waited since `asked` is to write so many bytes; `None`: now.
-    pub(super) fn turn(&mut self, bytes: usize, asked: Instant) -> Option<Instant> {
-        let (now, due) = (Instant::now(), self.due());
-        if bytes < PORTION && due > now {
-            return Some(due);
-        }
-        (self.turn, self.gathered) = (now, now - asked);
-        None
-    }
-
-    /// So many bytes are written now. Where that is more than half a pipe, the work may have waited in its own `write` since the piece
-    /// before was read, and does so from here on.
-    pub(super) fn begin(&mut self, bytes: usize) {
-        if !self.keeps() {
-            return;
-        }
-        let spared = std::mem::replace(&mut self.spared, std::mem::take(&mut self.gathered));
-        if bytes > HALF_A_PIPE {
-            self.waited += spared;
-            self.free = Duration::ZERO;
-        } else {
-            self.free = self.usual;
-        }
-        let now = Instant::now();
-        let rest = if bytes < PORTION { PORTION as f64 / bytes.max(1) as f64 } else { 0.0 };
-        self.portion = now + (now - self.came).mul_f64(rest).min(LONGEST_PACE);
-        self.came = now;
     }
 
     /// Whether lines go anywhere.
     pub(super) fn keeps(&self) -> bool {
         matches!(self.state, State::Open(_))
-    }
-
-    /// Most lines that it keeps at once; `None`: they go nowhere.
-    pub(super) fn most_lines(&self) -> Option<usize> {
-        let most = if self.usual.is_zero() { MOST_LINES } else { MOST_LINES_OF_SLOW_CALLS };
-        self.keeps().then_some(most)
     }
 
     /// The last line that the sink has, as far as anybody knows.
@@ -187,12 +109,7 @@ impl Keeper {
             }
             Err(_) => Err(ENDED.to_owned()),
         };
-        self.answered = Instant::now();
-        let took = self.answered - asked;
-        let free = took.min(self.free);
-        self.free -= free;
-        self.spared += free;
-        self.waited += took - free;
+        self.waited += asked.elapsed();
         if answer.is_err() {
             self.state = State::Off;
         }

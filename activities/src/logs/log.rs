@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 
 use super::batch::{Batch, Raw};
-use super::keeper::{Keeper, PORTION};
+use super::keeper::Keeper;
 use super::logged::{Logged, Reached, last_of};
 use super::splitter::Splitter;
 use super::text::{clean, lossy};
@@ -42,8 +41,6 @@ struct Shared {
     redactor: OnceCell<Redactor>,
     /// Held while lines are kept, so that they are kept in their order.
     writing: tokio::sync::Mutex<Writing>,
-    /// Held by the stream whose turn is next.
-    turn: tokio::sync::Mutex<()>,
     told: Mutex<Option<Logged>>,
 }
 
@@ -76,7 +73,6 @@ impl Logs {
             secrets: self.secrets.clone(),
             redactor: OnceCell::new(),
             writing: tokio::sync::Mutex::new(writing),
-            turn: tokio::sync::Mutex::default(),
             told: Mutex::new(recorded),
         }))
     }
@@ -98,50 +94,14 @@ impl Log {
     /// Takes a piece of a stream, and returns when its lines are kept. Never fails: what cannot be kept is told in the result.
     /// [`Stream::Worker`] is for this type's own words.
     pub async fn write(&self, stream: Stream, piece: &[u8]) {
-        self.write_all(&[(stream, piece)]).await;
-    }
-
-    /// As [`Log::write`] takes them one after the other, pieces that came together: their lines are kept together.
-    pub(crate) async fn write_all(&self, pieces: &[(Stream, &[u8])]) {
-        let bytes: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
-        if bytes == 0 {
-            return;
-        }
+        let Some(index) = index_of(stream).filter(|_| !piece.is_empty()) else { return };
         let mut writing = self.0.writing.lock().await;
-        let notes = self.begin(&mut writing).await;
-        writing.keeper.begin(bytes);
-        let mut batch = Batch::new(writing.keeper.most_lines());
-        notes.into_iter().for_each(|note| batch.add(note));
-        for (stream, mut rest) in pieces.iter().copied() {
-            while !rest.is_empty() {
-                writing.read(stream, &mut rest, &mut batch);
-                if batch.is_full() {
-                    self.keep(&mut writing, batch.into_lines()).await;
-                    batch = Batch::new(writing.keeper.most_lines());
-                }
-            }
+        self.begin(&mut writing).await;
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let batch = writing.read(index, &mut rest);
+            self.keep(&mut writing, stream, batch.into_lines()).await;
         }
-        self.keep(&mut writing, batch.into_lines()).await;
-    }
-
-    /// When more lines are to be written, for whoever gathers them until then: those that are written sooner are kept all the same, in
-    /// more pieces than is good for the sink.
-    pub(crate) async fn due(&self) -> Instant {
-        self.0.writing.lock().await.keeper.due()
-    }
-
-    /// Returns when a piece of so many bytes of one stream is to be written, for whoever has something that holds the next one
-    /// meanwhile, such as a pipe. As [`Log::due`]; one stream after the other.
-    pub(crate) async fn turn(&self, bytes: usize) {
-        let asked = Instant::now();
-        let _turn = if bytes < PORTION { Some(self.0.turn.lock().await) } else { None };
-        while let Some(due) = self.next_turn(bytes, asked).await {
-            tokio::time::sleep_until(due).await;
-        }
-    }
-
-    async fn next_turn(&self, bytes: usize, asked: Instant) -> Option<Instant> {
-        self.0.writing.lock().await.keeper.turn(bytes, asked)
     }
 
     /// The place that the output was read up to, after something was written since [`Log::resume`]: with a heartbeat the next worker
@@ -212,20 +172,22 @@ impl Log {
 
     async fn finish(&self) {
         let mut writing = self.0.writing.lock().await;
-        writing.keeper.begin(0);
-        let last = writing.finish();
-        if !last.is_empty() {
-            self.keep(&mut writing, last.into_iter()).await;
+        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let last = writing.splitters.as_mut().and_then(|splitters| splitters[index].finish());
+            if let Some((bytes, cut)) = last {
+                writing.seq += 1;
+                let line = (writing.seq, bytes, cut);
+                self.keep(&mut writing, stream, [line].into_iter()).await;
+            }
         }
         let closed = writing.keeper.close().await;
         self.kept(&writing, closed);
     }
 
-    /// Before the first line: opens the sink. Answers with what is to be said in front of it, such as what is missing there.
-    async fn begin(&self, writing: &mut Writing) -> Vec<Raw> {
-        let mut notes = Vec::new();
+    /// Before the first line: opens the sink, and says what is missing there.
+    async fn begin(&self, writing: &mut Writing) {
         if writing.splitters.is_some() {
-            return notes;
+            return;
         }
         let before = self.told_mut().as_ref().and_then(|told| told.address.clone());
         match writing.keeper.open().await {
@@ -244,20 +206,24 @@ impl Log {
             // Before the sink is waited for, where this may be dropped.
             self.trouble(trouble.clone());
             // With the number of the last of them: those that follow keep theirs.
-            notes.push(note(writing.seq, &trouble));
+            self.note(writing, &trouble).await;
         }
         let last = writing.seq.max(held);
         // Output that cannot be read again is of another run; its numbers go on after all that is known of the lost one.
         if !writing.resumes && last > 0 {
             writing.seq = last + 1;
-            notes.push(note(writing.seq, "a worker was lost; what follows is the output of another run"));
+            self.note(writing, "a worker was lost; what follows is the output of another run").await;
         }
-        notes
     }
 
-    async fn keep(&self, writing: &mut Writing, read: impl Iterator<Item = Raw>) {
+    async fn note(&self, writing: &mut Writing, text: &str) {
+        let line = (writing.seq, text.as_bytes().to_vec(), 0);
+        self.keep(writing, Stream::Worker, [line].into_iter()).await;
+    }
+
+    async fn keep(&self, writing: &mut Writing, stream: Stream, read: impl Iterator<Item = Raw>) {
         let (at_ms, redactor) = (now_ms(), self.redactor().await);
-        let lines: Vec<Line> = read.map(|raw| line(redactor, raw, at_ms)).collect();
+        let lines: Vec<Line> = read.map(|raw| line(redactor, raw, stream, at_ms)).collect();
         let last = last_of(&lines);
         let kept = writing.keeper.append(lines).await;
         self.kept(writing, kept);
@@ -299,39 +265,24 @@ impl Log {
 }
 
 impl Writing {
-    /// Adds lines of `rest` to a batch, until that is full. What was read of `rest` is gone.
-    fn read(&mut self, stream: Stream, rest: &mut &[u8], batch: &mut Batch) {
-        let (Some(index), Some(splitters)) = (index_of(stream), &mut self.splitters) else {
+    /// Lines of `rest`, of which what was read is gone.
+    fn read(&mut self, index: usize, rest: &mut &[u8]) -> Batch {
+        let mut batch = Batch::new(self.keeper.keeps());
+        let Some(splitters) = &mut self.splitters else {
             *rest = &[];
-            return;
+            return batch;
         };
         while !batch.is_full()
             && let Some((bytes, cut)) = splitters[index].next(rest)
         {
             self.seq += 1;
-            batch.add((self.seq, stream, bytes, cut));
+            batch.add((self.seq, bytes, cut));
         }
-    }
-
-    /// What was written last of each stream is a line too.
-    fn finish(&mut self) -> Vec<Raw> {
-        let mut last = Vec::new();
-        for (splitter, stream) in self.splitters.iter_mut().flatten().zip([Stream::Stdout, Stream::Stderr]) {
-            if let Some((bytes, cut)) = splitter.finish() {
-                self.seq += 1;
-                last.push((self.seq, stream, bytes, cut));
-            }
-        }
-        last
+        batch
     }
 }
 
-/// What this worker says of the log.
-fn note(seq: u64, text: &str) -> Raw {
-    (seq, Stream::Worker, text.as_bytes().to_vec(), 0)
-}
-
-fn line(redactor: &Redactor, (seq, stream, bytes, cut): Raw, at_ms: i64) -> Line {
+fn line(redactor: &Redactor, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
     let raw = lossy(&bytes);
     // Before it is cleaned: what begins a sequence may take the first character of a secret away.
     let (redacted, whole) = redactor.redact_raw(&raw, false, cut > 0);

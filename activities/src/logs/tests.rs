@@ -1,6 +1,5 @@
 //! What tests of logs share: a sink in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,12 +18,6 @@ pub(crate) struct MemorySink {
     /// It answers to so many calls of `append`, and then does as `then` says.
     pub(crate) answers: Option<usize>,
     pub(crate) then: Then,
-    /// How long a call takes when all is well.
-    pub(crate) usual: Duration,
-    /// How long few lines are to be gathered.
-    pub(crate) pace: Duration,
-    /// Calls of `append`.
-    pub(crate) calls: Arc<AtomicUsize>,
 }
 
 /// What a sink does that does not keep lines.
@@ -49,16 +42,11 @@ impl MemorySink {
     pub(crate) fn most(&self) -> usize {
         *self.most.lock().expect("no test panics with it")
     }
-
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
-    }
 }
 
 struct Writer {
     lines: Arc<Mutex<Vec<Line>>>,
     most: Arc<Mutex<usize>>,
-    calls: Arc<AtomicUsize>,
     answers: Option<usize>,
     then: Then,
 }
@@ -80,17 +68,15 @@ impl Writer {
 impl LogSink for MemorySink {
     fn open(&self, _: LogName) -> BoxFuture<'_, Result<OpenLog, LogSinkError>> {
         let last_seq = self.lines().last().map_or(0, |line| line.seq);
-        let (lines, most, calls) = (Arc::clone(&self.lines), Arc::clone(&self.most), Arc::clone(&self.calls));
-        let writer = Writer { lines, most, calls, answers: self.answers, then: self.then };
-        let (address, usual, pace) = ("memory://".to_owned(), self.usual, self.pace);
-        Box::pin(async move { Ok(OpenLog { address, last_seq, usual, pace, writer: Box::new(writer) }) })
+        let (lines, most) = (Arc::clone(&self.lines), Arc::clone(&self.most));
+        let writer = Writer { lines, most, answers: self.answers, then: self.then };
+        Box::pin(async move { Ok(OpenLog { address: "memory://".to_owned(), last_seq, writer: Box::new(writer) }) })
     }
 }
 
 impl LogWriter for Writer {
     fn append(&mut self, lines: Vec<Line>) -> BoxFuture<'_, Result<u64, LogSinkError>> {
         Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::Relaxed);
             match self.answers {
                 Some(0) => self.misbehave().await?,
                 more => self.answers = more.map(|answers| answers - 1),

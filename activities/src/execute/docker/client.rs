@@ -26,7 +26,7 @@ use crate::external::{Fault, OnCall, said};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Pieces of output that are taken at once, when so many are there.
-pub(super) const MOST_PIECES: usize = 128;
+const MOST_PIECES: usize = 128;
 
 /// Output as it comes.
 pub(super) type Pieces = ReadyChunks<BoxStream<'static, Result<LogOutput, Error>>>;

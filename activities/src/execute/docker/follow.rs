@@ -8,7 +8,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::client::{Engine, MOST_PIECES};
+use super::client::Engine;
 use crate::external::Fault;
 use crate::logs::{Log, Stream};
 
@@ -77,16 +77,7 @@ pub(super) async fn follow(engine: &Engine, id: &str, log: &Log) -> Result<(), F
     // A place of another form is none: all is read again.
     let mut place: Place = serde_json::from_value(log.resume().await).unwrap_or_default();
     let mut pieces = engine.follow(id, place.since()).await?;
-    let mut has_more = true;
-    while has_more && let Some(mut next) = engine.next(&mut pieces).await {
-        let due = log.due().await;
-        while next.len() < MOST_PIECES
-            && let Ok(more) = tokio::time::timeout_at(due, engine.next(&mut pieces)).await
-        {
-            has_more = more.is_some();
-            let Some(more) = more else { break };
-            next.extend(more);
-        }
+    while let Some(next) = engine.next(&mut pieces).await {
         // Lines of one stream that come together are written together.
         let mut read: Vec<(Stream, Vec<u8>)> = Vec::new();
         let mut broken = None;
@@ -111,8 +102,9 @@ pub(super) async fn follow(engine: &Engine, id: &str, log: &Log) -> Result<(), F
         }
         // Before anything new has come, the log's last number may be of a line that was read beyond the place and comes again.
         let is_new = !read.is_empty();
-        let read: Vec<(Stream, &[u8])> = read.iter().map(|(stream, bytes)| (*stream, bytes.as_slice())).collect();
-        log.write_all(&read).await;
+        for (stream, bytes) in read {
+            log.write(stream, &bytes).await;
+        }
         if is_new && place.is_between_lines() {
             log.reached(json!(place));
         }

@@ -250,15 +250,9 @@ impl Cluster {
         let path = format!("{}/{pod}/log?timestamps=true&follow={follow}{since}", self.pods_path());
         let read = border("kubernetes.log", async {
             let mut body = self.api.stream(path).await?;
-            let ended = loop {
-                match reading.wait(next(&mut body)).await {
-                    Ok(Some(bytes)) => reading.take(&bytes).await?,
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
-                }
-            };
-            reading.give().await;
-            ended?;
+            while let Some(bytes) = next(&mut body).await? {
+                reading.take(&bytes).await?;
+            }
             reading.finish()
         });
         self.called_unless(&[400, 404], "log", read.await).map_err(of_log)

@@ -145,12 +145,12 @@ impl Provider for LambdaRuntime {
     async fn follow(&self, running: &Running, log: &Log) -> Result<(), Fault> {
         let Some(Ok(reply)) = running.seen.get().map(|end| &**end) else { return Ok(()) };
         let Reported { stdout, stderr, .. } = Reported::of(reply);
-        let texts = [(Stream::Stderr, &reply.tail), (Stream::Stdout, &stdout), (Stream::Stderr, &stderr)];
-        let pieces = texts.map(|(stream, text)| {
-            let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-            [(stream, text.as_bytes()), (stream, end.as_bytes())]
-        });
-        log.write_all(pieces.as_flattened()).await;
+        for (stream, text) in [(Stream::Stderr, &reply.tail), (Stream::Stdout, &stdout), (Stream::Stderr, &stderr)] {
+            log.write(stream, text.as_bytes()).await;
+            if !text.is_empty() && !text.ends_with('\n') {
+                log.write(stream, b"\n").await;
+            }
+        }
         Ok(())
     }
 

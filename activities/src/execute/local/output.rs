@@ -40,8 +40,6 @@ pub(super) async fn drain(
             reading.read.cancel();
             return;
         }
-        // The pipe holds what comes meanwhile.
-        reading.ended.run_until_cancelled(log.turn(piece.len())).await;
         let mut writing = pin!(log.write(name, piece));
         if reading.ended.run_until_cancelled(writing.as_mut()).await.is_some() {
             continue;
@@ -87,33 +85,6 @@ mod tests {
     use crate::logs::tests::{MemorySink, Then};
     use crate::logs::{Logs, Redactor};
     use crate::ports::LogName;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_command_that_writes_little_and_often_has_its_lines_kept_once_a_second_and_its_last_ones_at_its_end() {
-        let (usual, pace) = (Duration::from_millis(250), Duration::from_secs(1));
-        let sink = Arc::new(MemorySink { usual, pace, ..MemorySink::default() });
-        let log = Logs { sink: Some(Arc::clone(&sink) as _), secrets: None }.begin(LogName::default(), None);
-        let (mut command, stream) = tokio::io::duplex(MOST_LEFT);
-        let (capture, reading) = (Mutex::new(Capture::new(200_000, Redactor::default())), Reading::default());
-        let command = async {
-            for _ in 0..510 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                command.write_all(b"a line\n").await.expect("it is read");
-            }
-            drop(command);
-            reading.ended.cancel();
-            Instant::now()
-        };
-        let drained = async {
-            drain(stream, Stream::Stdout, &capture, &log, &reading).await;
-            Instant::now()
-        };
-        let (ended, drained) = tokio::join!(command, drained);
-        assert!(drained - ended < Duration::from_millis(10), "{:?}", drained - ended);
-        assert_eq!(sink.lines().len(), 510);
-        assert!((10..=14).contains(&sink.calls()), "in ten seconds: {}", sink.calls());
-        assert_eq!(log.told().expect("lines").waited_ms, 0);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_command_left_is_captured_at_once_however_slow_its_log_is() {

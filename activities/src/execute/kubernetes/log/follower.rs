@@ -1,13 +1,9 @@
 //! The log that lines go to while they are written.
 
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::place::{Onward, Place};
 use crate::logs::{Log, Stream};
-
-/// Bytes that are given without more being waited for.
-const MOST_HELD: usize = 64 * 1024;
 
 /// Gives what is new of a pod's log to the log of the attempt, which has a place of its own: another worker may have read further
 /// for it.
@@ -18,15 +14,13 @@ pub(super) struct Follower<'a> {
     /// How much of that is whole lines, and the place at their end: only there can whoever reads on count the lines as they were
     /// counted.
     whole: Option<(usize, Place)>,
-    /// Until when what is new may be held, so that more is given at once.
-    due: Instant,
 }
 
 impl<'a> Follower<'a> {
     pub(super) async fn of(to: &'a Log) -> Self {
         // A place of another form is none: all is read again.
         let place = serde_json::from_value(to.resume().await).unwrap_or_default();
-        Self { to, onward: Onward::from(place), fresh: Vec::new(), whole: None, due: to.due().await }
+        Self { to, onward: Onward::from(place), fresh: Vec::new(), whole: None }
     }
 
     /// Takes a piece of the line that has begun.
@@ -44,16 +38,6 @@ impl<'a> Follower<'a> {
         !self.fresh.is_empty()
     }
 
-    /// When it is to be given what was taken, at the latest; `None`: nothing was that is new.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.has_news().then_some(self.due)
-    }
-
-    /// Whether that is now.
-    pub(super) fn is_due(&self) -> bool {
-        self.due <= Instant::now() || self.fresh.len() >= MOST_HELD
-    }
-
     /// Has what was taken written, and returns when that is kept.
     pub(super) async fn give(&mut self) {
         let fresh = std::mem::take(&mut self.fresh);
@@ -68,6 +52,5 @@ impl<'a> Follower<'a> {
         if self.onward.take_gap() {
             self.to.lacks("lines of the output are missing: the node keeps only the newest".to_owned());
         }
-        self.due = self.to.due().await;
     }
 }

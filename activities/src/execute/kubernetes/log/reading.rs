@@ -1,6 +1,5 @@
 //! One connection's reading of a log, for all who read it.
 
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 
 use k8s_openapi::jiff::Timestamp;
@@ -69,41 +68,19 @@ impl<'a> Reading<'a> {
         Timestamp::from_second(last.as_second() - 1).ok()
     }
 
-    /// What comes next. Meanwhile, whoever follows is given what was taken once that is due, and at once when the command has ended.
-    pub(in crate::execute::kubernetes) async fn wait<T>(&mut self, next: impl Future<Output = T>) -> T {
-        let mut next = pin!(next);
-        if let Some(due) = self.follower.as_ref().and_then(Follower::due) {
-            tokio::select! {
-                biased;
-                next = next.as_mut() => return next,
-                () = tokio::time::sleep_until(due) => {}
-                _ = self.log.over.wait() => {}
-            }
-            self.give().await;
-        }
-        next.await
-    }
-
-    /// Takes a piece of the log, cut anywhere, and returns when whoever follows has it, or will be given it. Lines that an earlier
-    /// reading had are passed over.
+    /// Takes a piece of the log, cut anywhere, and returns when whoever follows has it. Lines that an earlier reading had are passed
+    /// over.
     ///
     /// # Errors
     /// [`Error::NoAnswer`] for what is no log with time stamps, such as a proxy's page, and what the kubelet says in the place
     /// of a log that it cannot read.
     pub(in crate::execute::kubernetes) async fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let taken = self.split(bytes);
-        if taken.is_err() || self.follower.as_ref().is_some_and(Follower::is_due) {
-            self.give().await;
-        }
-        taken
-    }
-
-    /// Returns when whoever follows has what was taken.
-    pub(in crate::execute::kubernetes) async fn give(&mut self) {
         if let Some(follower) = &mut self.follower {
             let _giving = follower.has_news().then(|| Giving::begin(self.log));
             follower.give().await;
         }
+        taken
     }
 
     fn split(&mut self, mut bytes: &[u8]) -> Result<(), Error> {

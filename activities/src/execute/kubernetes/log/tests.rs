@@ -195,30 +195,6 @@ fn log_of_late_reader(began: Option<String>) -> PodLog {
     log
 }
 
-#[tokio::test(start_paused = true)]
-async fn lines_are_given_together_once_they_are_due_and_at_once_when_the_command_has_ended() {
-    let sink = Arc::new(MemorySink { pace: Duration::from_secs(1), ..MemorySink::default() });
-    let follower = Logs { sink: Some(Arc::clone(&sink) as _), secrets: None }.begin(LogName::default(), None);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let log = log();
-    let mut reading = log.reading(100_000, Some(&follower)).await;
-    for second in 1..=5 {
-        reading.take(format!("{} a\n", stamp(second, 0)).as_bytes()).await.expect("a log");
-        reading.wait(tokio::time::sleep(Duration::from_millis(100))).await;
-    }
-    assert_eq!((sink.calls(), sink.lines().len()), (1, 1), "the others are not due");
-    assert_eq!(text(&log), "a\n".repeat(5), "the result does not wait for that");
-    reading.wait(tokio::time::sleep(Duration::from_secs(2))).await;
-    assert_eq!((sink.calls(), sink.lines().len()), (2, 5));
-    for second in 6..=7 {
-        reading.take(format!("{} a\n", stamp(second, 0)).as_bytes()).await.expect("a log");
-    }
-    assert_eq!(sink.calls(), 3, "the first of them was due");
-    log.over.set(false).expect("once");
-    reading.wait(tokio::time::sleep(Duration::from_millis(10))).await;
-    assert_eq!((sink.calls(), sink.lines().len()), (4, 7));
-}
-
 #[tokio::test]
 async fn whoever_reads_late_says_so_unless_the_first_line_is_as_old_as_the_command() {
     for (began, is_late) in [(Some(stamp(5, 0)), false), (Some(stamp(1, 0)), true), (None, true)] {
