@@ -11,7 +11,7 @@ use super::batch::{Batch, Raw};
 use super::keeper::Keeper;
 use super::logged::{Logged, Reached, last_of};
 use super::splitter::Splitter;
-use super::text::clean;
+use super::text::{clean, lossy};
 use super::{Line, Redactor, Stream};
 use crate::clock::now_ms;
 use crate::ports::{LogName, LogSink, WorkerSecrets};
@@ -283,7 +283,7 @@ impl Writing {
 }
 
 fn line(redactor: &Redactor, (seq, bytes, cut): Raw, stream: Stream, at_ms: i64) -> Line {
-    let raw = String::from_utf8_lossy(&bytes);
+    let raw = lossy(&bytes);
     // Before it is cleaned: what begins a sequence may take the first character of a secret away.
     let (redacted, whole) = redactor.redact_raw(&raw, false, cut > 0);
     let mut text = clean(redacted.as_bytes()).into_owned();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::text::{ESCAPE, acts_within_a_line, shown};
+use super::text::{ESCAPE, acts_within_a_line, has_any, shown};
 
 /// What stands in the place of a secret.
 const MARK: &str = "[redacted]";
@@ -29,7 +29,7 @@ pub struct Redactor {
 struct Secrets {
     /// Longest first.
     texts: Vec<Zeroizing<String>>,
-    /// Whether one of them begins with these two bytes: a bit for each pair. Keys begin with almost every byte.
+    /// Whether one of them begins with these bytes: a bit for each hash of [`SHORTEST`] bytes.
     begins: Vec<u64>,
 }
 
@@ -53,7 +53,7 @@ impl Redactor {
         known.texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         known.texts.dedup();
         for text in &known.texts {
-            let (word, bit) = pair(text.as_bytes());
+            let (word, bit) = beginning(text.as_bytes());
             known.begins[word] |= bit;
         }
         Self { secrets: Arc::new(known), shortest: SHORTEST }
@@ -87,7 +87,7 @@ impl Redactor {
     /// As [`Redactor::redact`] of the [`Redactor::whole`] part, for text that may hold what terminals act on: a secret is found beneath
     /// it, and the rest stays as it is. Also says how many bytes the part has.
     pub(crate) fn redact_raw<'a>(&self, text: &'a str, cut_before: bool, cut_after: bool) -> (Cow<'a, str>, usize) {
-        if self.secrets.texts.is_empty() || !text.contains(acts_within_a_line) {
+        if self.secrets.texts.is_empty() || !has_any(text, acts_within_a_line) {
             let part = self.whole(text, cut_before, cut_after);
             return (self.redact(text, part.clone()), part.len());
         }
@@ -164,7 +164,7 @@ impl Redactor {
         if bytes.len() < SHORTEST {
             return None;
         }
-        let (word, bit) = pair(bytes);
+        let (word, bit) = beginning(bytes);
         if self.secrets.begins[word] & bit == 0 {
             return None;
         }
@@ -173,10 +173,12 @@ impl Redactor {
     }
 }
 
-/// The word and the bit of the pair of bytes that `bytes` begins with.
-fn pair(bytes: &[u8]) -> (usize, u64) {
-    let pair = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-    (pair / 64, 1 << (pair % 64))
+/// The word and the bit of the four bytes that `bytes` begins with. Two would not do: lines of digits begin as keys do at every byte.
+fn beginning(bytes: &[u8]) -> (usize, u64) {
+    let four = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    // Multiplied by 2^32 over the golden ratio; its upper half is a hash of sixteen bits.
+    let hash = (four.wrapping_mul(0x9e37_79b9) >> 16) as usize;
+    (hash / 64, 1 << (hash % 64))
 }
 
 /// This part of the text, with a mark in the place of each secret.
