@@ -143,6 +143,10 @@ impl Starter {
     }
 
     async fn call(&self, request: StartWorkflowExecutionRequest) -> Answer {
+        also_if_closed(|| self.call_once(request.clone())).await
+    }
+
+    async fn call_once(&self, request: StartWorkflowExecutionRequest) -> Answer {
         let mut service = self.client.connection().workflow_service();
         match border("temporal.start", service.start_workflow_execution(bounded(request))).await {
             Ok(response) => Answer::Started { run_id: response.into_inner().run_id },
@@ -321,11 +325,35 @@ fn summary(ticket: &Ticket) -> String {
     parts.join(" · ")
 }
 
+/// Asks again at once where the connection was closed under the call: the server closes each after five minutes
+/// (`frontend.keepAliveMaxConnectionAge`), and is not away for that. The same request starts nothing twice.
+async fn also_if_closed<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
+    match ask().await {
+        Answer::Refused { code: Code::Cancelled, .. } => ask().await,
+        answer => answer,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use ticket_schemas::decode_json_ticket;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_start_whose_connection_was_closed_is_asked_once_more() {
+        for (code, calls) in [(Code::Cancelled, 2), (Code::Unavailable, 1)] {
+            let called = Cell::new(0);
+            let ask = || async {
+                called.set(called.get() + 1);
+                Answer::Refused { code, message: "operation was canceled".to_owned() }
+            };
+            assert!(matches!(also_if_closed(ask).await, Answer::Refused { .. }));
+            assert_eq!(called.get(), calls, "{code:?}");
+        }
+    }
 
     #[test]
     fn a_ticket_with_dependencies_starts_parked_and_any_other_ready() {
