@@ -15,6 +15,7 @@ mod splitter;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
+mod told;
 
 pub use line::{Line, Stream};
 #[cfg(test)]

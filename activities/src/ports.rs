@@ -157,6 +157,9 @@ pub struct OpenLog {
     pub address: String,
     /// Number of the last line that it holds; 0: none.
     pub last_seq: u64,
+    /// Least time between the beginnings of two calls while there is little to be kept: lines are gathered meanwhile, and work goes on.
+    /// Zero: work waits until each piece is kept.
+    pub pace: Duration,
     /// What adds lines.
     pub writer: Box<dyn LogWriter>,
 }

@@ -99,8 +99,7 @@ impl LogSink for FileSink {
             let (log, last_seq) = opened.map_err(|error| named(&address, &error))?;
             let log = Arc::new(Mutex::new(log));
             let writer = FileWriter { address: address.clone(), disk: self.disk.clone(), log };
-            let (usual, pace) = (Duration::ZERO, Duration::ZERO);
-            Ok(OpenLog { address, last_seq, usual, pace, writer: Box::new(writer) })
+            Ok(OpenLog { address, last_seq, pace: Duration::ZERO, writer: Box::new(writer) })
         })
     }
 }

@@ -3,45 +3,65 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Line;
+use super::logged::last_of;
+use super::told::Told;
 use crate::ports::{LogName, LogSink, LogSinkError, LogWriter, OpenLog};
 
 /// How long a sink may take for one call. Work that writes waits for it meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long work may wait for a sink in all, beside a tenth of the log's age: a slow sink must not use up the work's own time.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
+/// Bytes after which nothing more is gathered for a call.
+const CALL_BYTES: u32 = 256 * 1024;
+/// Bytes of lines that may wait to be kept: those of a call, and what is read meanwhile.
+const ROOM: u32 = 2 * CALL_BYTES;
+/// What a line takes beside its text, in bytes: number, time and stream, in memory as in JSON.
+const LINE_BYTES: usize = 64;
 const ENDED: &str = "whoever kept it has ended";
 
-/// Keeps the lines of one attempt. The sink is called by a task of its own: a call that nobody waits for any more is carried out
-/// before the next one, and what came of it is told then.
+/// Keeps the lines of one attempt. The sink is called by a task of its own: what was given to it is carried out in its order, also
+/// when nobody waits any more, and what came of it is told then.
 pub(super) struct Keeper {
     state: State,
+    told: Told,
     /// The last line that the sink was given.
-    held: u64,
+    given: u64,
     begun: Instant,
     /// How long the sink was waited for.
     waited: Duration,
 }
 
 enum State {
-    /// There is no sink, or it was given up.
+    /// There is no sink, or its log was closed.
     Off,
     Unopened(Arc<dyn LogSink>, LogName),
-    Open(mpsc::Sender<Call>),
+    Open(Queue),
 }
 
-/// How many lines were left out so far, or why no more are kept.
-type Answer = Result<u64, String>;
-/// Lines to be kept, `None` at the end, and who waits.
-type Call = (Option<Vec<Line>>, oneshot::Sender<Answer>);
+/// The way to the task that calls the sink.
+struct Queue {
+    calls: mpsc::UnboundedSender<Call>,
+    /// For lines that are not kept yet. Closed: the sink was given up.
+    room: Arc<Semaphore>,
+    /// Whether lines are gathered, so that whoever writes goes on as long as there is room.
+    gathers: bool,
+}
+
+enum Call {
+    /// Lines to be kept, their room, and who waits.
+    Lines(Vec<Line>, Option<OwnedSemaphorePermit>, oneshot::Sender<()>),
+    /// Nothing more comes.
+    End(oneshot::Sender<()>),
+}
 
 impl Keeper {
-    pub(super) fn new(sink: Option<Arc<dyn LogSink>>, name: LogName) -> Self {
+    pub(super) fn new(sink: Option<Arc<dyn LogSink>>, name: LogName, told: Told) -> Self {
         let state = sink.map_or(State::Off, |sink| State::Unopened(sink, name));
-        Self { state, held: 0, begun: Instant::now(), waited: Duration::ZERO }
+        Self { state, told, given: 0, begun: Instant::now(), waited: Duration::ZERO }
     }
 
     /// Opens the sink and says where lines go; `None`: there is no sink.
@@ -51,84 +71,130 @@ impl Keeper {
         let opened = within(sink.open(name.clone())).await;
         self.waited += asked.elapsed();
         self.state = State::Off;
-        let OpenLog { address, last_seq, writer } = opened?;
-        let (calls, waiting) = mpsc::channel(1);
-        tokio::spawn(call(writer, waiting));
-        self.state = State::Open(calls);
-        self.held = last_seq;
+        let OpenLog { address, last_seq, pace, writer } = opened?;
+        let (calls, waiting) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(ROOM as usize));
+        tokio::spawn(keep(writer, waiting, pace, Arc::clone(&room), self.told.clone()));
+        self.state = State::Open(Queue { calls, room, gathers: !pace.is_zero() });
+        self.given = last_seq;
+        self.told.settled_before(last_seq);
         Ok(Some(address))
     }
 
     /// Whether lines go anywhere.
     pub(super) fn keeps(&self) -> bool {
-        matches!(self.state, State::Open(_))
+        matches!(&self.state, State::Open(queue) if !queue.room.is_closed())
     }
 
-    /// The last line that the sink has, as far as anybody knows.
-    pub(super) fn held(&self) -> u64 {
-        self.held
+    /// The last line that the sink was given.
+    pub(super) fn given(&self) -> u64 {
+        self.given
     }
 
-    /// How long work has waited for the sink.
-    pub(super) fn waited(&self) -> Duration {
-        self.waited
-    }
-
-    /// Keeps those that the sink does not hold yet.
-    pub(super) async fn append(&mut self, mut lines: Vec<Line>) -> Result<Option<u64>, String> {
-        lines.retain(|line| line.seq > self.held);
-        if lines.is_empty() {
-            return Ok(None);
-        }
-        let answer = self.ask(Some(lines)).await;
-        if answer.is_ok() && self.waited > PATIENCE_IN_ALL + self.begun.elapsed() / 10 {
-            self.state = State::Off;
-            return Err(format!("it is slow: the work has waited {:.1} s for it", self.waited.as_secs_f64()));
-        }
-        answer
-    }
-
-    /// Nothing more comes.
-    pub(super) async fn close(&mut self) -> Result<Option<u64>, String> {
-        let answer = self.ask(None).await;
-        self.state = State::Off;
-        answer
-    }
-
-    /// `None`: nothing keeps lines.
-    async fn ask(&mut self, lines: Option<Vec<Line>>) -> Result<Option<u64>, String> {
-        let State::Open(calls) = &self.state else { return Ok(None) };
-        let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
-        let last = lines.as_ref().and_then(|lines| lines.last()).map(|line| line.seq);
-        let answer = match calls.reserve().await {
-            Ok(room) => {
-                room.send((lines, tell));
-                // From here on it is carried out, also when nobody waits for the answer any more.
-                self.held = last.unwrap_or(self.held);
-                told.await.unwrap_or_else(|_| Err(ENDED.to_owned()))
-            }
-            Err(_) => Err(ENDED.to_owned()),
+    /// Keeps those that the sink was not given yet, and tells what came of it. Returns when they are kept, or have room until then.
+    /// `holds_up`: whether the work waits meanwhile.
+    pub(super) async fn append(&mut self, mut lines: Vec<Line>, holds_up: bool) {
+        let State::Open(queue) = &self.state else {
+            return self.told.settled(last_of(&lines));
         };
-        self.waited += asked.elapsed();
-        if answer.is_err() {
-            self.state = State::Off;
+        let Some(last) = lines.last().map(|line| line.seq).filter(|last| *last > self.given) else {
+            return self.told.again(last_of(&lines));
+        };
+        lines.retain(|line| line.seq > self.given);
+        let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
+        let room = Arc::clone(&queue.room).acquire_many_owned(bytes(&lines).min(ROOM)).await;
+        // From here on it is carried out, also when nobody waits any more; where the sink was given up, it is told in its order.
+        self.given = last;
+        let is_taken = queue.calls.send(Call::Lines(lines, room.ok(), tell)).is_ok();
+        if !is_taken || (!queue.gathers && told.await.is_err()) {
+            queue.give_up(&self.told, ENDED.to_owned());
         }
-        answer.map(Some)
+        if holds_up {
+            self.waited += asked.elapsed();
+            self.told.waited(self.waited);
+        }
+        if self.waited > PATIENCE_IN_ALL + self.begun.elapsed() / 10 {
+            let waited = self.waited.as_secs_f64();
+            queue.give_up(&self.told, format!("it is slow: the work has waited {waited:.1} s for it"));
+        }
+    }
+
+    /// Nothing more comes: returns when all is kept.
+    pub(super) async fn close(&mut self) {
+        let State::Open(queue) = std::mem::replace(&mut self.state, State::Off) else { return };
+        let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
+        if queue.calls.send(Call::End(tell)).is_err() || told.await.is_err() {
+            queue.give_up(&self.told, ENDED.to_owned());
+        }
+        self.waited += asked.elapsed();
+        self.told.waited(self.waited);
     }
 }
 
-/// Calls the writer, one call after the other, and never again after it has failed.
-async fn call(mut writer: Box<dyn LogWriter>, mut waiting: mpsc::Receiver<Call>) {
-    let mut answer: Answer = Ok(0);
-    while let Some((lines, tell)) = waiting.recv().await {
-        if answer.is_ok() {
-            answer = match lines {
-                Some(lines) => within(writer.append(lines)).await,
-                None => within(writer.close()).await,
-            };
+impl Queue {
+    /// Nothing more is kept.
+    fn give_up(&self, told: &Told, trouble: String) {
+        if !self.room.is_closed() {
+            self.room.close();
+            told.trouble(trouble);
         }
-        // Whoever asked may be gone; the next one is told of an error.
-        let _ = tell.send(answer.clone());
+    }
+}
+
+fn bytes(lines: &[Line]) -> u32 {
+    let bytes = lines.iter().map(|line| line.text.len() + LINE_BYTES).sum::<usize>();
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Calls the writer, one call after the other, and never again after it has failed. Between the beginnings of two calls lies `pace`,
+/// unless there is enough for one, or the end has come.
+async fn keep(
+    mut writer: Box<dyn LogWriter>,
+    mut waiting: mpsc::UnboundedReceiver<Call>,
+    pace: Duration,
+    room: Arc<Semaphore>,
+    told: Told,
+) {
+    let mut due = Instant::now();
+    while let Some(call) = waiting.recv().await {
+        let (mut lines, mut size, mut given, mut end) = (Vec::new(), 0_u32, Vec::new(), None);
+        let mut next = Some(call);
+        while let Some(call) = next.take() {
+            match call {
+                Call::Lines(more, room, tell) => {
+                    size = size.saturating_add(bytes(&more));
+                    lines.extend(more);
+                    given.push((room, tell));
+                }
+                Call::End(tell) => end = Some(tell),
+            }
+            if end.is_none() && size < CALL_BYTES {
+                next = tokio::time::timeout_at(due, waiting.recv()).await.ok().flatten();
+            }
+        }
+        if !lines.is_empty() {
+            due = Instant::now() + pace;
+            let last = last_of(&lines);
+            if !room.is_closed() {
+                let answer = within(writer.append(lines)).await;
+                if answer.is_err() {
+                    room.close();
+                }
+                told.kept(answer);
+            }
+            told.settled(last);
+        }
+        for (_, tell) in given {
+            // Whoever asked may be gone.
+            let _ = tell.send(());
+        }
+        if let Some(tell) = end {
+            if !room.is_closed() {
+                told.kept(within(writer.close()).await);
+            }
+            let _ = tell.send(());
+            return;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The log of one attempt.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,9 +9,10 @@ use tokio::sync::OnceCell;
 
 use super::batch::{Batch, Raw};
 use super::keeper::Keeper;
-use super::logged::{Logged, Reached, last_of};
+use super::logged::Logged;
 use super::splitter::Splitter;
 use super::text::{clean, lossy};
+use super::told::Told;
 use super::{Line, Redactor, Stream};
 use crate::clock::now_ms;
 use crate::ports::{LogName, LogSink, WorkerSecrets};
@@ -35,13 +36,12 @@ pub struct Logs {
 pub struct Log(Arc<Shared>);
 
 struct Shared {
-    attempt: u32,
     secrets: Option<Arc<dyn WorkerSecrets>>,
     /// Made when something is written, or a result is looked through: most attempts of some types have nothing for it.
     redactor: OnceCell<Redactor>,
-    /// Held while lines are kept, so that they are kept in their order.
+    /// Held while lines are given to their keeper, so that they are kept in their order.
     writing: tokio::sync::Mutex<Writing>,
-    told: Mutex<Option<Logged>>,
+    told: Told,
 }
 
 struct Writing {
@@ -50,8 +50,6 @@ struct Writing {
     keeper: Keeper,
     /// Number of the last line.
     seq: u64,
-    /// How many lines a lost worker had left out.
-    left_out: u64,
     /// Whether the output can be read again from any place on, so that a line has one number for ever.
     resumes: bool,
 }
@@ -60,20 +58,14 @@ impl Logs {
     /// The log of an attempt. `recorded`: what the lost worker's last heartbeat told of it.
     #[must_use]
     pub fn begin(&self, name: LogName, recorded: Option<Logged>) -> Log {
-        let attempt = name.attempt;
-        let writing = Writing {
-            splitters: None,
-            keeper: Keeper::new(self.sink.clone(), name),
-            seq: recorded.as_ref().map_or(0, |recorded| recorded.seq),
-            left_out: recorded.as_ref().map_or(0, |recorded| recorded.left_out),
-            resumes: false,
-        };
+        let seq = recorded.as_ref().map_or(0, |recorded| recorded.seq);
+        let told = Told::new(name.attempt, recorded);
+        let keeper = Keeper::new(self.sink.clone(), name, told.clone());
         Log(Arc::new(Shared {
-            attempt,
             secrets: self.secrets.clone(),
             redactor: OnceCell::new(),
-            writing: tokio::sync::Mutex::new(writing),
-            told: Mutex::new(recorded),
+            writing: tokio::sync::Mutex::new(Writing { splitters: None, keeper, seq, resumes: false }),
+            told,
         }))
     }
 }
@@ -86,13 +78,13 @@ impl Default for Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Log").field(&self.told()).finish()
+        f.debug_tuple("Log").field(&self.0.told).finish()
     }
 }
 
 impl Log {
-    /// Takes a piece of a stream, and returns when its lines are kept. Never fails: what cannot be kept is told in the result.
-    /// [`Stream::Worker`] is for this type's own words.
+    /// Takes a piece of a stream, and returns when its lines are kept, or have room until a sink that gathers lines has them. Never
+    /// fails: what cannot be kept is told in the result. [`Stream::Worker`] is for this type's own words.
     pub async fn write(&self, stream: Stream, piece: &[u8]) {
         let Some(index) = index_of(stream).filter(|_| !piece.is_empty()) else { return };
         let mut writing = self.0.writing.lock().await;
@@ -105,25 +97,19 @@ impl Log {
     }
 
     /// The place that the output was read up to, after something was written since [`Log::resume`]: with a heartbeat the next worker
-    /// gets to know it. No line of either stream may be unfinished there.
+    /// gets to know it, once all before it is kept. No line of either stream may be unfinished there.
     pub fn reached(&self, at: Value) {
-        if let Some(told) = &mut *self.told_mut() {
-            told.reached = Some(Reached { seq: told.seq, left_out: told.left_out, at });
-        }
+        self.0.told.reached(at);
     }
 
-    /// Where output is to be read from that can be read again, after a lost worker or a lost connection: the last place that was
-    /// reached, and null before the first. What was written of lines that have not ended is forgotten; it comes again.
+    /// Where output is to be read from that can be read again, after a lost worker or a lost connection: the last place that is told,
+    /// and null before the first. What was written of lines that have not ended is forgotten; it comes again.
     pub async fn resume(&self) -> Value {
         let mut writing = self.0.writing.lock().await;
         writing.splitters.iter_mut().flatten().for_each(Splitter::forget);
-        let reached = self.told_mut().as_ref().and_then(|told| told.reached.clone());
-        let (seq, left_out, at) = reached.map_or((0, 0, Value::Null), |it| (it.seq, it.left_out, it.at));
+        let at = self.0.told.resume(writing.splitters.is_none());
         // Lines after it get the numbers that they had.
-        writing.seq = seq;
-        if writing.splitters.is_none() {
-            writing.left_out = left_out;
-        }
+        writing.seq = self.0.told.read();
         writing.resumes = true;
         at
     }
@@ -147,25 +133,25 @@ impl Log {
     /// What heartbeats tell; `None`: nothing was written.
     #[must_use]
     pub fn told(&self) -> Option<Logged> {
-        self.told_mut().clone()
+        self.0.told.logged()
     }
 
-    /// Number of the last line that heartbeats tell; 0 before the first.
+    /// Number of the last line that was read; 0 before the first.
     pub(crate) fn last_seq(&self) -> u64 {
-        self.told_mut().as_ref().map_or(0, |told| told.seq)
+        self.0.told.read()
     }
 
     /// Lines that were to be kept are missing because whoever reads the output could not do so.
     pub(crate) fn lacks(&self, what: String) {
-        if self.told_mut().as_ref().is_some_and(|told| told.address.is_some()) {
-            self.trouble(what);
+        if self.0.told.address().is_some() {
+            self.0.told.trouble(what);
         }
     }
 
     /// Nothing more is written; what is known of it all, after [`LOG_END`] at the latest.
     pub(crate) async fn end(&self) -> Option<Logged> {
         if tokio::time::timeout(LOG_END, self.finish()).await.is_err() {
-            self.trouble(format!("its end was not kept within {} s", LOG_END.as_secs()));
+            self.0.told.trouble(format!("its end was not kept within {} s", LOG_END.as_secs()));
         }
         self.told()
     }
@@ -180,8 +166,7 @@ impl Log {
                 self.keep(&mut writing, stream, [line].into_iter()).await;
             }
         }
-        let closed = writing.keeper.close().await;
-        self.kept(&writing, closed);
+        writing.keeper.close().await;
     }
 
     /// Before the first line: opens the sink, and says what is missing there.
@@ -189,22 +174,24 @@ impl Log {
         if writing.splitters.is_some() {
             return;
         }
-        let before = self.told_mut().as_ref().and_then(|told| told.address.clone());
-        match writing.keeper.open().await {
-            Ok(Some(address)) => self.tell(|told| told.address = Some(address)),
-            Ok(None) if before.is_some() => self.trouble("the worker that went on keeps no logs".to_owned()),
-            Ok(None) => {}
-            Err(trouble) => self.trouble(trouble),
-        }
+        let told = &self.0.told;
+        // Before the sink is opened, which is done once: this may be dropped meanwhile.
         let keep = Line::MAX_BYTES + self.redactor().await.margin() + CHAR_BYTES;
+        let before = told.address();
+        match writing.keeper.open().await {
+            Ok(Some(address)) => told.set_address(address),
+            Ok(None) if before.is_some() => told.trouble("the worker that went on keeps no logs".to_owned()),
+            Ok(None) => {}
+            Err(trouble) => told.trouble(trouble),
+        }
         writing.splitters = Some([Splitter::new(keep), Splitter::new(keep)]);
-        let held = writing.keeper.held();
-        let missing = writing.seq.saturating_sub(held + writing.left_out);
+        let held = writing.keeper.given();
+        let missing = writing.seq.saturating_sub(held + told.left_out_before());
         if missing > 0 && writing.keeper.keeps() {
             let elsewhere = before.map_or_else(String::new, |address| format!(", see {address}"));
             let trouble = format!("a worker was lost, and {missing} of the lines up to here were not kept{elsewhere}");
             // Before the sink is waited for, where this may be dropped.
-            self.trouble(trouble.clone());
+            told.trouble(trouble.clone());
             // With the number of the last of them: those that follow keep theirs.
             self.note(writing, &trouble).await;
         }
@@ -224,43 +211,11 @@ impl Log {
     async fn keep(&self, writing: &mut Writing, stream: Stream, read: impl Iterator<Item = Raw>) {
         let (at_ms, redactor) = (now_ms(), self.redactor().await);
         let lines: Vec<Line> = read.map(|raw| line(redactor, raw, stream, at_ms)).collect();
-        let last = last_of(&lines);
-        let kept = writing.keeper.append(lines).await;
-        self.kept(writing, kept);
-        // Not before they are kept: whoever knows a number finds its line.
-        if !last.is_empty() {
-            self.tell(|told| told.add(last));
+        if let Some(last) = lines.last() {
+            self.0.told.set_read(last.seq);
         }
-    }
-
-    /// What the sink has answered, and how long it was waited for.
-    fn kept(&self, writing: &Writing, answer: Result<Option<u64>, String>) {
-        if let Some(told) = &mut *self.told_mut() {
-            told.waited_ms = u64::try_from(writing.keeper.waited().as_millis()).unwrap_or(u64::MAX);
-        }
-        match answer {
-            Ok(Some(left_out)) => self.tell(|told| told.left_out = writing.left_out + left_out),
-            Ok(None) => {}
-            Err(trouble) => self.trouble(trouble),
-        }
-    }
-
-    /// Lines are missing: the first reason is told. Work is worth more than its log.
-    fn trouble(&self, trouble: String) {
-        self.tell(|told| {
-            tracing::warn!(address = told.address, error = trouble, "the log of an attempt is not kept as a whole");
-            told.trouble.get_or_insert(trouble);
-        });
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Logged)) {
-        let attempt = self.0.attempt;
-        let mut told = self.told_mut();
-        change(told.get_or_insert_with(|| Logged { attempt, ..Logged::default() }));
-    }
-
-    fn told_mut(&self) -> MutexGuard<'_, Option<Logged>> {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+        // The node or the engine holds what can be read again: its work waits for nobody.
+        writing.keeper.append(lines, !writing.resumes).await;
     }
 }
 

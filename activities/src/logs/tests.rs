@@ -1,5 +1,6 @@
 //! What tests of logs share: a sink in memory.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ pub(crate) struct MemorySink {
     /// It answers to so many calls of `append`, and then does as `then` says.
     pub(crate) answers: Option<usize>,
     pub(crate) then: Then,
+    /// How long each call takes that it answers to as ever.
+    pub(crate) takes: Duration,
+    /// How long lines are to be gathered.
+    pub(crate) pace: Duration,
+    /// Calls of `append`.
+    pub(crate) calls: Arc<AtomicUsize>,
 }
 
 /// What a sink does that does not keep lines.
@@ -39,6 +46,10 @@ impl MemorySink {
         self.lines.lock().expect("no test panics with it").clone()
     }
 
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn most(&self) -> usize {
         *self.most.lock().expect("no test panics with it")
     }
@@ -47,8 +58,10 @@ impl MemorySink {
 struct Writer {
     lines: Arc<Mutex<Vec<Line>>>,
     most: Arc<Mutex<usize>>,
+    calls: Arc<AtomicUsize>,
     answers: Option<usize>,
     then: Then,
+    takes: Duration,
 }
 
 impl Writer {
@@ -68,15 +81,18 @@ impl Writer {
 impl LogSink for MemorySink {
     fn open(&self, _: LogName) -> BoxFuture<'_, Result<OpenLog, LogSinkError>> {
         let last_seq = self.lines().last().map_or(0, |line| line.seq);
-        let (lines, most) = (Arc::clone(&self.lines), Arc::clone(&self.most));
-        let writer = Writer { lines, most, answers: self.answers, then: self.then };
-        Box::pin(async move { Ok(OpenLog { address: "memory://".to_owned(), last_seq, writer: Box::new(writer) }) })
+        let (lines, most, calls) = (Arc::clone(&self.lines), Arc::clone(&self.most), Arc::clone(&self.calls));
+        let writer = Writer { lines, most, calls, answers: self.answers, then: self.then, takes: self.takes };
+        let (address, pace) = ("memory://".to_owned(), self.pace);
+        Box::pin(async move { Ok(OpenLog { address, last_seq, pace, writer: Box::new(writer) }) })
     }
 }
 
 impl LogWriter for Writer {
     fn append(&mut self, lines: Vec<Line>) -> BoxFuture<'_, Result<u64, LogSinkError>> {
         Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(self.takes).await;
             match self.answers {
                 Some(0) => self.misbehave().await?,
                 more => self.answers = more.map(|answers| answers - 1),

@@ -15,8 +15,8 @@ use crate::logs::bound::{Bound, last_line};
 
 /// How long a store may take for what is asked of a sink: less than the caller waits, which could not say what it waited for.
 const PATIENCE: Duration = Duration::from_millis(2_800);
-/// How long it takes for a segment when all is well, with the way there.
-const USUAL: Duration = Duration::from_millis(250);
+/// How long lines are gathered: a little longer than a name must rest, so that the segment before is written anew.
+const GATHERED: Duration = PACE.saturating_add(Duration::from_millis(50));
 
 /// Most segments of a log that is gone on with, 2 GiB, or some 200 MiB where they were left early because much came: a store tells of
 /// a thousand at once.
@@ -81,7 +81,7 @@ impl LogSink for ObjectSink {
             let held = within(&address, held(&self.store, &folder)).await?;
             let bound = Bound::new(held.bytes, self.max_bytes, held.last.as_ref());
             let writer = Box::new(SegmentWriter::new(self.store.clone(), folder, bound));
-            Ok(OpenLog { address, last_seq: held.last_seq, usual: USUAL, pace: PACE, writer })
+            Ok(OpenLog { address, last_seq: held.last_seq, pace: GATHERED, writer })
         })
     }
 }

@@ -29,7 +29,7 @@ struct Open {
     key: Path,
     first: u64,
     payload: PutPayload,
-    /// When it was last written.
+    /// When it was last written: the beginning of that.
     written: Instant,
 }
 
@@ -44,7 +44,7 @@ impl SegmentWriter {
         if bytes.is_empty() {
             return Ok(());
         }
-        // Whoever does not wait so long has much to be kept, or is at its end.
+        // Whoever does not wait so long has much to be kept, or is at the end.
         let present = self.segment.take().filter(|segment| segment.written.elapsed() >= PACE);
         let mut segment = present.unwrap_or_else(|| Open::new(&self.folder, first));
         segment.add(bytes);
@@ -70,6 +70,7 @@ impl Open {
 
     /// Writes it as it is now; once more where that has failed, and was not refused.
     async fn write(&mut self, store: &Store, folder: &Path) -> object_store::Result<()> {
+        self.written = Instant::now();
         let mut written = store.put(&self.key, self.payload.clone()).await;
         if let Err(error) = &written
             && !is_refusal(error)
@@ -80,9 +81,9 @@ impl Open {
                 // It may still be done, after what is written next: never under the same name.
                 self.key = new_key(folder, self.first);
             }
+            self.written = Instant::now();
             written = store.put(&self.key, self.payload.clone()).await;
         }
-        self.written = Instant::now();
         written
     }
 }

@@ -1,3 +1,5 @@
+mod gathering;
+
 use serde_json::json;
 use ticket_workflows::ExecutionReport;
 
