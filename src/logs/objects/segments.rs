@@ -33,8 +33,8 @@ impl Segment {
     }
 
     /// What its copies share: folder, first line and writer.
-    fn copied(&self) -> Option<&str> {
-        self.key.as_ref().rsplit_once('-').map(|(copied, _)| copied)
+    fn series(&self) -> Option<&str> {
+        self.key.as_ref().rsplit_once('-').map(|(series, _)| series)
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn segments(
         let mut segments: Vec<Segment> = Vec::new();
         while let Some(object) = objects.try_next().await? {
             let Some(segment) = Segment::of(folder, object) else { continue };
-            if let Some(copy) = segments.last_mut().filter(|last| last.copied() == segment.copied()) {
+            if let Some(copy) = segments.last_mut().filter(|last| last.series() == segment.series()) {
                 if copy.size < segment.size {
                     *copy = segment;
                 }
