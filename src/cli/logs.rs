@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use temporalio_client::Client;
-use ticket_activities::logs::{Line, Logged, clean};
+use ticket_activities::logs::{Line, Logged, Stream, clean};
 use ticket_schemas::TicketId;
 use uuid::Uuid;
 
@@ -132,16 +132,11 @@ impl Wanted {
         Ok(exit_code(lacks))
     }
 
-    /// Says that lines are missing between number `last` of a log and the next one that was read, if they are: a bucket loses old logs
-    /// piece by piece.
+    /// Says that lines are missing between number `last` of a log and the next one that was read, if they are.
     fn lacks_between(&self, attempt: u32, last: u64, next: &Line) -> bool {
         let missing = next.seq.saturating_sub(last).saturating_sub(1);
-        if missing > 0 {
-            eprintln!(
-                "worker-agents: {missing} lines before number {} are missing in the log of attempt {attempt} of ticket {}: they were \
-                 removed, or a worker was lost",
-                next.seq, self.ticket_id
-            );
+        if let Some(gap) = gap(missing, next) {
+            eprintln!("worker-agents: in the log of attempt {attempt} of ticket {}, {gap}", self.ticket_id);
         }
         missing > 0
     }
@@ -190,6 +185,14 @@ impl Wanted {
     fn wants(&self, attempt: u32) -> bool {
         self.attempt.is_none_or(|wanted| wanted == attempt)
     }
+}
+
+/// What is said of lines that are missing before one that was read: a bucket loses old logs piece by piece. A worker that says something
+/// of its log there says why it left lines out.
+fn gap(missing: u64, next: &Line) -> Option<String> {
+    (missing > 0 && next.stream != Stream::Worker).then(|| {
+        format!("{missing} lines before number {} are missing: they were removed, or a worker was lost", next.seq)
+    })
 }
 
 /// How the command ends when all that is there was printed.

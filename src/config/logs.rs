@@ -40,9 +40,10 @@ impl LogsConfig {
             1..=1_048_576,
             "MiB of one attempt's log; lines beyond it are left out; added by this product",
         );
-        let s3 = S3Settings::read(reader);
+        let is_bucket = sink.as_ref().is_some_and(|sink| sink.starts_with("s3:"));
+        let s3 = S3Settings::read(reader, is_bucket);
         let place = sink.and_then(|sink| {
-            if sink.starts_with("s3:") {
+            if is_bucket {
                 return s3.bucket(reader, SINK, &sink).map(Box::new).map(LogPlace::Bucket);
             }
             let folder = folder(&sink);

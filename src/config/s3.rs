@@ -87,8 +87,8 @@ pub(super) struct S3Settings {
 }
 
 impl S3Settings {
-    /// They may be set for other programs too: what is wrong with them is told where a bucket is used.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    /// They may be set for other programs too: what is wrong with them is told where a bucket is used, and secrets are read there only.
+    pub(super) fn read(reader: &mut Reader<'_>, is_used: bool) -> Self {
         let region = reader.optional("AWS_REGION", "region of AWS, where logs go to S3; added by this product");
         let other = reader.optional("AWS_DEFAULT_REGION", "the same, without AWS_REGION; added by this product");
         let endpoint = reader.unchecked_url(
@@ -97,7 +97,7 @@ impl S3Settings {
         );
         let any =
             reader.unchecked_url("AWS_ENDPOINT_URL", "the same, without AWS_ENDPOINT_URL_S3; added by this product");
-        let login = login(reader);
+        let login = login(reader, is_used);
         let ca_bundle = reader.optional(
             CA_BUNDLE,
             "PEM file with the only authorities trusted with certificates of S3 and STS; unset: the system's; added by this \
@@ -161,15 +161,23 @@ impl S3Settings {
     }
 }
 
-fn login(reader: &mut Reader<'_>) -> Result<S3Login, &'static str> {
+fn login(reader: &mut Reader<'_>, is_used: bool) -> Result<S3Login, &'static str> {
     const ID: SecretNames = secret_names!("AWS_ACCESS_KEY_ID", "id of AWS's access key", "; added by this product");
     const SECRET: SecretNames =
         secret_names!("AWS_SECRET_ACCESS_KEY", "secret of AWS's access key", "; added by this product");
     const SESSION: SecretNames =
         secret_names!("AWS_SESSION_TOKEN", "token of AWS's access key, if it expires", "; added by this product");
-    let id = reader.secret(&ID, Shown::Hidden);
-    let secret = reader.secret(&SECRET, Shown::Hidden);
-    let session = reader.secret(&SESSION, Shown::Hidden);
+    let mut part = |names: &SecretNames, shown| {
+        if is_used {
+            return reader.secret(names, shown);
+        }
+        reader.unused_secret(names, shown);
+        None
+    };
+    // An id is in each request, and may be a word that many lines have.
+    let id = part(&ID, Shown::Plainly);
+    let secret = part(&SECRET, Shown::Hidden);
+    let session = part(&SESSION, Shown::Hidden);
     let web_token = token_file(
         reader,
         WEB_TOKEN_FILE,

@@ -196,10 +196,7 @@ impl Reader<'_> {
 
     /// A secret that is not in Vault.
     pub(super) fn fixed(&mut self, names: &SecretNames, shown: Shown) -> Option<SecretSource> {
-        let value = match shown {
-            Shown::Plainly => self.optional(names.value, names.value_help).map(Secret::new),
-            Shown::Hidden => self.hidden(names.value, names.value_help),
-        };
+        let value = self.value(names, shown);
         let path = self.optional(names.file, names.file_help);
         let source = match (value, path) {
             (Some(_), Some(_)) => {
@@ -217,6 +214,20 @@ impl Reader<'_> {
             self.remember(&source);
         }
         Some(source)
+    }
+
+    /// The settings of a secret that this worker has no use for: whatever they hold is no error, and is not looked up.
+    pub(super) fn unused_secret(&mut self, names: &SecretNames, shown: Shown) {
+        self.value(names, shown);
+        self.optional(names.file, names.file_help);
+        self.optional(names.vault, names.vault_help);
+    }
+
+    fn value(&mut self, names: &SecretNames, shown: Shown) -> Option<Secret> {
+        match shown {
+            Shown::Plainly => self.optional(names.value, names.value_help).map(Secret::new),
+            Shown::Hidden => self.hidden(names.value, names.value_help),
+        }
     }
 }
 

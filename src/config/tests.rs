@@ -825,11 +825,27 @@ fn credentials_are_asked_for_without_tls_where_awss_own_tools_do_so_and_nowhere_
 }
 
 #[test]
-fn what_a_worker_shows_to_a_store_is_a_secret() {
+fn secrets_of_a_bucket_are_looked_at_where_logs_go_to_one_and_nowhere_else() {
+    for (settings, expected) in [
+        (&[("AWS_SECRET_ACCESS_KEY_FILE", "/no/such")][..], "AWS_SECRET_ACCESS_KEY_FILE: /no/such"),
+        (&[("AWS_SESSION_TOKEN", "a"), ("AWS_SESSION_TOKEN_FILE", FILE)], "AWS_SESSION_TOKEN_FILE are both set"),
+        (&[("AWS_ACCESS_KEY_ID_VAULT", "worker/aws#id")], "AWS_ACCESS_KEY_ID_VAULT: "),
+    ] {
+        let text = errors(&[&[BUCKET][..], settings].concat());
+        assert!(text.contains(expected), "{settings:?}: {text}");
+        of(settings);
+    }
+    let vault = [("VAULT_ENABLED", "true"), ("AWS_SECRET_ACCESS_KEY_VAULT", "worker/aws#secret")];
+    assert!(of(&vault).vault.expect("enabled").held.paths().is_empty(), "nothing is asked for");
+}
+
+#[test]
+fn what_a_worker_shows_to_a_store_is_a_secret_but_its_id_is_not() {
     let token = tempfile::NamedTempFile::new().expect("file");
     std::fs::write(token.path(), "of-a-service-account").expect("written");
     let config = of(&[
-        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        BUCKET,
+        ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "of-a-key-of-aws"),
         ("AWS_SESSION_TOKEN", "of-a-session"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().to_str().expect("text")),
@@ -839,6 +855,9 @@ fn what_a_worker_shows_to_a_store_is_a_secret() {
         assert!(held.iter().any(|held| held.expose() == secret), "{secret}");
         assert!(!format!("{:?}", config.settings).contains(secret), "{secret}");
     }
+    assert!(held.iter().all(|held| held.expose() != "test"), "lines may have the word");
+    let id = config.settings.iter().find(|setting| setting.name == "AWS_ACCESS_KEY_ID");
+    assert_eq!(id.map(|setting| setting.value.as_str()), Some("test"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Seen {
     }
 
     /// Whether this line was not read before. From now on it was.
-    pub(super) fn is_new(&mut self, line: &Line) -> bool {
+    fn is_new(&mut self, line: &Line) -> bool {
         let is_new = match line.stream {
             Stream::Worker => !self.notes.iter().any(|note| note.seq == line.seq && note.text == line.text),
             Stream::Stdout | Stream::Stderr => line.seq > self.last,

@@ -186,11 +186,14 @@ mod tests {
 
     use futures::FutureExt as _;
     use serde_json::{Value, json};
+    use ticket_activities::logs::{Line, Stream};
+    use ticket_activities::{LogName, LogSink as _};
     use ticket_workflows::payload::encoded;
 
+    use super::super::gap;
     use super::*;
     use crate::explain::server::Pending;
-    use crate::logs::Folder;
+    use crate::logs::{FileSink, Folder};
 
     fn lines(numbers: RangeInclusive<u64>) -> Vec<Value> {
         let line = |seq| json!({ "seq": seq, "at_ms": 1, "stream": "stdout", "text": "" });
@@ -290,6 +293,27 @@ mod tests {
             printed.look(&wanted, &Run::default(), &mut out).await.expect("read");
             assert_eq!((printed.seq, printed.lacks), (6, lacks), "{there:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn why_a_log_was_cut_is_said_by_the_worker_alone() {
+        let root = tempfile::tempdir().expect("folder");
+        let (wanted, _) = wanted(root.path());
+        let sink = FileSink::new(root.path().to_owned(), 1000).expect("a thread");
+        let name = LogName { ticket_id: "t".to_owned(), run_id: "r".to_owned(), attempt: 1 };
+        let mut kept = sink.open(name).await.expect("opened").writer;
+        let line = |seq| Line { seq, at_ms: 1, stream: Stream::Stdout, text: "x".repeat(50), cut: 0 };
+        kept.append((1..=100).map(line).collect()).await.expect("written");
+        assert!(kept.close().await.is_ok_and(|left_out| left_out > 2));
+        let mut log = wanted.open(1).expect("readable").expect("a log");
+        let (mut last, mut missing) = (0, 0);
+        while let Some(line) = log.line().await.expect("read") {
+            let before = line.seq - last - 1;
+            assert_eq!(gap(before, &line), None, "{line:?}");
+            (last, missing) = (line.seq, missing + before);
+        }
+        assert!(last == 100 && missing > 0, "{last}, {missing}");
+        assert!(gap(missing, &line(101)).is_some_and(|gap| gap.contains(&missing.to_string())));
     }
 
     #[tokio::test]

@@ -19,8 +19,8 @@ use crate::net::{self, SAID_CHARS};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest call; whoever keeps a log waits less.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest call: half of what whoever keeps a log waits, so that what got no answer can be asked again.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// Largest answer read, in bytes: well above the largest segment, and a thousand names.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
@@ -96,7 +96,10 @@ impl HttpService for Http {
         let response = border("s3.send", builder.send()).await.map_err(|error| unanswered(&asked, error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = border("s3.body", net::body(response, MAX_ANSWER_BYTES)).await;
-        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let body = body.map_err(|error| match error {
+            net::BodyError::Lost(error) => unanswered(&asked, error),
+            error @ net::BodyError::TooLarge(_) => HttpError::new(HttpErrorKind::Unknown, error),
+        })?;
         if let Some(busy) = Busy::of(status, &body) {
             return Err(HttpError::new(HttpErrorKind::Unknown, busy));
         }
@@ -110,7 +113,13 @@ impl HttpService for Http {
 
 /// What was asked may have been heard, and may still be done later. Names whoever was asked: it may be who gives credentials.
 fn unanswered(asked: &str, error: reqwest::Error) -> HttpError {
-    HttpError::new(HttpErrorKind::Unknown, Unanswered(format!("{asked}: {}", net::describe(&error.without_url()))))
+    // What cannot be connected to has a limit of its own.
+    let said = if error.is_timeout() && !error.is_connect() {
+        format!("no answer from {asked} within {} s", CALL_TIMEOUT.as_secs_f64())
+    } else {
+        format!("{asked}: {}", net::describe(&error.without_url()))
+    };
+    HttpError::new(HttpErrorKind::Unknown, Unanswered(said))
 }
 
 /// How the agents that give a pod or a container its credentials refuse.

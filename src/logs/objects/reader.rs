@@ -15,7 +15,8 @@ const AT_ONCE: usize = 1_000;
 /// The last segments, which each look asks for again: a worker that was taken for lost may write beside the next one.
 const IN_VIEW: usize = 100;
 
-/// Reads the lines of a log, each number once. Holds the lines of two segments at most, and how far those in view were read.
+/// Reads the lines of a log, each number once: of those that two workers have written, what it comes to first. Holds the lines of one
+/// segment at most, and how far those in view were read.
 #[derive(Debug)]
 pub(crate) struct SegmentReader {
     store: Store,
@@ -24,19 +25,17 @@ pub(crate) struct SegmentReader {
     from: u64,
     /// Bytes of each segment in view that were read.
     read: HashMap<Path, u64>,
-    /// Those that have more, each with the line that the next one begins with.
-    grown: VecDeque<(Segment, u64)>,
+    /// Those that have more.
+    grown: VecDeque<Segment>,
+    seen: Seen,
     /// Lines that were read and not yet given.
     lines: VecDeque<Line>,
-    /// Those of a segment from where the next one begins: given where no later segment has them.
-    beyond: VecDeque<Line>,
-    seen: Seen,
 }
 
 impl SegmentReader {
     pub(super) fn new(store: Store, folder: Path) -> Self {
-        let (read, grown, lines, beyond) = (HashMap::new(), VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { store, folder, from: 0, read, grown, lines, beyond, seen: Seen::default() }
+        let (read, grown, lines) = (HashMap::new(), VecDeque::new(), VecDeque::new());
+        Self { store, folder, from: 0, read, grown, seen: Seen::default(), lines }
     }
 
     /// The next line; `None`: there is none yet. What is no line of a log, and what was read before, is passed over.
@@ -44,33 +43,16 @@ impl SegmentReader {
     /// # Errors
     /// When the store cannot be asked: why, and what to do. The next call goes on where this one could not.
     pub(crate) async fn line(&mut self) -> Result<Option<Line>, String> {
-        loop {
-            if let Some(line) = self.next() {
-                return Ok(Some(line));
-            }
+        while self.lines.is_empty() {
             if self.grown.is_empty() {
                 self.look().await.map_err(|error| told(&error))?;
             }
-            if !self.grown.is_empty() {
-                self.read_on().await.map_err(|error| told(&error))?;
-            } else if self.beyond.is_empty() {
+            if self.grown.is_empty() {
                 return Ok(None);
-            } else {
-                self.lines.append(&mut self.beyond);
             }
+            self.read_on().await.map_err(|error| told(&error))?;
         }
-    }
-
-    /// The next one of the lines that were read.
-    fn next(&mut self) -> Option<Line> {
-        while let Some(line) = self.lines.front() {
-            let is_missing = self.beyond.front().is_some_and(|beyond| beyond.seq < line.seq);
-            let line = if is_missing { self.beyond.pop_front() } else { self.lines.pop_front() }?;
-            if self.seen.is_new(&line) {
-                return Some(line);
-            }
-        }
-        None
+        Ok(self.lines.pop_front())
     }
 
     async fn look(&mut self) -> object_store::Result<()> {
@@ -78,19 +60,18 @@ impl SegmentReader {
         if let Some(oldest) = segments.len().checked_sub(IN_VIEW) {
             self.from = segments[oldest].first;
         }
-        let firsts: Vec<u64> = segments.iter().skip(1).map(|segment| segment.first).chain([u64::MAX]).collect();
         let mut known = std::mem::take(&mut self.read);
         for segment in &segments {
             self.read.extend(known.remove_entry(&segment.key));
         }
         let read = |segment: &Segment| self.read.get(&segment.key).copied().unwrap_or_default();
-        self.grown = segments.into_iter().zip(firsts).filter(|(segment, _)| segment.size > read(segment)).collect();
+        self.grown = segments.into_iter().filter(|segment| segment.size > read(segment)).collect();
         Ok(())
     }
 
     /// Reads the first segment that has more.
     async fn read_on(&mut self) -> object_store::Result<()> {
-        let Some((segment, next)) = self.grown.front() else { return Ok(()) };
+        let Some(segment) = self.grown.front() else { return Ok(()) };
         let begun = self.read.get(&segment.key).copied().unwrap_or_default();
         let bytes = match self.store.get(&segment.key, begun).await {
             Ok(bytes) => bytes,
@@ -100,12 +81,7 @@ impl SegmentReader {
         };
         // It may have grown since it was looked at, by whole lines.
         self.read.insert(segment.key.clone(), segment.size.max(begun + bytes.len() as u64));
-        let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-        let (lines, beyond): (VecDeque<_>, VecDeque<_>) = lines.partition(|line| line.seq < *next);
-        self.lines = lines;
-        if !beyond.is_empty() {
-            self.beyond = beyond;
-        }
+        self.lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| self.seen.line(line)).collect();
         self.grown.pop_front();
         Ok(())
     }

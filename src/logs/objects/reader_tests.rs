@@ -9,9 +9,10 @@ use object_store::path::Path;
 use ticket_activities::LogSink as _;
 use ticket_activities::logs::{Line, Stream};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::reader::SegmentReader;
-use super::segments::{TicketSegments, new_key};
+use super::segments::{TicketSegments, segment_key, segments};
 use super::sink::ObjectSink;
 use super::store::Store;
 use super::tests::{Odd, config, lines, name, read, serve, store};
@@ -23,10 +24,15 @@ fn bytes(lines: &[Line]) -> Vec<u8> {
     lines.iter().flat_map(|line| format!("{}\n", serde_json::to_string(line).expect("JSON")).into_bytes()).collect()
 }
 
-/// Writes a segment that no other one is.
-async fn segment(store: &Store, lines: &[Line]) {
-    let key = new_key(&Path::from(FOLDER), lines[0].seq);
+/// Writes a copy of a segment.
+async fn copy(store: &Store, writer: Uuid, copy: u32, lines: &[Line]) {
+    let key = segment_key(&Path::from(FOLDER), lines[0].seq, writer, copy);
     store.put(&key, bytes(lines)).await.expect("written");
+}
+
+/// Writes a segment of a writer of its own.
+async fn segment(store: &Store, lines: &[Line]) {
+    copy(store, Uuid::new_v4(), 0, lines).await;
 }
 
 /// The same lines, by another worker.
@@ -43,29 +49,50 @@ async fn rest(reader: &mut SegmentReader) -> Vec<Line> {
 }
 
 #[tokio::test]
-async fn of_segments_that_begin_with_one_line_the_longest_is_read_and_each_word_of_a_worker_once() {
+async fn of_copies_of_a_segment_the_longest_is_read_and_each_word_of_a_worker_once() {
     let objects = Odd::of(&[]);
     let store = store(&objects);
     let note = Line { stream: Stream::Worker, ..lines(1..=1).remove(0) };
     let log = [vec![note], lines(2..=4)].concat();
     let mut follower = TicketSegments::new(store.clone(), "t").open("run", 1);
-    let mut followed = Vec::new();
-    for length in [2, 3, 4] {
-        segment(&store, &log[..length]).await;
+    let (mut followed, writer) = (Vec::new(), Uuid::new_v4());
+    // The last one was sent before the others, and its answer was lost.
+    for (number, length) in [(8, 2), (9, 3), (10, 4), (11, 1)] {
+        copy(&store, writer, number, &log[..length]).await;
         followed.extend(rest(&mut follower).await);
     }
     assert_eq!(followed, log, "as they come");
     assert_eq!(read(&objects, "t").await, log, "as they are there");
+    let found = segments(&store, &Path::from(FOLDER), 0, 10).await.expect("listed");
+    assert_eq!(found.iter().map(|segment| segment.size).collect::<Vec<_>>(), [bytes(&log).len() as u64]);
 }
 
 #[tokio::test]
-async fn a_lost_workers_lines_give_way_to_those_of_the_next_one_and_fill_its_gaps() {
+async fn segments_of_two_workers_that_begin_with_one_line_are_both_read() {
+    // Whichever is listed first.
+    for writers in [[1, 2], [2, 1]] {
+        let objects = Odd::of(&[]);
+        let store = store(&objects);
+        let note = Line { stream: Stream::Worker, ..lines(4..=4).remove(0) };
+        let next = [vec![note.clone()], of("next", lines(5..=5))].concat();
+        segment(&store, &lines(1..=3)).await;
+        copy(&store, Uuid::from_u128(writers[0]), 0, &next).await;
+        copy(&store, Uuid::from_u128(writers[1]), 0, &of("lost", lines(4..=8))).await;
+        let read = read(&objects, "t").await;
+        assert!(read.contains(&note), "{read:?}");
+        assert_eq!(read.iter().map(|line| line.seq).max(), Some(8));
+        let opened = ObjectSink::new(store, 1 << 20).open(name("t")).await.expect("opened");
+        assert_eq!(opened.last_seq, 8, "no number is given a third time");
+    }
+}
+
+#[tokio::test]
+async fn of_numbers_that_workers_have_written_beside_each_other_each_is_read_once() {
     let objects = Odd::of(&[]);
     let store = store(&objects);
     segment(&store, &of("lost", lines(1..=6))).await;
     segment(&store, &of("next", lines(4..=5))).await;
-    let expected = [of("lost", lines(1..=3)), of("next", lines(4..=5)), of("lost", lines(6..=6))].concat();
-    assert_eq!(read(&objects, "t").await, expected);
+    assert_eq!(read(&objects, "t").await, of("lost", lines(1..=6)));
     // The lost one has begun another segment before it ended, in the middle of what the next one wrote.
     segment(&store, &of("next", lines(4..=20))).await;
     segment(&store, &of("lost", lines(7..=9))).await;
@@ -75,13 +102,28 @@ async fn a_lost_workers_lines_give_way_to_those_of_the_next_one_and_fill_its_gap
 }
 
 #[tokio::test]
+async fn lines_that_the_first_of_three_workers_has_alone_are_read() {
+    let objects = Odd::of(&[]);
+    let store = store(&objects);
+    segment(&store, &of("first", lines(1..=50))).await;
+    segment(&store, &of("second", lines(10..=14))).await;
+    segment(&store, &of("third", lines(12..=13))).await;
+    assert_eq!(read(&objects, "t").await, of("first", lines(1..=50)));
+}
+
+#[tokio::test]
 async fn what_lies_below_a_log_and_is_no_segment_of_it_is_passed_over() {
     let objects = Odd::of(&[]);
     let store = store(&objects);
     segment(&store, &lines(1..=1)).await;
-    for name in
-        ["7-x.jsonl", "00000000000000000002.jsonl", "a/00000000000000000002-x.jsonl", "0000000000000000000x-x.jsonl"]
-    {
+    for name in [
+        "7-x-0.jsonl",
+        "00000000000000000002.jsonl",
+        "00000000000000000002-x.jsonl",
+        "00000000000000000002-x-y.jsonl",
+        "a/00000000000000000002-x-0.jsonl",
+        "0000000000000000000x-x-0.jsonl",
+    ] {
         let key = Path::from(format!("{FOLDER}/{name}"));
         store.put(&key, bytes(&lines(2..=2))).await.expect("written");
     }
@@ -94,8 +136,7 @@ async fn a_log_of_more_segments_than_can_be_looked_through_is_not_gone_on_with_a
     let objects = Odd::of(&[]);
     let store = store(&objects);
     for first in 1..=8_001 {
-        let key = new_key(&Path::from(FOLDER), first);
-        store.put(&key, bytes(&lines(first..=first))).await.expect("written");
+        segment(&store, &lines(first..=first)).await;
     }
     let error = ObjectSink::new(store, 1 << 20).open(name("t")).await.err().expect("too many").to_string();
     assert!(error.contains("more than 8000 segments"), "{error}");
@@ -139,7 +180,7 @@ fn listing(keys: impl IntoIterator<Item = String>) -> (StatusCode, String) {
 }
 
 fn key(first: u64) -> String {
-    format!("{FOLDER}/{first:020}-x.jsonl")
+    format!("{FOLDER}/{first:020}-x-0.jsonl")
 }
 
 /// The number of the segment that a path asks for; `None`: it asks for a list.

@@ -24,27 +24,34 @@ impl Segment {
     /// `None`: the object is no segment of the log in this folder.
     fn of(folder: &Path, object: ObjectMeta) -> Option<Self> {
         let name = object.location.filename().filter(|_| object.location.parent().as_ref() == Some(folder))?;
-        let (first, _) = name.strip_suffix(ENDING)?.split_once('-')?;
+        let (first, rest) = name.strip_suffix(ENDING)?.split_once('-')?;
+        let (_, copy) = rest.rsplit_once('-')?;
+        copy.parse::<u32>().ok()?;
         // Of another width it would not be listed in its place.
         let first = Some(first).filter(|first| first.len() == FIRST_DIGITS)?.parse().ok()?;
         Some(Self { key: object.location, first, size: object.size })
+    }
+
+    /// What its copies share: folder, first line and writer.
+    fn series(&self) -> Option<&str> {
+        self.key.as_ref().rsplit_once('-').map(|(series, _)| series)
     }
 }
 
 /// Digits of the number that a segment's name begins with: stores list names in their order.
 const FIRST_DIGITS: usize = 20;
 
-/// A name that no segment has, for one that begins with this line.
-pub(super) fn new_key(folder: &Path, first: u64) -> Path {
-    child(folder, format!("{}-{}{ENDING}", digits(first), Uuid::new_v4()))
+/// The name of a writer's segment that begins with this line: of one of its copies.
+pub(super) fn segment_key(folder: &Path, first: u64, writer: Uuid, copy: u32) -> Path {
+    child(folder, format!("{}-{writer}-{copy}{ENDING}", digits(first)))
 }
 
 fn digits(first: u64) -> String {
     format!("{first:0FIRST_DIGITS$}")
 }
 
-/// The segments in a folder that begin with line `from` or a later one, `most` at most, in the order of their first lines. Of those
-/// that begin with one line it is the longest: another one is what got no answer and was written again.
+/// The segments in a folder that begin with line `from` or a later one, `most` at most, in the order of their first lines. Of copies
+/// it is the longest: another one is what got no answer and was written again.
 pub(super) async fn segments(
     store: &Store,
     folder: &Path,
@@ -57,7 +64,7 @@ pub(super) async fn segments(
         let mut segments: Vec<Segment> = Vec::new();
         while let Some(object) = objects.try_next().await? {
             let Some(segment) = Segment::of(folder, object) else { continue };
-            if let Some(copy) = segments.last_mut().filter(|last| last.first == segment.first) {
+            if let Some(copy) = segments.last_mut().filter(|last| last.series() == segment.series()) {
                 if copy.size < segment.size {
                     *copy = segment;
                 }

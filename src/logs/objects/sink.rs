@@ -94,7 +94,7 @@ struct Held {
     last: Option<Line>,
 }
 
-/// Whoever began the last segment knew of all lines before it.
+/// Whoever began the last segment knew of all lines before it. Two workers may have begun one there: what either has is in the log.
 async fn held(store: &Store, folder: &Path) -> object_store::Result<Held> {
     let segments = segments(store, folder, 0, MOST_SEGMENTS + 1).await?;
     if segments.len() > MOST_SEGMENTS {
@@ -105,11 +105,13 @@ async fn held(store: &Store, folder: &Path) -> object_store::Result<Held> {
         return Err(object_store::Error::Generic { store: "S3", source: source.into() });
     }
     let bytes = segments.iter().map(|segment| segment.size).sum();
-    let Some(newest) = segments.last() else {
-        return Ok(Held { bytes, last_seq: 0, last: None });
-    };
-    let last = last_line(&store.get(&newest.key, 0).await?);
-    let last_seq = last.as_ref().map_or(newest.first.saturating_sub(1), |line| line.seq);
+    let first = segments.last().map_or(0, |newest| newest.first);
+    let mut last: Option<Line> = None;
+    for newest in segments.iter().filter(|segment| segment.first == first) {
+        let line = last_line(&store.get(&newest.key, 0).await?);
+        last = last.into_iter().chain(line).max_by_key(|line| line.seq);
+    }
+    let last_seq = last.as_ref().map_or(first.saturating_sub(1), |line| line.seq);
     Ok(Held { bytes, last_seq, last })
 }
 

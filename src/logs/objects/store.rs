@@ -20,8 +20,6 @@ use crate::logs::folder::run_name;
 
 /// Between two writes of one name: stores that count them allow one a second (R2, Google's).
 pub(super) const PACE: Duration = Duration::from_secs(1);
-/// Longest time for one object to be written: half of what a log has, so that another name can be tried.
-const PUT_TIME: Duration = Duration::from_millis(1_200);
 /// Before what had no answer is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest text of an error that is told.
@@ -85,11 +83,7 @@ impl Store {
 
     /// Writes an object. Whoever gets no answer does not know whether it is there, or will be.
     pub(super) async fn put(&self, key: &Path, payload: impl Into<PutPayload>) -> object_store::Result<()> {
-        let put = self.objects.put_opts(key, payload.into(), PutOptions::default());
-        match tokio::time::timeout(PUT_TIME, put).await {
-            Ok(answer) => answer.map(|_| ()),
-            Err(_) => Err(Error::Generic { store: "S3", source: Box::new(Silent) }),
-        }
+        self.objects.put_opts(key, payload.into(), PutOptions::default()).await.map(|_| ())
     }
 
     /// An object's bytes from this one on; there must be one.
@@ -128,11 +122,6 @@ impl Store {
         Ok(listed.common_prefixes.iter().filter_map(Path::filename).map(str::to_owned).collect())
     }
 }
-
-/// The store has not answered.
-#[derive(Debug, thiserror::Error)]
-#[error("the store has not answered for {} s", PUT_TIME.as_secs_f64())]
-struct Silent;
 
 /// What can be asked again harmlessly is, once, when it had no answer.
 pub(super) async fn twice<T, F>(ask: impl Fn() -> F) -> object_store::Result<T>

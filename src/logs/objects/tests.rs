@@ -7,8 +7,9 @@ use std::time::Duration;
 use object_store::path::Path;
 use ticket_activities::logs::{Line, Stream};
 use ticket_activities::{LogName, LogSink as _, OpenLog};
+use uuid::Uuid;
 
-use super::segments::{TicketSegments, new_key};
+use super::segments::{TicketSegments, segment_key};
 use super::sink::ObjectSink;
 use super::store::{PACE, child};
 use super::writer::FULL;
@@ -143,7 +144,7 @@ async fn segments_are_read_on_as_they_grow_and_what_is_none_is_passed_over() {
     for (key, text) in [("notes.txt", "no segment\n"), ("x-1.jsonl", "none either\n")] {
         store.put(&child(&folder, key.to_owned()), text.as_bytes().to_vec()).await.expect("written");
     }
-    store.put(&new_key(&folder, 4), b"rubbish\n\nhalf a li".to_vec()).await.expect("written");
+    store.put(&segment_key(&folder, 4, Uuid::new_v4(), 0), b"rubbish\n\nhalf a li".to_vec()).await.expect("written");
     assert_eq!(reader.line().await.expect("read"), None);
     let mut next = open(&objects, 1 << 20).await;
     assert_eq!(next.last_seq, 3, "whoever began with the fourth line knew of three");

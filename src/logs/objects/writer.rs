@@ -6,9 +6,10 @@ use object_store::path::Path;
 use ticket_activities::logs::Line;
 use ticket_activities::{LogSinkError, LogWriter};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::http::Busy;
-use super::segments::new_key;
+use super::segments::segment_key;
 use super::sink::within;
 use super::store::{PACE, Store, is_refusal, pause};
 use crate::logs::bound::Bound;
@@ -19,6 +20,8 @@ pub(super) const FULL: usize = 256 * 1024;
 pub(super) struct SegmentWriter {
     store: Store,
     folder: Path,
+    /// In the names of its segments: another writer's may begin with the same line.
+    id: Uuid,
     bound: Bound,
     /// The one that is written anew.
     segment: Option<Open>,
@@ -26,8 +29,10 @@ pub(super) struct SegmentWriter {
 
 /// A segment that nobody else writes.
 struct Open {
-    key: Path,
+    /// Number of its first line: none of this writer's begins with it but this one.
     first: u64,
+    /// Number of the copy that is written.
+    copy: u32,
     payload: PutPayload,
     /// When it was last written: the beginning of that.
     written: Instant,
@@ -36,7 +41,7 @@ struct Open {
 impl SegmentWriter {
     /// Writes behind what a folder holds, in segments of its own.
     pub(super) fn new(store: Store, folder: Path, bound: Bound) -> Self {
-        Self { store, folder, bound, segment: None }
+        Self { store, folder, id: Uuid::new_v4(), bound, segment: None }
     }
 
     /// Adds bytes that begin with the line of this number. Returns once they are in the store.
@@ -46,11 +51,34 @@ impl SegmentWriter {
         }
         // Whoever does not wait so long has much to be kept, or is at the end.
         let present = self.segment.take().filter(|segment| segment.written.elapsed() >= PACE);
-        let mut segment = present.unwrap_or_else(|| Open::new(&self.folder, first));
+        let mut segment = present.unwrap_or_else(|| Open::new(first));
         segment.add(bytes);
-        segment.write(&self.store, &self.folder).await?;
+        self.write(&mut segment).await?;
         self.segment = (segment.payload.content_length() < FULL).then_some(segment);
         Ok(())
+    }
+
+    /// Writes a segment as it is now; once more where that has failed, and was not refused.
+    async fn write(&self, segment: &mut Open) -> object_store::Result<()> {
+        let mut written = self.put(segment).await;
+        if let Err(error) = &written
+            && !is_refusal(error)
+        {
+            tracing::debug!(%error, "a segment of a log is written again");
+            tokio::time::sleep(pause(error)).await;
+            if !Busy::is_cause_of(error) {
+                // It may still be done, after what is written next: never under the same name.
+                segment.copy += 1;
+            }
+            written = self.put(segment).await;
+        }
+        written
+    }
+
+    async fn put(&self, segment: &mut Open) -> object_store::Result<()> {
+        segment.written = Instant::now();
+        let key = segment_key(&self.folder, segment.first, self.id, segment.copy);
+        self.store.put(&key, segment.payload.clone()).await
     }
 
     fn address(&self) -> String {
@@ -59,32 +87,13 @@ impl SegmentWriter {
 }
 
 impl Open {
-    fn new(folder: &Path, first: u64) -> Self {
-        Self { key: new_key(folder, first), first, payload: PutPayload::new(), written: Instant::now() }
+    fn new(first: u64) -> Self {
+        Self { first, copy: 0, payload: PutPayload::new(), written: Instant::now() }
     }
 
     /// What was there is shared, not copied.
     fn add(&mut self, bytes: Vec<u8>) {
         self.payload = self.payload.iter().cloned().chain(PutPayload::from(bytes)).collect();
-    }
-
-    /// Writes it as it is now; once more where that has failed, and was not refused.
-    async fn write(&mut self, store: &Store, folder: &Path) -> object_store::Result<()> {
-        self.written = Instant::now();
-        let mut written = store.put(&self.key, self.payload.clone()).await;
-        if let Err(error) = &written
-            && !is_refusal(error)
-        {
-            tracing::debug!(%error, "a segment of a log is written again");
-            tokio::time::sleep(pause(error)).await;
-            if !Busy::is_cause_of(error) {
-                // It may still be done, after what is written next: never under the same name.
-                self.key = new_key(folder, self.first);
-            }
-            self.written = Instant::now();
-            written = store.put(&self.key, self.payload.clone()).await;
-        }
-        written
     }
 }
 

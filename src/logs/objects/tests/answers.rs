@@ -7,10 +7,11 @@ use axum::response::IntoResponse as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
+use crate::logs::objects::store::{Store, told};
 
 #[tokio::test(start_paused = true)]
 async fn what_got_no_answer_is_written_again_under_another_name() {
-    for then in [Then::Loses, Then::WritesUnheard, Then::Hangs] {
+    for then in [Then::Loses, Then::WritesUnheard] {
         let objects = Odd::of(&[Then::Writes, then]);
         let mut log = open(&objects, 1 << 20).await;
         for line in lines(1..=3) {
@@ -30,7 +31,7 @@ async fn a_store_that_refuses_hangs_or_loses_everything_is_an_error_in_time_that
     for (then, asked, expected) in [
         (&[Then::Refuses][..], 1, "AccessDenied; check EXECUTION_LOG_SINK"),
         (&[Then::Loses, Then::Loses], 2, "connection reset; check EXECUTION_LOG_SINK"),
-        (&[Then::Hangs, Then::Hangs], 2, "has not answered for 1.2 s; check EXECUTION_LOG_SINK"),
+        (&[Then::Hangs], 1, "the store has not answered for 2.8 s; check AWS_ENDPOINT_URL_S3"),
         (&[Then::IsBusy, Then::IsBusy], 2, "429 Too Many Requests: TooManyRequests; check EXECUTION_LOG_SINK"),
     ] {
         let objects = Odd::of(then);
@@ -55,7 +56,8 @@ async fn a_store_that_is_busy_is_asked_again_under_the_same_name_a_second_later(
     assert_eq!(read(&objects, "t").await, lines(1..=1));
 }
 
-/// A store that speaks S3, on a port: it has no objects, and answers those who write with these, and then that it has written.
+/// A store that speaks S3, on a port: it has no objects, and answers those who write with these, and then that it has written. What
+/// it does not hear gets no answer.
 struct Server {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -64,14 +66,31 @@ struct Server {
 
 impl Server {
     async fn answering(answers: &[(u16, &'static str)]) -> Self {
+        Self::new(&[], answers).await
+    }
+
+    /// Does not hear the first requests of these methods.
+    async fn deaf(methods: &[&'static str]) -> Self {
+        Self::new(methods, &[]).await
+    }
+
+    async fn new(deaf: &[&'static str], answers: &[(u16, &'static str)]) -> Self {
         let asked = Arc::<Mutex<Vec<String>>>::default();
+        let deaf = Arc::new(Mutex::new(deaf.to_vec()));
         let answers = Arc::new(Mutex::new(answers.iter().copied().collect::<VecDeque<_>>()));
         let heard = Arc::clone(&asked);
         let answer = move |request: Request| async move {
-            if request.method() == "GET" {
+            let writes = request.method() == "PUT";
+            if writes {
+                heard.lock().expect("no test panics with it").push(request.uri().path().to_owned());
+            }
+            let unheard = deaf.lock().expect("no test panics with it").pop_if(|method| request.method() == *method);
+            if unheard.is_some() {
+                std::future::pending::<()>().await;
+            }
+            if !writes {
                 return "<ListBucketResult></ListBucketResult>".into_response();
             }
-            heard.lock().expect("no test panics with it").push(request.uri().path().to_owned());
             match answers.lock().expect("no test panics with it").pop_front() {
                 Some((status, body)) => (StatusCode::from_u16(status).expect("a status"), body).into_response(),
                 None => [(header::ETAG, "\"x\"")].into_response(),
@@ -92,6 +111,26 @@ impl Server {
         let sink = ObjectSink::of(&config(self.url.clone()), 1 << 20).expect("a client");
         sink.open(name).await.expect("it has no log")
     }
+}
+
+#[tokio::test]
+async fn a_list_that_gets_no_answer_is_asked_for_again_in_time() {
+    let server = Server::deaf(&["GET"]).await;
+    let mut log = server.open().await;
+    assert_eq!((log.last_seq, log.writer.append(lines(1..=1)).await), (0, Ok(0)));
+}
+
+#[tokio::test]
+async fn a_segment_that_gets_no_answer_is_written_under_another_name_in_time_and_who_was_silent_is_told() {
+    let server = Server::deaf(&["PUT"]).await;
+    assert_eq!(server.open().await.writer.append(lines(1..=1)).await, Ok(0));
+    let asked = server.asked();
+    assert!(asked.len() == 2 && asked[0] != asked[1], "{asked:?}");
+
+    let server = Server::deaf(&["PUT"]).await;
+    let store = Store::of(&config(server.url.clone())).expect("a client");
+    let error = told(&store.put(&Path::from("a"), "b").await.expect_err("silence"));
+    assert!(error.starts_with("no answer from 127.0.0.1:") && error.contains(" within 1.2 s; check "), "{error}");
 }
 
 #[tokio::test]

@@ -67,8 +67,9 @@ async fn a_file_of_a_key_that_does_not_answer_holds_up_its_log_alone() {
 #[derive(Debug)]
 enum Given {
     Key(&'static str),
+    /// After a second.
+    Late(&'static str),
     Fails,
-    Hangs,
 }
 
 #[derive(Debug)]
@@ -84,12 +85,16 @@ impl CredentialProvider for Source {
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let given = self.given.lock().expect("no test panics with it").pop_front();
+        let key = |id: &str| {
+            Ok(Arc::new(AwsCredential { key_id: id.to_owned(), secret_key: "secret".to_owned(), token: None }))
+        };
         match given.expect("it is not asked again") {
-            Given::Key(id) => {
-                Ok(Arc::new(AwsCredential { key_id: id.to_owned(), secret_key: "secret".to_owned(), token: None }))
+            Given::Key(id) => key(id),
+            Given::Late(id) => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                key(id)
             }
             Given::Fails => Err(Error::Generic { store: "S3", source: "STS is away".into() }),
-            Given::Hangs => std::future::pending().await,
         }
     }
 }
@@ -97,15 +102,38 @@ impl CredentialProvider for Source {
 #[tokio::test(start_paused = true)]
 async fn the_last_key_is_used_while_the_next_one_cannot_be_had() {
     let asked = Arc::<AtomicUsize>::default();
-    let given = [Given::Fails, Given::Key("a"), Given::Fails, Given::Key("no header\n"), Given::Key("b"), Given::Hangs];
+    let given = [
+        Given::Fails,
+        Given::Key("a"),
+        Given::Fails,
+        Given::Key("no header\n"),
+        Given::Key("b"),
+        Given::Late("c"),
+        Given::Key("d"),
+        Given::Late("e"),
+        Given::Fails,
+    ];
     let source = Source { given: Mutex::new(given.into()), asked: Arc::clone(&asked) };
     let lasting = Lasting::new(Arc::new(source));
     let error = lasting.get_credential().await.expect_err("there was none yet").to_string();
     assert!(error.contains("STS is away"), "{error}");
-    for (id, longest) in [("a", 0), ("a", 0), ("a", 0), ("b", 0), ("b", 500), ("b", 500)] {
+    for (pause, id, longest) in [
+        (0, "a", 0),
+        (0, "a", 0),
+        (0, "a", 0),
+        (0, "b", 0),
+        (0, "b", 500),
+        // What has not answered for so long is not waited for again.
+        (100, "b", 0),
+        // What it answers when nobody waits is not taken for what there is hours later.
+        (7_200_000, "d", 0),
+        (0, "d", 500),
+        (7_200_000, "e", 0),
+    ] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
         let began = tokio::time::Instant::now();
         assert_eq!(lasting.get_credential().await.expect("a key").key_id, id);
-        assert_eq!(began.elapsed(), Duration::from_millis(longest));
+        assert_eq!(began.elapsed(), Duration::from_millis(longest), "{id}");
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 6, "what hangs is waited for, and not asked again");
+    assert_eq!(asked.load(Ordering::Relaxed), 9, "one question at a time");
 }
