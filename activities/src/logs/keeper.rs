@@ -21,6 +21,8 @@ const CALL_BYTES: u32 = 256 * 1024;
 const ROOM: u32 = 2 * CALL_BYTES;
 /// What a line takes beside its text, in bytes: number, time and stream, in memory as in JSON.
 const LINE_BYTES: usize = 64;
+/// Pieces that may wait: each has a line at least, so that what has room has a place.
+const MOST_PIECES: usize = ROOM as usize / LINE_BYTES;
 const ENDED: &str = "whoever kept it has ended";
 
 /// Keeps the lines of one attempt. The sink is called by a task of its own: what was given to it is carried out in its order, also
@@ -44,7 +46,7 @@ enum State {
 
 /// The way to the task that calls the sink.
 struct Queue {
-    calls: mpsc::UnboundedSender<Call>,
+    calls: mpsc::Sender<Call>,
     /// For lines that are not kept yet. Closed: the sink was given up.
     room: Arc<Semaphore>,
     /// Whether lines are gathered, so that whoever writes goes on as long as there is room.
@@ -72,7 +74,7 @@ impl Keeper {
         self.waited += asked.elapsed();
         self.state = State::Off;
         let OpenLog { address, last_seq, pace, writer } = opened?;
-        let (calls, waiting) = mpsc::unbounded_channel();
+        let (calls, waiting) = mpsc::channel(MOST_PIECES);
         let room = Arc::new(Semaphore::new(ROOM as usize));
         tokio::spawn(keep(writer, waiting, pace, Arc::clone(&room), self.told.clone()));
         self.state = State::Open(Queue { calls, room, gathers: !pace.is_zero() });
@@ -103,9 +105,10 @@ impl Keeper {
         lines.retain(|line| line.seq > self.given);
         let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
         let room = Arc::clone(&queue.room).acquire_many_owned(bytes(&lines).min(ROOM)).await;
+        let place = queue.calls.reserve().await;
         // From here on it is carried out, also when nobody waits any more; where the sink was given up, it is told in its order.
         self.given = last;
-        let is_taken = queue.calls.send(Call::Lines(lines, room.ok(), tell)).is_ok();
+        let is_taken = place.map(|place| place.send(Call::Lines(lines, room.ok(), tell))).is_ok();
         if !is_taken || (!queue.gathers && told.await.is_err()) {
             queue.give_up(&self.told, ENDED.to_owned());
         }
@@ -123,7 +126,7 @@ impl Keeper {
     pub(super) async fn close(&mut self) {
         let State::Open(queue) = std::mem::replace(&mut self.state, State::Off) else { return };
         let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
-        if queue.calls.send(Call::End(tell)).is_err() || told.await.is_err() {
+        if queue.calls.send(Call::End(tell)).await.is_err() || told.await.is_err() {
             queue.give_up(&self.told, ENDED.to_owned());
         }
         self.waited += asked.elapsed();
@@ -150,7 +153,7 @@ fn bytes(lines: &[Line]) -> u32 {
 /// unless there is enough for one, or the end has come.
 async fn keep(
     mut writer: Box<dyn LogWriter>,
-    mut waiting: mpsc::UnboundedReceiver<Call>,
+    mut waiting: mpsc::Receiver<Call>,
     pace: Duration,
     room: Arc<Semaphore>,
     told: Told,
