@@ -205,6 +205,7 @@ impl Activities {
             return Ok(outcome);
         }
         // Whoever runs it next reads this.
+        progress.log().flush().await;
         told.beat(ctx, &progress).await;
         tracing::info!(%ticket_id, "attempt handed back: the worker is shutting down or the server took the task away");
         Err(ActivityError::application(

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long work may wait for a sink in all, beside a tenth of the log's age: a slow sink must not use up the work's own time.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
 /// Bytes after which nothing more is gathered for a call.
-const CALL_BYTES: u32 = 256 * 1024;
+const CALL_BYTES: u32 = 512 * 1024;
 /// Bytes of lines that may wait to be kept: those of a call, and what is read meanwhile.
 const ROOM: u32 = 2 * CALL_BYTES;
 /// What a line takes beside its text, in bytes: number, time and stream, in memory as in JSON.
@@ -56,8 +56,8 @@ struct Queue {
 enum Call {
     /// Lines to be kept, their room, and who waits.
     Lines(Vec<Line>, Option<OwnedSemaphorePermit>, oneshot::Sender<()>),
-    /// Nothing more comes.
-    End(oneshot::Sender<()>),
+    /// What was given is to be kept now, and who waits; whether nothing more comes.
+    Rest(bool, oneshot::Sender<()>),
 }
 
 impl Keeper {
@@ -94,39 +94,45 @@ impl Keeper {
     }
 
     /// Keeps those that the sink was not given yet, and tells what came of it. Returns when they are kept, or have room until then.
-    /// `holds_up`: whether the work waits meanwhile.
-    pub(super) async fn append(&mut self, mut lines: Vec<Line>, holds_up: bool) {
+    pub(super) async fn append(&mut self, mut lines: Vec<Line>) {
+        let last_lines = last_of(&lines);
         let State::Open(queue) = &self.state else {
-            return self.told.settled(last_of(&lines));
+            return self.told.settled(last_lines);
         };
         let Some(last) = lines.last().map(|line| line.seq).filter(|last| *last > self.given) else {
-            return self.told.again(last_of(&lines));
+            return self.told.again(last_lines);
         };
         lines.retain(|line| line.seq > self.given);
         let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
-        let room = Arc::clone(&queue.room).acquire_many_owned(bytes(&lines).min(ROOM)).await;
+        // So much is free as soon as what was gathered is not enough for a call.
+        let size = bytes(&lines).min(ROOM - CALL_BYTES);
+        let room = Arc::clone(&queue.room).acquire_many_owned(size).await.ok();
+        if room.is_none() {
+            // The sink was given up: they are only told, after those before them.
+            lines = last_lines.clone();
+        }
         let place = queue.calls.reserve().await;
-        // From here on it is carried out, also when nobody waits any more; where the sink was given up, it is told in its order.
+        // From here on it is carried out, also when nobody waits any more.
         self.given = last;
-        let is_taken = place.map(|place| place.send(Call::Lines(lines, room.ok(), tell))).is_ok();
-        if !is_taken || (!queue.gathers && told.await.is_err()) {
+        let is_taken = place.map(|place| place.send(Call::Lines(lines, room, tell))).is_ok();
+        let has_ended = !is_taken || (!queue.gathers && told.await.is_err());
+        self.waited += asked.elapsed();
+        self.told.waited(self.waited);
+        if has_ended {
             queue.give_up(&self.told, ENDED.to_owned());
-        }
-        if holds_up {
-            self.waited += asked.elapsed();
-            self.told.waited(self.waited);
-        }
-        if self.waited > PATIENCE_IN_ALL + self.begun.elapsed() / 10 {
+            self.state = State::Off;
+            self.told.settled(last_lines);
+        } else if self.waited > PATIENCE_IN_ALL + self.begun.elapsed() / 10 {
             let waited = self.waited.as_secs_f64();
             queue.give_up(&self.told, format!("it is slow: the work has waited {waited:.1} s for it"));
         }
     }
 
-    /// Nothing more comes: returns when all is kept.
-    pub(super) async fn close(&mut self) {
-        let State::Open(queue) = std::mem::replace(&mut self.state, State::Off) else { return };
+    /// Returns when all that was given is kept. `ends`: nothing more comes.
+    pub(super) async fn rest(&mut self, ends: bool) {
+        let State::Open(queue) = &self.state else { return };
         let (asked, (tell, told)) = (Instant::now(), oneshot::channel());
-        if queue.calls.send(Call::End(tell)).await.is_err() || told.await.is_err() {
+        if queue.calls.send(Call::Rest(ends, tell)).await.is_err() || told.await.is_err() {
             queue.give_up(&self.told, ENDED.to_owned());
         }
         self.waited += asked.elapsed();
@@ -160,7 +166,7 @@ async fn keep(
 ) {
     let mut due = Instant::now();
     while let Some(call) = waiting.recv().await {
-        let (mut lines, mut size, mut given, mut end) = (Vec::new(), 0_u32, Vec::new(), None);
+        let (mut lines, mut size, mut given, mut rest) = (Vec::new(), 0_u32, Vec::new(), None);
         let mut next = Some(call);
         while let Some(call) = next.take() {
             match call {
@@ -169,9 +175,9 @@ async fn keep(
                     lines.extend(more);
                     given.push((room, tell));
                 }
-                Call::End(tell) => end = Some(tell),
+                Call::Rest(ends, tell) => rest = Some((ends, tell)),
             }
-            if end.is_none() && size < CALL_BYTES {
+            if rest.is_none() && size < CALL_BYTES && !room.is_closed() {
                 next = tokio::time::timeout_at(due, waiting.recv()).await.ok().flatten();
             }
         }
@@ -191,12 +197,14 @@ async fn keep(
             // Whoever asked may be gone.
             let _ = tell.send(());
         }
-        if let Some(tell) = end {
-            if !room.is_closed() {
+        if let Some((ends, tell)) = rest {
+            if ends && !room.is_closed() {
                 told.kept(within(writer.close()).await);
             }
             let _ = tell.send(());
-            return;
+            if ends {
+                return;
+            }
         }
     }
 }

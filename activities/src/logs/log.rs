@@ -102,8 +102,8 @@ impl Log {
         self.0.told.reached(at);
     }
 
-    /// Where output is to be read from that can be read again, after a lost worker or a lost connection: the last place that is told,
-    /// and null before the first. What was written of lines that have not ended is forgotten; it comes again.
+    /// Where output is to be read from that can be read again: after a lost worker the last place that it told, after a lost connection
+    /// the last one that was reached, and null before the first. What was written of lines that have not ended is forgotten; it comes again.
     pub async fn resume(&self) -> Value {
         let mut writing = self.0.writing.lock().await;
         writing.splitters.iter_mut().flatten().for_each(Splitter::forget);
@@ -148,6 +148,14 @@ impl Log {
         }
     }
 
+    /// Returns when all that was written is kept, after [`LOG_END`] at the latest: a heartbeat then tells all of it.
+    pub(crate) async fn flush(&self) {
+        let kept = async { self.0.writing.lock().await.keeper.rest(false).await };
+        if tokio::time::timeout(LOG_END, kept).await.is_err() {
+            self.0.told.trouble(format!("what was written last was not kept within {} s", LOG_END.as_secs()));
+        }
+    }
+
     /// Nothing more is written; what is known of it all, after [`LOG_END`] at the latest.
     pub(crate) async fn end(&self) -> Option<Logged> {
         if tokio::time::timeout(LOG_END, self.finish()).await.is_err() {
@@ -166,7 +174,7 @@ impl Log {
                 self.keep(&mut writing, stream, [line].into_iter()).await;
             }
         }
-        writing.keeper.close().await;
+        writing.keeper.rest(true).await;
     }
 
     /// Before the first line: opens the sink, and says what is missing there.
@@ -214,8 +222,7 @@ impl Log {
         if let Some(last) = lines.last() {
             self.0.told.set_read(last.seq);
         }
-        // The node or the engine holds what can be read again: its work waits for nobody.
-        writing.keeper.append(lines, !writing.resumes).await;
+        writing.keeper.append(lines).await;
     }
 }
 

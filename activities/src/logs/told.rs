@@ -77,10 +77,12 @@ impl Told {
         known.settled = seq.max(known.settled);
     }
 
-    /// These lines are the last ones, and were read before.
-    pub(super) fn again(&self, last: Vec<Line>) {
+    /// These lines are the last ones, and were read before. Those that are not kept yet are told when they are.
+    pub(super) fn again(&self, mut last: Vec<Line>) {
+        let mut known = self.known();
+        last.retain(|line| line.seq <= known.settled);
         if !last.is_empty() {
-            self.known().logged().add(last);
+            known.logged().add(last);
         }
     }
 
@@ -90,7 +92,8 @@ impl Told {
         let mut known = self.known();
         known.logged().add(last);
         known.settled = seq.max(known.settled);
-        let passed = known.ahead.partition_point(|(before, _)| *before <= known.settled);
+        let settled = known.settled;
+        let passed = known.ahead.partition_point(|(before, _)| *before <= settled);
         let last = known.ahead.drain(..passed).next_back();
         if let Some((seq, at)) = last {
             known.reach(seq, at);
@@ -125,14 +128,20 @@ impl Told {
             known.ahead.clear();
             known.reach(seq, at);
         } else {
+            if known.ahead.back().is_some_and(|(last, _)| *last == seq) {
+                known.ahead.pop_back();
+            }
             known.ahead.push_back((seq, at));
         }
     }
 
-    /// The last place that is told; the output is read from there again. `is_new`: nothing was written by this worker.
+    /// The last place that was reached; the output is read from there again. `is_new`: nothing was written by this worker.
     pub(super) fn resume(&self, is_new: bool) -> Value {
         let mut known = self.known();
-        known.ahead.clear();
+        if let Some((seq, at)) = known.ahead.back().cloned() {
+            known.read = seq;
+            return at;
+        }
         let reached = known.logged.as_ref().and_then(|logged| logged.reached.clone());
         let (seq, left_out, at) = reached.map_or((0, 0, Value::Null), |it| (it.seq, it.left_out, it.at));
         known.read = seq;
@@ -154,8 +163,10 @@ impl Known {
     }
 
     fn reach(&mut self, seq: u64, at: Value) {
+        // Once a log is too large, each line is left out: those behind the place too.
+        let behind = self.settled - seq;
         if let Some(logged) = &mut self.logged {
-            logged.reached = Some(Reached { seq, left_out: logged.left_out, at });
+            logged.reached = Some(Reached { seq, left_out: logged.left_out.saturating_sub(behind), at });
         }
     }
 }

@@ -51,35 +51,53 @@ async fn much_after_little_is_not_held_up_before_there_is_no_room() {
     log.write(Stream::Stdout, wide(200).as_bytes()).await;
     assert_eq!(began.elapsed(), Duration::ZERO);
     // More than a call's worth waits: it is called before a second is over.
-    log.write(Stream::Stdout, wide(400).as_bytes()).await;
+    log.write(Stream::Stdout, wide(1000).as_bytes()).await;
     assert!(began.elapsed() <= TAKES, "{:?}", began.elapsed());
     for _ in 0..20 {
-        log.write(Stream::Stdout, wide(260).as_bytes()).await;
+        log.write(Stream::Stdout, wide(500).as_bytes()).await;
     }
-    // A quarter of a mebibyte in a tenth of a second.
+    // Half a mebibyte in a tenth of a second.
     assert!((1_800..=2_300).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     assert!(waited(&log) > 1_000, "{}", waited(&log));
     let report = ended(&log).await;
-    assert_eq!((sink.lines().len(), report.metadata.get("log_error")), (8_801, None));
+    assert_eq!((sink.lines().len(), report.metadata.get("log_error")), (14_201, None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_is_too_slow_for_what_work_writes_is_given_up_unless_the_work_waits_for_nobody() {
-    for resumes in [false, true] {
-        let sink = Arc::new(MemorySink { pace: PACE, takes: Duration::from_secs(1), ..MemorySink::default() });
+async fn a_sink_that_is_too_slow_for_what_work_writes_is_given_up() {
+    for (takes, is_slow) in [(Duration::from_secs(1), true), (TAKES, false)] {
+        let sink = Arc::new(MemorySink { pace: PACE, takes, ..MemorySink::default() });
         let log = logs(&sink, &[]).begin(name(), None);
-        if resumes {
-            log.resume().await;
-        }
         for _ in 0..1000 {
             log.write(Stream::Stdout, "1234567\n".repeat(600).as_bytes()).await;
         }
         let report = ended(&log).await;
         let slow = report.metadata.get("log_error").and_then(Value::as_str).is_some_and(|it| it.contains("it is slow"));
-        assert_eq!(slow, !resumes, "{report:?}");
-        assert_eq!(sink.lines().len() == 600_000, resumes, "{}", sink.lines().len());
+        assert_eq!((slow, sink.lines().len() == 600_000), (is_slow, !is_slow), "{report:?}");
         assert_eq!(report.metadata["log_lines"], 600_000);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_back_is_kept_first() {
+    let sink = gathering();
+    let log = logs(&sink, &[]).begin(name(), None);
+    for line in ["a\n", "b\n"] {
+        log.write(Stream::Stdout, line.as_bytes()).await;
+        sleep(TAKES * 2).await;
+    }
+    let began = Instant::now();
+    log.flush().await;
+    assert!(began.elapsed() <= TAKES, "{:?}", began.elapsed());
+    assert_eq!((log.told().map(|told| told.seq), texts(sink.lines()).len()), (Some(2), 2));
+    let hangs = Arc::new(MemorySink { answers: Some(1), then: Then::Hangs, pace: PACE, ..MemorySink::default() });
+    let log = logs(&hangs, &[]).begin(name(), None);
+    for line in ["a\n", "b\n"] {
+        log.write(Stream::Stdout, line.as_bytes()).await;
+        sleep(TAKES * 2).await;
+    }
+    log.flush().await;
+    assert!(log.told().and_then(|told| told.trouble).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,16 +115,16 @@ async fn a_place_is_told_once_all_before_it_is_kept() {
     sleep(TAKES).await;
     assert_eq!((place(), sink.lines().len()), (Some((1, json!("a"))), 1));
     // A connection that is lost meanwhile: what is on its way is not given again.
-    assert_eq!(log.resume().await, json!("a"));
-    for line in ["b", "c", "d"] {
+    assert_eq!(log.resume().await, json!("c"));
+    for line in ["d", "e"] {
         log.write(Stream::Stdout, format!("{line}\n").as_bytes()).await;
         log.reached(json!(line));
     }
     sleep(PACE + TAKES).await;
-    assert_eq!(place(), Some((4, json!("d"))));
-    assert_eq!(texts(sink.lines()), ["1 stdout a", "2 stdout b", "3 stdout c", "4 stdout d"]);
+    assert_eq!(place(), Some((5, json!("e"))));
+    assert_eq!(texts(sink.lines()), ["1 stdout a", "2 stdout b", "3 stdout c", "4 stdout d", "5 stdout e"]);
     let next = logs(&sink, &[]).begin(name(), recorded(&log));
-    assert_eq!(next.resume().await, json!("d"));
+    assert_eq!(next.resume().await, json!("e"));
 }
 
 #[tokio::test(start_paused = true)]
