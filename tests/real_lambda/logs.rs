@@ -9,10 +9,13 @@ use serde_json::Value;
 use crate::lane::{aws, world};
 use crate::world::{World, eventually, until};
 
-/// Asks the stand-in, which asks nobody who he is.
+const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+
+/// Asks the stand-in, which believes everybody who says who he is.
 async fn ask(method: Method, path: &str) -> String {
     let client = worker_agents::net::client(Duration::from_secs(10)).expect("a client");
-    let asked = client.request(method, format!("{}/{path}", aws().url)).send().await;
+    let asked =
+        client.request(method, format!("{}/{path}", aws().url)).header("Authorization", "somebody").send().await;
     let answer = asked.and_then(reqwest::Response::error_for_status).expect("the stand-in answers");
     answer.text().await.expect("text")
 }
@@ -31,7 +34,7 @@ fn settings(sink: &str) -> [(&str, &str); 4] {
     [
         ("EXECUTION_LOG_SINK", sink),
         ("AWS_ENDPOINT_URL_S3", &aws().url),
-        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_ACCESS_KEY_ID", KEY_ID),
         ("AWS_SECRET_ACCESS_KEY", "of-the-stand-in"),
     ]
 }
