@@ -74,7 +74,7 @@ test-docker: setup ## Runs the tests on a real Docker engine, which needs root.
 	@scripts/test-docker || [ $$? -eq 77 ]
 
 .PHONY: test-k8s
-test-k8s: setup ## Runs the tests on a real Kubernetes cluster, which needs root, and Go to build it once (10 CPU minutes).
+test-k8s: setup ## Runs the tests on a real Kubernetes cluster, which needs root, and Go to build it once (15 CPU minutes).
 	@scripts/test-k8s || [ $$? -eq 77 ]
 
 .PHONY: test-lambda

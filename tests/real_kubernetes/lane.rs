@@ -1,5 +1,6 @@
 //! A world with a real cluster, and what all its tests look at.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -21,6 +22,9 @@ pub(crate) struct Cluster {
     certificate: String,
     key: String,
     audit_log: PathBuf,
+    /// Most processes of a pod on the real node.
+    pub(crate) pod_processes: usize,
+    pub(crate) instance: Instance,
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -36,17 +40,17 @@ pub(crate) fn cluster() -> &'static Cluster {
         let started =
             Instance::start("kubernetes", &PathBuf::from(folder), &[]).unwrap_or_else(|error| panic!("{error:#}"));
         let address = |key| started.address(key).expect("an address").to_owned();
-        let cluster = Cluster {
+        Cluster {
             kubeconfig: address("K8S_KUBECONFIG"),
             api: address("K8S_API"),
             authority: address("K8S_CA"),
             certificate: address("K8S_ADMIN_CERTIFICATE"),
             key: address("K8S_ADMIN_KEY"),
             audit_log: address("K8S_AUDIT_LOG").into(),
-        };
-        // Statics are not dropped.
-        std::mem::forget(started);
-        cluster
+            pod_processes: address("K8S_POD_PROCESSES").parse().expect("a number"),
+            // Statics are not dropped.
+            instance: started,
+        }
     })
 }
 
@@ -66,7 +70,8 @@ impl Cluster {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{path}: {error}: {said}"))
     }
 
-    fn items(&self, path: &str) -> Vec<Value> {
+    /// What a list holds.
+    pub(crate) fn items(&self, path: &str) -> Vec<Value> {
         self.ask("GET", path, None)["items"].as_array().cloned().unwrap_or_default()
     }
 
@@ -82,20 +87,39 @@ impl Cluster {
         self.items(&format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=neural-hive.io/ticket-id={ticket_id}"))
     }
 
-    /// How often the API server did `verb` to Jobs of a ticket for a worker, as its own log tells.
-    pub(crate) fn changes(&self, ticket_id: &str, verb: &str) -> usize {
+    /// What workers did to Jobs, as the API server's own log tells.
+    fn done_to_jobs(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(&self.audit_log).expect("an audit log");
-        let events: Vec<Value> = log
-            .lines()
+        log.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|event| event["responseStatus"]["code"].as_u64() < Some(300))
             .filter(|event| event["user"]["username"] == "worker-agents")
-            .collect();
-        let annotations = |event: &Value| event["requestObject"]["metadata"]["annotations"].clone();
-        let is_its = |event: &&Value| annotations(event)["neural-hive.io/ticket-id"] == ticket_id;
-        let created: Vec<&Value> = events.iter().filter(is_its).map(|event| &event["objectRef"]["name"]).collect();
+            .collect()
+    }
+
+    /// How often the API server did `verb` to Jobs of a ticket for a worker.
+    pub(crate) fn changes(&self, ticket_id: &str, verb: &str) -> usize {
+        let events = self.done_to_jobs();
+        let created = events.iter().filter(|event| created_for(event) == Some(ticket_id));
+        let created: Vec<&Value> = created.map(|event| &event["objectRef"]["name"]).collect();
         events.iter().filter(|event| event["verb"] == verb && created.contains(&&event["objectRef"]["name"])).count()
     }
+
+    /// How many Jobs the API server created for a worker, for each ticket.
+    pub(crate) fn creates(&self) -> BTreeMap<String, usize> {
+        let mut creates = BTreeMap::new();
+        for event in self.done_to_jobs() {
+            if let Some(ticket_id) = created_for(&event) {
+                *creates.entry(ticket_id.to_owned()).or_default() += 1;
+            }
+        }
+        creates
+    }
+}
+
+/// The ticket of a Job that was created. Of other changes the log has no object.
+fn created_for(event: &Value) -> Option<&str> {
+    event["requestObject"]["metadata"]["annotations"]["neural-hive.io/ticket-id"].as_str()
 }
 
 /// Settings of a worker with the cluster.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::lane::{cluster, ticket, world};
-use crate::world::verdict;
+use crate::lane::{cluster, runs, ticket, world};
+use crate::world::{eventually, processes, verdict};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Kubernetes cluster: make test-k8s"]
@@ -89,4 +89,43 @@ async fn doctor_says_what_the_worker_may_not_do() {
     let elsewhere = check(&[("K8S_JOBS_NAMESPACE", "default")]);
     assert_eq!(elsewhere["state"], "failed", "{elsewhere}");
     assert!(elsewhere["what"].as_str().is_some_and(|what| what.contains("create jobs, list jobs")), "{elsewhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kubernetes cluster: make test-k8s"]
+async fn a_fork_bomb_gets_no_more_processes_than_its_node_allows_a_pod_and_holds_up_nobody() {
+    let world = world().await;
+    let worker = world.worker(&[]).await;
+    // So that neither is ended for its memory first.
+    let bomb = |name: &str, script: &str| {
+        let mut bomb = ticket(&world, name, script);
+        bomb["parameters"]["memory_limit"] = json!("256Mi");
+        bomb
+    };
+    // A shell that cannot fork ends.
+    world.publish(&bomb("gives-up", "b() { b | b & b; }; b")).await;
+    let result = world.result("gives-up").await;
+    assert_eq!(verdict(&result), ("FAILED", "execution_failed", ""), "{result}");
+    assert!(result["error_message"].as_str().unwrap_or_default().contains("can't fork"), "{result}");
+
+    let mark = format!("6000.{}", u32::from_str_radix(&world.id[..8], 16).expect("a hexadecimal id"));
+    let mut lasting =
+        bomb("lasting", &format!("exec awk 'BEGIN {{ while (1) system(\"sleep {mark} &\") }}' 2>/dev/null"));
+    lasting["parameters"]["timeout_seconds"] = json!(15);
+    world.publish(&lasting).await;
+    let limit = cluster().pod_processes;
+    let most = eventually("it has nearly all processes that it may", || {
+        let count = processes(&mark);
+        assert!(count <= limit, "{count} processes, and a pod may have {limit}");
+        (count > limit - 10).then_some(count)
+    })
+    .await;
+    world.publish(&ticket(&world, "beside", "echo beside")).await;
+    let beside = world.result("beside").await;
+    assert_eq!(beside["result"]["output"]["stdout"], "beside\n", "{beside}");
+    let result = world.result("lasting").await;
+    assert_eq!(verdict(&result), ("FAILED", "timeout", "confirmed_stopped"), "{result}");
+    assert!(!runs(&world, "lasting"));
+    assert_eq!(processes(&mark), 0, "of {most}");
+    assert_eq!(worker.get("/health").await.0, 200);
 }
