@@ -14,8 +14,10 @@ const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 /// Asks the stand-in, which believes everybody who says who he is.
 async fn ask(method: Method, path: &str) -> String {
     let client = worker_agents::net::client(Duration::from_secs(10)).expect("a client");
-    let asked =
-        client.request(method, format!("{}/{path}", aws().url)).header("Authorization", "somebody").send().await;
+    let who = format!(
+        "AWS4-HMAC-SHA256 Credential={KEY_ID}/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    );
+    let asked = client.request(method, format!("{}/{path}", aws().url)).header("Authorization", who).send().await;
     let answer = asked.and_then(reqwest::Response::error_for_status).expect("the stand-in answers");
     answer.text().await.expect("text")
 }
