@@ -95,7 +95,10 @@ async fn a_long_log_is_in_the_bucket_as_a_whole_and_is_followed_to_its_end() {
         let output = logs(&world, "long", options, sink);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("are missing in the log of attempt 1"), "{said}");
+        assert!(
+            said.contains("in the log of attempt 1 of") && said.contains(" are missing: they were removed"),
+            "{said}"
+        );
     }
 }
 
