@@ -137,6 +137,9 @@ impl S3Settings {
         }
         if let Some((name, url)) = &self.endpoint {
             check_address(reader, name, url);
+            if url.contains('?') {
+                reader.error(format!("{name}: expected a URL without a query: the bucket's name comes behind it"));
+            }
             if is_exposed(url) {
                 reader.warn(format!("{name} is http: logs are sent unencrypted"));
             }
@@ -180,12 +183,14 @@ fn login(reader: &mut Reader<'_>, is_used: bool) -> Result<S3Login, &'static str
     let session = part(&SESSION, Shown::Hidden);
     let web_token = token_file(
         reader,
+        is_used,
         WEB_TOKEN_FILE,
         "file with the token of this worker's service account, for AWS_ROLE_ARN; added by this product",
     );
     let role = reader.optional("AWS_ROLE_ARN", "role of AWS that the token stands for; added by this product");
     let url = reader.unchecked_url(AGENT_URL, "where a pod's agent gives credentials of AWS; added by this product");
-    let agent_token = token_file(reader, AGENT_TOKEN_FILE, "file with what that agent is shown; added by this product");
+    let agent_token =
+        token_file(reader, is_used, AGENT_TOKEN_FILE, "file with what that agent is shown; added by this product");
     let path = reader.optional(
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "path where the agent of a container of ECS gives credentials of AWS; added by this product",
@@ -218,20 +223,21 @@ fn login(reader: &mut Reader<'_>, is_used: bool) -> Result<S3Login, &'static str
 }
 
 /// A file with a secret.
-fn token_file(reader: &mut Reader<'_>, name: &'static str, help: &'static str) -> Option<String> {
+fn token_file(reader: &mut Reader<'_>, is_used: bool, name: &'static str, help: &'static str) -> Option<String> {
     let path = reader.optional(name, help);
-    if let Some(path) = &path {
+    if let Some(path) = path.as_ref().filter(|_| is_used) {
         reader.remember(&SecretSource::of_file(name, path));
     }
     path
 }
 
-/// What is asked has a URL of characters that its client sends as they are.
+/// The store's client puts a path behind the text of a URL, and panics at what is no URI then: it is less lenient than a browser.
 fn check_address(reader: &mut Reader<'_>, name: &str, url: &str) {
-    if is_plain(url) {
+    let is_strict = url.parse::<hyper::Uri>().is_ok_and(|uri| uri.scheme().is_some() && uri.authority().is_some());
+    if is_plain(url) && is_strict && !url.contains('#') {
         reader.check_url(name, url);
     } else {
-        reader.error(format!("{name}: expected an http(s) URL of ASCII characters, without spaces"));
+        reader.error(format!("{name}: expected an http(s) URL with a host, of ASCII characters, without spaces"));
     }
 }
 

@@ -765,6 +765,11 @@ fn a_bucket_that_cannot_be_used_is_an_error_where_logs_go_to_it_and_nowhere_else
         ("AWS_REGION", "us-east-1.example.org/"),
         ("AWS_DEFAULT_REGION", "us-east-1.example.org/"),
         ("AWS_ENDPOINT_URL_S3", "store:9000"),
+        ("AWS_ENDPOINT_URL_S3", "http:/store:9000"),
+        ("AWS_ENDPOINT_URL_S3", "https:///store"),
+        ("AWS_ENDPOINT_URL_S3", "https://store/<tenant>"),
+        ("AWS_ENDPOINT_URL_S3", "https://store/?tenant=1"),
+        ("AWS_ENDPOINT_URL_S3", "https://store/#tenant"),
         ("AWS_ENDPOINT_URL", "https://store:hunter2@store"),
         ("AWS_ENDPOINT_URL", "https://store/a b"),
         ("AWS_CA_BUNDLE", "/no/such"),
@@ -835,6 +840,8 @@ fn secrets_of_a_bucket_are_looked_at_where_logs_go_to_one_and_nowhere_else() {
         assert!(text.contains(expected), "{settings:?}: {text}");
         of(settings);
     }
+    let token = ("AWS_WEB_IDENTITY_TOKEN_FILE", FILE);
+    assert_eq!(of(&[token]).secrets.len(), of(&[]).secrets.len(), "no file of another program is read");
     let vault = [("VAULT_ENABLED", "true"), ("AWS_SECRET_ACCESS_KEY_VAULT", "worker/aws#secret")];
     assert!(of(&vault).vault.expect("enabled").held.paths().is_empty(), "nothing is asked for");
 }

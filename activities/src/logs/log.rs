@@ -158,10 +158,12 @@ impl Log {
 
     /// Nothing more is written; what is known of it all, after [`LOG_END`] at the latest.
     pub(crate) async fn end(&self) -> Option<Logged> {
+        let told = &self.0.told;
         if tokio::time::timeout(LOG_END, self.finish()).await.is_err() {
-            self.0.told.trouble(format!("its end was not kept within {} s", LOG_END.as_secs()));
+            told.trouble(format!("its end was not kept within {} s", LOG_END.as_secs()));
         }
-        self.told()
+        // Those that are not kept were written all the same.
+        self.told().map(|logged| Logged { seq: logged.seq.max(told.read()), ..logged })
     }
 
     async fn finish(&self) {

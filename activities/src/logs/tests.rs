@@ -39,6 +39,7 @@ pub(crate) enum Then {
     FailsLate,
     /// It answers to `append` as ever, and hangs in the end.
     HangsAtTheEnd,
+    Panics,
 }
 
 impl MemorySink {
@@ -69,6 +70,7 @@ impl Writer {
         match self.then {
             Then::Hangs => std::future::pending().await,
             Then::IsSlow | Then::FailsLate => tokio::time::sleep(Duration::from_secs(2)).await,
+            Then::Panics => panic!("a defect of the sink"),
             Then::Fails | Then::HangsAtTheEnd => {}
         }
         match self.then {

@@ -143,6 +143,7 @@ impl Printed {
         let Some(log) = &mut self.log else { return Ok(true) };
         let mut read = 0;
         while let Some(line) = log.line().await? {
+            self.read_at = Some(Instant::now());
             read += 1;
             if read == ROUND {
                 read = 0;

@@ -103,7 +103,11 @@ impl HttpService for Http {
         if let Some(busy) = Busy::of(status, &body) {
             return Err(HttpError::new(HttpErrorKind::Unknown, busy));
         }
-        let body = if status.is_success() { body } else { said(&body).into_bytes() };
+        let body = match said(&body) {
+            _ if status.is_success() => body,
+            nothing if nothing.is_empty() => format!("{asked} gives no reason").into_bytes(),
+            said => said.into_bytes(),
+        };
         let mut answer = HttpResponse::new(body.into());
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;

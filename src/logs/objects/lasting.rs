@@ -12,6 +12,7 @@ use object_store::{CredentialProvider, Error, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::http::causes;
 use super::keys::fits_header;
 
 /// How long a credential is waited for, from when it was first asked for, while there is one that may still be good.
@@ -43,7 +44,7 @@ struct Question {
 /// There is no credential.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Unusable(&'static str);
+struct Unusable(String);
 
 impl Lasting {
     pub(super) fn new(source: AwsCredentialProvider) -> Self {
@@ -107,7 +108,15 @@ async fn next(source: &AwsCredentialProvider) -> Result<Arc<AwsCredential>> {
             "no access key was to be had: what gives it has answered, or the file of the token that it is shown holds, what no request \
              may have, such as a line end",
         )
-    })??;
+    })?;
+    let next = next.map_err(|error| {
+        // Whoever gives it is not the store, whatever it answers.
+        let said = causes(&error).last().map_or_else(String::new, |cause| cause.to_string());
+        unusable(&format!(
+            "no access key was to be had: {said}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine, the pod or the \
+             service account a role"
+        ))
+    })?;
     let sent = [Some(next.key_id.as_str()), next.token.as_deref()];
     if !sent.into_iter().flatten().all(fits_header) {
         return Err(unusable("the access key that was given holds a character that no request may have"));
@@ -119,6 +128,6 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn unusable(what: &'static str) -> Error {
-    Error::Generic { store: "S3", source: Box::new(Unusable(what)) }
+fn unusable(what: &str) -> Error {
+    Error::Generic { store: "S3", source: Box::new(Unusable(what.to_owned())) }
 }

@@ -18,8 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(2_800);
 /// How long lines are gathered: a little longer than a name must rest, so that the segment before is written anew.
 const GATHERED: Duration = PACE.saturating_add(Duration::from_millis(50));
 
-/// Most segments of a log that is gone on with, 2 GiB, or some 200 MiB where they were left early because much came: a store tells of
-/// a thousand at once.
+/// Most segments of a log that is gone on with, 2 GiB: a store tells of a thousand at once.
 const MOST_SEGMENTS: usize = 8_000;
 
 /// Keeps logs in a store of objects.

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use axum::Router;
+use axum::http::StatusCode;
 use object_store::aws::AwsCredential;
 use object_store::{CredentialProvider, Error};
 
@@ -61,6 +63,18 @@ async fn a_file_of_a_key_that_does_not_answer_holds_up_its_log_alone() {
     let error = refusal(S3Login::Keys(Box::new(keys))).await;
     assert!(error.contains("the file system has not answered"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn whoever_has_no_key_to_give_is_not_taken_for_the_store() {
+    let (url, _serving) =
+        serve(Router::new().fallback(async || (StatusCode::NOT_FOUND, "<html>Not Found</html>"))).await;
+    let token = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(token.path(), "a-token").expect("written");
+    let token_file = token.path().to_str().expect("text").to_owned();
+    let error = refusal(S3Login::PodAgent { url: url.clone(), token_file }).await;
+    let said = format!("{} gives no reason; set AWS_ACCESS_KEY_ID", url.trim_start_matches("http://"));
+    assert!(error.contains("no access key was to be had") && error.contains("404") && error.contains(&said), "{error}");
 }
 
 /// Gives keys, or does something else.

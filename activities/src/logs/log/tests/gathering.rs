@@ -129,7 +129,7 @@ async fn a_place_is_told_once_all_before_it_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_lines_are_told_in_their_order_also_when_nothing_is_kept() {
-    for then in [Then::Fails, Then::Hangs] {
+    for then in [Then::Fails, Then::Hangs, Then::Panics] {
         let sink = Arc::new(MemorySink { answers: Some(1), then, pace: PACE, ..MemorySink::default() });
         let log = logs(&sink, &[]).begin(name(), None);
         for _ in 0..50 {
@@ -143,4 +143,30 @@ async fn the_last_lines_are_told_in_their_order_also_when_nothing_is_kept() {
         let numbers: Vec<u64> = log.told().expect("lines").lines.iter().map(|line| line.seq).collect();
         assert_eq!(numbers, (24_996..=25_000).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_come_one_by_one_to_a_sink_that_is_slower_than_its_pace_are_kept_together() {
+    let sink = Arc::new(MemorySink { pace: PACE, takes: PACE * 3 / 2, ..MemorySink::default() });
+    let log = logs(&sink, &[]).begin(name(), None);
+    for _ in 0..2000 {
+        log.write(Stream::Stdout, b"a line\n").await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The first, what has come meanwhile, and the rest.
+    sleep(PACE * 4).await;
+    assert_eq!((sink.calls(), sink.lines().len()), (3, 2000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_the_end_does_not_wait_for_are_counted() {
+    let sink = Arc::new(MemorySink { pace: PACE, takes: PACE * 2, ..MemorySink::default() });
+    let log = logs(&sink, &[]).begin(name(), None);
+    for _ in 0..10 {
+        log.write(Stream::Stdout, b"a line\n").await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    let report = ended(&log).await;
+    assert_eq!(report.metadata["log_lines"], 10, "{report:?}");
+    assert!(report.metadata["log_error"].as_str().is_some_and(|it| it.contains("its end was not kept")), "{report:?}");
 }
