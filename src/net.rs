@@ -16,7 +16,7 @@ mod guard;
 mod link;
 
 pub use guard::{AddressRefused, TicketAddresses, TicketClient};
-pub use link::is_link_local;
+pub use link::CloudClients;
 
 /// Longest text of a peer that is told.
 pub const SAID_CHARS: usize = 300;

@@ -12,11 +12,11 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use reqwest::header::CONNECTION;
-use reqwest::{Client, Method, RequestBuilder, Url};
+use reqwest::{Method, RequestBuilder, Url};
 use ticket_activities::border;
 
 use crate::config::PeerAccess;
-use crate::net::{self, BodyError};
+use crate::net::{self, BodyError, CloudClients};
 
 /// Longest wait for a connection, the name's resolution and a proxy included. Less than an invocation's answer is waited for before
 /// it counts as running: whom nobody can connect to has begun nothing.
@@ -45,11 +45,9 @@ pub(super) enum CallError {
 
 /// The SDK's client, which reaches AWS as `access` says.
 pub(super) fn http_client(access: &PeerAccess) -> anyhow::Result<SharedHttpClient> {
-    let peer = net::peer_client_connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, access)?;
-    let link = net::peer_client_connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, &PeerAccess::default())?;
+    let clients = CloudClients::connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, access)?;
     Ok(http_client_fn(move |settings, _| {
-        let (peer, link) = (peer.clone(), link.clone());
-        SharedHttpConnector::new(Connector { peer, link, timeout: timeout(settings) })
+        SharedHttpConnector::new(Connector { clients: clients.clone(), timeout: timeout(settings) })
     }))
 }
 
@@ -60,9 +58,7 @@ fn timeout(settings: &HttpConnectorSettings) -> Option<Duration> {
 
 #[derive(Debug)]
 struct Connector {
-    peer: Client,
-    /// For the services that give a machine or a pod its credentials, which no proxy reaches.
-    link: Client,
+    clients: CloudClients,
     timeout: Option<Duration>,
 }
 
@@ -91,8 +87,7 @@ impl Connector {
         let method = Method::from_bytes(request.method().as_bytes()).map_err(|_| unfit("its method is none"))?;
         let url =
             Url::parse(request.uri()).map_err(|error| CallError::Unfit(format!("its address is none: {error}")))?;
-        let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
-        let mut builder = client.request(method, url).body(body.to_vec()).header(CONNECTION, "close");
+        let mut builder = self.clients.to(&url).request(method, url).body(body.to_vec()).header(CONNECTION, "close");
         for (name, value) in request.headers().iter() {
             builder = builder.header(name, value);
         }

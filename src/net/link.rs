@@ -1,11 +1,40 @@
 //! Addresses of this machine's links, where clouds tell their machines who they are.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::{Client, Url};
 
-/// Whether a URL's address is of this machine's links, or AWS's own of that kind. No proxy reaches them.
-pub fn is_link_local(url: &Url) -> bool {
+use super::peer_client_connecting;
+use crate::config::PeerAccess;
+
+/// Reaches a peer of a cloud as its settings say, and what gives a machine or a pod its credentials, which no proxy reaches, without
+/// them.
+#[derive(Debug, Clone)]
+pub struct CloudClients {
+    peer: Client,
+    link: Client,
+}
+
+impl CloudClients {
+    /// As [`peer_client_connecting`].
+    ///
+    /// # Errors
+    /// When the clients cannot be built.
+    pub fn connecting(connecting: Duration, timeout: Duration, access: &PeerAccess) -> anyhow::Result<Self> {
+        let client = |access: &PeerAccess| peer_client_connecting(connecting, timeout, access);
+        Ok(Self { peer: client(access)?, link: client(&PeerAccess::default())? })
+    }
+
+    /// The one that reaches this URL.
+    #[must_use]
+    pub fn to(&self, url: &Url) -> &Client {
+        if is_link_local(url) { &self.link } else { &self.peer }
+    }
+}
+
+/// Whether a URL's address is of this machine's links, or AWS's own of that kind.
+fn is_link_local(url: &Url) -> bool {
     let address = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
     match address {
         Some(IpAddr::V4(ip)) => ip.is_link_local(),

@@ -9,13 +9,13 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::{ClientOptions, Error};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use ticket_activities::border;
 
 use crate::config::PeerAccess;
 use crate::dead_letters::shown;
-use crate::net::{self, SAID_CHARS};
+use crate::net::{self, CloudClients, SAID_CHARS};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,11 +26,7 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Reaches the store, and those who say as whom.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
-    peer: Client,
-    /// For the services that give a machine or a pod its credentials.
-    link: Client,
-}
+pub(super) struct Http(CloudClients);
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +65,7 @@ impl Http {
     /// # Errors
     /// When the clients cannot be built.
     pub(super) fn new(access: &PeerAccess) -> anyhow::Result<Self> {
-        let client = |access: &PeerAccess| net::peer_client_connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, access);
-        Ok(Self { peer: client(access)?, link: client(&PeerAccess::default())? })
+        CloudClients::connecting(CONNECT_TIMEOUT, CALL_TIMEOUT, access).map(Self)
     }
 }
 
@@ -85,10 +80,9 @@ impl HttpService for Http {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-        let client = if net::is_link_local(&url) { &self.link } else { &self.peer };
         let asked =
             format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-        let mut builder = client.request(parts.method, url).headers(parts.headers);
+        let mut builder = self.0.to(&url).request(parts.method, url).headers(parts.headers);
         let body = body.collect().await?.to_bytes();
         if !body.is_empty() {
             builder = builder.body(body);
