@@ -42,11 +42,10 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// An answer that says so. Other statuses of servers may be those of something in front of the store, which does not know.
-    fn of(status: StatusCode, body: &[u8]) -> Option<Self> {
-        let said = said(body);
+    /// Whether an answer says so. Other statuses of servers may be those of something in front of the store, which does not know.
+    fn is_said_by(status: StatusCode, said: &str) -> bool {
         let is_stores_own = status == StatusCode::SERVICE_UNAVAILABLE && said.starts_with("SlowDown");
-        (status == StatusCode::TOO_MANY_REQUESTS || is_stores_own).then_some(Self { status, said })
+        status == StatusCode::TOO_MANY_REQUESTS || is_stores_own
     }
 
     /// Whether that is why a call has failed.
@@ -55,8 +54,13 @@ impl Busy {
     }
 }
 
+/// What an error comes from in the end, in its words.
+pub(super) fn last_cause(error: &Error) -> String {
+    causes(error).last().map_or_else(String::new, |cause| cause.to_string())
+}
+
 /// An error and what it comes from.
-pub(super) fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     let error: &(dyn std::error::Error + 'static) = error;
     std::iter::successors(Some(error), |&error| error.source())
 }
@@ -94,13 +98,14 @@ impl HttpService for Http {
             net::BodyError::Lost(error) => unanswered(&asked, error),
             error @ net::BodyError::TooLarge(_) => HttpError::new(HttpErrorKind::Unknown, error),
         })?;
-        if let Some(busy) = Busy::of(status, &body) {
-            return Err(HttpError::new(HttpErrorKind::Unknown, busy));
-        }
-        let body = match said(&body) {
-            _ if status.is_success() => body,
-            nothing if nothing.is_empty() => format!("{asked} gives no reason").into_bytes(),
-            said => said.into_bytes(),
+        let body = if status.is_success() {
+            body
+        } else {
+            let said = said(&body);
+            if Busy::is_said_by(status, &said) {
+                return Err(HttpError::new(HttpErrorKind::Unknown, Busy { status, said }));
+            }
+            if said.is_empty() { format!("{asked} gives no reason").into_bytes() } else { said.into_bytes() }
         };
         let mut answer = HttpResponse::new(body.into());
         *answer.status_mut() = status;

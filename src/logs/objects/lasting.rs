@@ -12,7 +12,7 @@ use object_store::{CredentialProvider, Error, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::http::causes;
+use super::http::last_cause;
 use super::keys::fits_header;
 
 /// How long a credential is waited for, from when it was first asked for, while there is one that may still be good.
@@ -111,7 +111,7 @@ async fn next(source: &AwsCredentialProvider) -> Result<Arc<AwsCredential>> {
     })?;
     let next = next.map_err(|error| {
         // Whoever gives it is not the store, whatever it answers.
-        let said = causes(&error).last().map_or_else(String::new, |cause| cause.to_string());
+        let said = last_cause(&error);
         unusable(&format!(
             "no access key was to be had: {said}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine, the pod or the \
              service account a role"

@@ -11,7 +11,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, PutOptions, PutPayload, RetryConfig};
 
-use super::http::{Busy, Http, causes};
+use super::http::{Busy, Http, last_cause};
 use super::keys::Keys;
 use super::lasting::Lasting;
 use crate::config::{S3Config, S3Keys, S3Login};
@@ -157,11 +157,10 @@ pub(super) fn child(folder: &Path, name: String) -> Path {
 
 /// What a store said, and what to do. What its client says around that are the address and the key, which leave no room for it.
 pub(super) fn told(error: &Error) -> String {
-    let said = causes(error).last().map_or_else(String::new, |cause| cause.to_string());
     format!(
         "{}; check EXECUTION_LOG_SINK, AWS_REGION, AWS_ENDPOINT_URL_S3, as whom the store is asked, and that it may list the bucket, \
          read and write there",
-        shown(&said, TOLD_CHARS)
+        shown(&last_cause(error), TOLD_CHARS)
     )
 }
 
