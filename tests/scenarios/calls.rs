@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use temporalio_client::{Client, NamespacedClient as _, WorkflowQueryOptions};
 use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
+use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkflowExecutionStatus};
 use temporalio_common::protos::temporal::api::failure::v1::failure::FailureInfo;
 use temporalio_common::protos::temporal::api::failure::v1::{ApplicationFailureInfo, Failure};
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, RequestCancelWorkflowExecutionRequest,
-    RespondActivityTaskFailedByIdRequest, SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, GetWorkflowExecutionHistoryRequest,
+    RequestCancelWorkflowExecutionRequest, RespondActivityTaskFailedByIdRequest, SignalWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest,
 };
 use ticket_workflows::payload::encoded;
 use ticket_workflows::{
@@ -87,9 +89,14 @@ pub(crate) async fn tell(client: &Client, name: &str, of: &str, outcome: Depende
     client.connection().workflow_service().signal_workflow_execution(Request::new(request)).await.expect("taken");
 }
 
-/// Somebody terminates a ticket's waiting list, once it is there.
+/// Somebody terminates a ticket's waiting list, once it is there and waits: the server that skips time never skips any again once a
+/// workflow was terminated in the midst of a task.
 pub(crate) async fn terminate_list(client: &Client, ticket_id: &str) {
     loop {
+        if !waits(client, waiters_id(ticket_id)).await {
+            tokio::time::sleep(POLL).await;
+            continue;
+        }
         let request = TerminateWorkflowExecutionRequest {
             namespace: client.namespace(),
             workflow_execution: Some(execution(waiters_id(ticket_id))),
@@ -102,6 +109,28 @@ pub(crate) async fn terminate_list(client: &Client, ticket_id: &str) {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether a workflow is there and all its tasks are done.
+async fn waits(client: &Client, workflow_id: String) -> bool {
+    let request = GetWorkflowExecutionHistoryRequest {
+        namespace: client.namespace(),
+        execution: Some(execution(workflow_id)),
+        ..GetWorkflowExecutionHistoryRequest::default()
+    };
+    let answer = client.connection().workflow_service().get_workflow_execution_history(Request::new(request)).await;
+    let events = match answer {
+        Ok(answer) => answer.into_inner().history.expect("a history").events,
+        Err(status) => {
+            assert_eq!(status.code(), Code::NotFound, "{status}");
+            return false;
+        }
+    };
+    let of_task = |kind: &EventType| {
+        use EventType::{WorkflowTaskCompleted, WorkflowTaskFailed, WorkflowTaskScheduled, WorkflowTaskStarted};
+        matches!(kind, WorkflowTaskScheduled | WorkflowTaskStarted | WorkflowTaskFailed | WorkflowTaskCompleted)
+    };
+    events.iter().rev().map(HistoryEvent::event_type).find(of_task) == Some(EventType::WorkflowTaskCompleted)
 }
 
 /// Somebody fails the attempt that runs, as `temporal activity fail` does.
