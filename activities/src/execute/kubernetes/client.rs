@@ -1,5 +1,6 @@
 //! The cluster: every call that is made to its API server, counted, with its faults typed. No decision is made here.
 
+use futures::TryStreamExt as _;
 use http::{Request, header};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::api::{Api, CALL_TIMEOUT, MAX_ANSWER, get, next, post};
+use super::api::{Api, CALL_TIMEOUT, Gathering, MAX_ANSWER, get, post};
 use super::faults::{Error, fault, of_asked, of_create, of_log};
 use super::job::{STOPPED, is_name};
 use super::log::Reading;
@@ -196,9 +197,9 @@ impl Cluster {
 
     async fn first_event(&self, path: String) -> Result<bool, Error> {
         border("kubernetes.watch", async {
-            let mut body = self.api.stream(path).await?;
+            let mut answer = self.api.stream(path).await?;
             let mut events = Events::default();
-            while let Some(bytes) = next(&mut body).await? {
+            while let Some(bytes) = answer.try_next().await? {
                 if let Some(is_news) = events.take(&bytes)? {
                     return Ok(is_news);
                 }
@@ -249,8 +250,8 @@ impl Cluster {
         let since = reading.since().map_or_else(String::new, |since| format!("&sinceTime={since}"));
         let path = format!("{}/{pod}/log?timestamps=true&follow={follow}{since}", self.pods_path());
         let read = border("kubernetes.log", async {
-            let mut body = self.api.stream(path).await?;
-            while let Some(bytes) = next(&mut body).await? {
+            let mut answer = Gathering::of(self.api.stream(path).await?);
+            while let Some(bytes) = answer.next().await? {
                 reading.take(&bytes).await?;
             }
             reading.finish()
