@@ -5,9 +5,9 @@ mod fresh;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::world::{WORKER, World, eventually, until};
+use crate::world::{WORKER, World, eventually, log_lines, until};
 
 const TOKEN: &str = "a-token-of-this-worker-0123456789";
 
@@ -27,15 +27,6 @@ fn said(output: &Output) -> String {
 fn printed(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", said(output));
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
-}
-
-/// The texts that `--json` prints, each with its number.
-fn lines(output: &Output) -> Vec<(u64, String)> {
-    let line = |line: &str| {
-        let line: Value = serde_json::from_str(line).expect("JSON");
-        (line["seq"].as_u64().unwrap_or_default(), line["text"].as_str().unwrap_or_default().to_owned())
-    };
-    printed(output).lines().map(line).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +49,7 @@ async fn a_log_with_a_sink_is_printed_while_the_ticket_runs_and_followed_to_its_
             .then_some(output)
     })
     .await;
-    assert_eq!(lines(&running), [(1, "one".to_owned()), (2, "key [redacted]".to_owned())]);
+    assert_eq!(log_lines(&running), [(1, "one".to_owned()), (2, "key [redacted]".to_owned())]);
 
     let followed = folder.path().join("followed");
     let mut follower = Command::new(WORKER)
@@ -117,7 +108,7 @@ async fn without_a_sink_the_last_lines_are_in_the_heartbeat_and_both_ends_in_the
     let ended = logs(&world, "runs", &["-f"], &[]);
     assert!(printed(&ended).ends_with("stdout line 7\nstderr last\n"), "{ended:?}");
     let json = logs(&world, "runs", &["--json", "--attempt", "1"], &[]);
-    assert_eq!(lines(&json).len(), 8);
+    assert_eq!(log_lines(&json).len(), 8);
     for (options, code, expected) in [
         (&["--attempt", "2"][..], 1, "attempt 2"),
         (&["--run", "a7f1c7b4-0000-4000-8000-000000000000"], 1, "no run a7f1c7b4"),
@@ -138,24 +129,21 @@ async fn without_a_sink_the_last_lines_are_in_the_heartbeat_and_both_ends_in_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_run_again_after_a_lost_worker_goes_on_in_the_same_log() {
-    let world = World::new().await;
-    let folder = tempfile::tempdir().expect("folder");
-    let sink = sink(folder.path());
-    let settings = [("EXECUTION_LOG_SINK", sink.as_str())];
-    let mut worker = world.worker(&settings).await;
+    let (world, _folder) = World::new().await.keeping_logs();
+    let mut worker = world.worker(&[]).await;
     let gate = world.shared("gates/gate");
     world.publish(&world.ticket_in("gates", "lost", &format!("echo begun; {}", until(&gate)))).await;
     eventually("it runs", || {
-        let output = logs(&world, "lost", &[], &settings);
+        let output = logs(&world, "lost", &[], &[]);
         (output.status.code() == Some(0) && printed(&output).contains("begun")).then_some(())
     })
     .await;
     worker.kill_9();
     std::fs::write(&gate, "").expect("written");
-    let _next = world.worker(&settings).await;
+    let _next = world.worker(&[]).await;
     let result = world.result("lost").await;
     assert_eq!(result["result"]["metadata"]["log_lines"], "3", "{result}");
-    let lines = lines(&logs(&world, "lost", &["--json"], &settings));
+    let lines = log_lines(&logs(&world, "lost", &["--json"], &[]));
     assert_eq!(lines.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2, 3], "{lines:?}");
     assert!(lines[1].1.contains("a worker was lost"), "{lines:?}");
     assert_eq!((lines[0].1.as_str(), lines[2].1.as_str()), ("begun", "begun"));
@@ -179,11 +167,11 @@ async fn a_file_that_another_worker_has_not_gone_on_with_is_not_taken_for_the_lo
     let _next = world.worker(&second).await;
     let running = eventually("what runs now is printed", || {
         let output = logs(&world, "lost", &["--json"], &first);
-        (lines(&output).last() == Some(&(3, "begun".to_owned()))).then_some(output)
+        (log_lines(&output).last() == Some(&(3, "begun".to_owned()))).then_some(output)
     })
     .await;
-    assert_eq!(lines(&running)[0], (1, "begun".to_owned()), "what is in the file");
-    assert!(lines(&running)[1].1.contains("another run"), "what the heartbeat tells: {running:?}");
+    assert_eq!(log_lines(&running)[0], (1, "begun".to_owned()), "what is in the file");
+    assert!(log_lines(&running)[1].1.contains("another run"), "what the heartbeat tells: {running:?}");
     assert!(said(&running).contains("is not kept as a whole"), "{}", said(&running));
     std::fs::write(&gate, "").expect("written");
     let result = world.result("lost").await;

@@ -249,6 +249,14 @@ impl<K: Brokers, R> World<K, R> {
         }
     }
 
+    /// Its workers keep the logs of tickets as a whole, in this folder.
+    pub(crate) fn keeping_logs(mut self) -> (Self, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("folder");
+        let sink: &'static str = format!("file://{}", folder.path().display()).leak();
+        self.settings.extend([("EXECUTION_LOG_SINK", sink), ("EXECUTION_LOG_MAX_MB", "200")]);
+        (self, folder)
+    }
+
     /// Starts a worker process with these settings over the usual ones.
     pub(crate) async fn worker(&self, settings: &[(&str, &str)]) -> Worker {
         let worker = self.spawn(settings);
@@ -539,6 +547,15 @@ pub(crate) async fn get(url: &str) -> (u16, String) {
 /// A script that runs until `gate` is there.
 pub(crate) fn until(gate: &Path) -> String {
     format!("while [ ! -e {} ]; do sleep 0.1; done", gate.display())
+}
+
+/// Number and text of each line that `worker-agents logs --json` has printed.
+pub(crate) fn log_lines(printed: &Output) -> Vec<(u64, String)> {
+    let line = |line: &str| {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        (line["seq"].as_u64().unwrap_or_default(), line["text"].as_str().unwrap_or_default().to_owned())
+    };
+    std::str::from_utf8(&printed.stdout).expect("text").lines().map(line).collect()
 }
 
 /// Processes whose command line holds `marker`: id and command line.

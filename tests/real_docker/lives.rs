@@ -5,7 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::lane::{engine, removed, running, ticket, world};
-use crate::world::{eventually, verdict};
+use crate::world::{World, eventually, log_lines, size, verdict};
+
+/// What `worker-agents logs` prints of a ticket.
+fn printed(world: &World, name: &str) -> Vec<(u64, String)> {
+    log_lines(&world.command(&["logs", &world.ticket_id(name), "--json"], ""))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Docker engine: make test-docker"]
@@ -142,30 +147,36 @@ async fn containers_are_kept_when_a_setting_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Docker engine: make test-docker"]
 async fn what_a_container_writes_is_followed_and_each_line_is_kept_once_over_a_lost_worker() {
-    let mut world = world().await;
-    let folder = tempfile::tempdir().expect("folder");
-    let sink: &'static str = format!("file://{}", folder.path().display()).leak();
-    world.settings.push(("EXECUTION_LOG_SINK", sink));
+    let (world, _folder) = world().await.keeping_logs();
     let mut worker = world.worker(&[]).await;
     let script = "echo one; echo two >&2; sleep 8; printf 'half '; sleep 1; echo of three; echo four >&2; printf five";
     world.publish(&ticket(&world, "logged", script)).await;
-    let id = world.ticket_id("logged");
-    let printed = |world: &crate::world::World| {
-        let output = world.command(&["logs", &id, "--json"], "");
-        let text = String::from_utf8(output.stdout).expect("text");
-        let line = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
-        text.lines().map(line).map(|line| (line["seq"].clone(), line["text"].clone())).collect::<Vec<_>>()
-    };
-    eventually("it is followed", || (printed(&world).len() == 2).then_some(())).await;
+    eventually("it is followed", || (printed(&world, "logged").len() == 2).then_some(())).await;
     worker.kill_9();
     let _next = world.worker(&[]).await;
     let result = world.result("logged").await;
     assert_eq!(result["result"]["output"]["stdout"], "one\nhalf of three\nfive", "{result}");
     assert_eq!(result["result"]["metadata"]["log_lines"], "5", "{result}");
-    let lines = printed(&world);
-    assert!((1..=5).zip(&lines).all(|(seq, (found, _))| *found == json!(seq)) && lines.len() == 5, "{lines:?}");
-    let mut texts: Vec<&str> = lines.iter().filter_map(|(_, text)| text.as_str()).collect();
+    let lines = printed(&world, "logged");
+    assert!((1..=5).zip(&lines).all(|(seq, (found, _))| *found == seq) && lines.len() == 5, "{lines:?}");
+    let mut texts: Vec<&str> = lines.iter().map(|(_, text)| text.as_str()).collect();
     texts.sort_unstable();
     assert_eq!(texts, ["five", "four", "half of three", "one", "two"]);
     removed(&world, "logged").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Docker engine: make test-docker"]
+async fn a_long_log_arrives_whole() {
+    let lines = size("LOG_LINES", 150_000);
+    let (world, _folder) = world().await.keeping_logs();
+    let _worker = world.worker(&[]).await;
+    world.publish(&ticket(&world, "long", &format!("seq 1 {lines}"))).await;
+    let long = world.result("long").await;
+    assert_eq!(long["status"], "COMPLETED", "{long}");
+    let metadata = &long["result"]["metadata"];
+    assert_eq!((&metadata["log_lines"], metadata.get("log_error")), (&json!(lines.to_string()), None), "{metadata}");
+    let printed = printed(&world, "long");
+    assert_eq!(printed.len(), lines);
+    assert!((1..).zip(&printed).all(|(line, (seq, text))| *seq == line && *text == line.to_string()));
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::lane::{aws, world};
-use crate::world::{World, eventually, until};
+use crate::world::{World, eventually, log_lines, until};
 
 const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 
@@ -46,17 +46,6 @@ fn logs(world: &World, name: &str, options: &[&str], sink: &str) -> Output {
     world.command_with(&[&["logs", &id, "--json"], options].concat(), "", &settings(sink))
 }
 
-/// The lines that were printed: number and text.
-fn lines(output: &Output) -> Vec<(u64, String)> {
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
-    let line = |line: &str| {
-        let line: Value = serde_json::from_str(line).expect("JSON");
-        (line["seq"].as_u64().unwrap_or_default(), line["text"].as_str().unwrap_or_default().to_owned())
-    };
-    text.lines().map(line).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a stand-in of AWS: make test-lambda"]
 async fn a_long_log_is_in_the_bucket_as_a_whole_and_is_followed_to_its_end() {
@@ -69,17 +58,17 @@ async fn a_long_log_is_in_the_bucket_as_a_whole_and_is_followed_to_its_end() {
     world.publish(&world.ticket_in("gates", "long", &script)).await;
     eventually("its first line is kept", || {
         let output = logs(&world, "long", &[], sink);
-        (output.status.code() == Some(0)).then(|| assert_eq!(lines(&output), [(1, "begun".to_owned())]))
+        (output.status.code() == Some(0)).then(|| assert_eq!(log_lines(&output), [(1, "begun".to_owned())]))
     })
     .await;
     std::fs::write(&gate, "").expect("written");
-    let followed = lines(&logs(&world, "long", &["-f"], sink));
+    let followed = log_lines(&logs(&world, "long", &["-f"], sink));
     let result = world.result("long").await;
     let metadata = &result["result"]["metadata"];
     assert_eq!((metadata.get("log_error"), &metadata["log_lines"]), (None, &Value::from("10000")), "{result}");
     let address = metadata["log"].as_str().expect("an address");
     assert!(address.starts_with(&format!("{sink}/ticket-{}/", world.ticket_id("long"))), "{address}");
-    for read in [followed, lines(&logs(&world, "long", &[], sink))] {
+    for read in [followed, log_lines(&logs(&world, "long", &[], sink))] {
         assert_eq!(read.len(), 10_000);
         assert!((1..).zip(&read).all(|(number, (seq, _))| number == *seq), "each line once, in order");
         assert!(read[9_999].1.starts_with("line 10000 of"), "{:?}", read[9_999]);
@@ -113,7 +102,7 @@ async fn a_killed_workers_log_is_gone_on_with_by_the_next_one() {
     world.publish(&world.ticket_in("gates", "lost", &format!("echo begun; {}", until(&gate)))).await;
     eventually("its line is kept", || {
         let output = logs(&world, "lost", &[], sink);
-        (output.status.code() == Some(0)).then(|| assert_eq!(lines(&output).len(), 1))
+        (output.status.code() == Some(0)).then(|| assert_eq!(log_lines(&output).len(), 1))
     })
     .await;
     worker.kill_9();
@@ -122,7 +111,7 @@ async fn a_killed_workers_log_is_gone_on_with_by_the_next_one() {
     let result = world.result("lost").await;
     let metadata = &result["result"]["metadata"];
     assert_eq!((metadata.get("log_error"), &metadata["log_lines"]), (None, &Value::from("3")), "{result}");
-    let lines = lines(&logs(&world, "lost", &[], sink));
+    let lines = log_lines(&logs(&world, "lost", &[], sink));
     assert_eq!(lines.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2, 3], "{lines:?}");
     assert!(lines[1].1.contains("a worker was lost"), "{lines:?}");
     assert_eq!((lines[0].1.as_str(), lines[2].1.as_str()), ("begun", "begun"));
