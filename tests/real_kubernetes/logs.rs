@@ -14,13 +14,14 @@ fn printed(world: &World, name: &str) -> Vec<(u64, String)> {
 #[ignore = "needs a Kubernetes cluster: make test-k8s"]
 async fn a_long_log_arrives_whole() {
     // 600000 is more than two files of 10 MiB, as the runtime writes it: the kubelet rotates it. Whoever reads slower than two
-    // rotations misses lines, and says so: that takes a release build, or a quick machine.
+    // rotations misses lines: that takes a release build, or a quick machine.
     let lines = size("LOG_LINES", 150_000);
     let (world, _folder) = world().await.keeping_logs();
     let _worker = world.worker(&[]).await;
-    // On a busy machine the runtime itself drops what is in the pipe of a command that ends at once: its log then ends at a multiple
-    // of 4096 bytes of text.
-    world.publish(&ticket(&world, "loud", &format!("seq 1 {lines}; sleep 5"))).await;
+    // A log can be read once the kubelet has seen that its container runs, a second after it does, and may have been rotated by then:
+    // all of these lines are written within two. And on a busy machine the runtime itself drops what is in the pipe of a command that
+    // ends at once: its log then ends at a multiple of 4096 bytes of text.
+    world.publish(&ticket(&world, "loud", &format!("sleep 3; seq 1 {lines}; sleep 5"))).await;
     let loud = world.result("loud").await;
     assert_eq!(loud["status"], "COMPLETED", "{loud}");
     let metadata = &loud["result"]["metadata"];

@@ -44,6 +44,8 @@ pub(super) struct PodLog {
     pub(super) over: SetOnce<bool>,
     /// Whether it can be followed from its start: this attempt has created the Job.
     pub(super) from_start: bool,
+    /// Set once a connection that was there before the command ended has had no more after that.
+    at_rest: AtomicBool,
     /// Once nothing more can be read by whoever follows: whether that was all.
     whole: SetOnce<bool>,
     read: Mutex<Read>,
@@ -189,8 +191,11 @@ impl PodLog {
             is_leaving = self.over.wait() => *is_leaving,
         };
         let longest = if is_leaving { LAST_OF_LEAVING } else { LAST_OF_LIVE };
-        if let Some(Err(fault)) = self.unless_silent(longest, Instant::now(), read).await {
-            tracing::debug!(%fault, "a log that was followed broke off after its command had ended");
+        match self.unless_silent(longest, Instant::now(), read).await {
+            Some(Err(fault)) => {
+                tracing::debug!(%fault, "a log that was followed broke off after its command had ended")
+            }
+            Some(Ok(())) | None => self.at_rest.store(!is_leaving, Ordering::Relaxed),
         }
         None
     }

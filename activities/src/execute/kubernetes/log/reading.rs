@@ -128,14 +128,13 @@ impl<'a> Reading<'a> {
     /// The log has ended.
     ///
     /// # Errors
-    /// As of [`Reading::take`]; and when the last line of the reading before did not come again.
+    /// As of [`Reading::take`]; and when the last line of the reading before did not come again, unless all had been followed by then
+    /// and the node has rotated the file since, which leaves an empty one.
     pub(in crate::execute::kubernetes) fn finish(self) -> Result<(), Error> {
         match (&self.at, &self.rest) {
             (At::Stamp(word), _) if !word.is_empty() => Err(no_log(word)),
             (_, Some(rest)) if self.lines == 0 => Err(no_log(rest)),
-            _ if self.kept.is_behind()
-                || self.follower.as_ref().is_some_and(|follower| follower.onward.is_behind()) =>
-            {
+            _ if self.is_behind() && !(self.lines == 0 && self.log.at_rest.load(Ordering::Relaxed)) => {
                 let cause = "the log ends before what was read of it already".to_owned();
                 Err(Error::NoAnswer(Fault::Lost { cause }))
             }
@@ -144,6 +143,10 @@ impl<'a> Reading<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.kept.is_behind() || self.follower.as_ref().is_some_and(|follower| follower.onward.is_behind())
     }
 
     fn begin_line(&mut self, stamp: Timestamp) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::execute::kubernetes::faults::Error;
+use crate::execute::kubernetes::faults::{Error, fault};
 use crate::logs::Logs;
 use crate::logs::tests::MemorySink;
 use crate::ports::LogName;
@@ -297,6 +297,30 @@ async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_go
     let (followed, ()) = tokio::join!(log.followed(read), ends);
     assert!(matches!(followed, Err(Fault::Vanished { .. })), "{followed:?}");
     assert_eq!((text(&log).as_str(), log.is_whole()), ("a\nb\nc\n", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_rotated_after_all_of_it_was_followed_leaves_nothing_out() {
+    for (breaks, is_leaving, is_whole) in [(false, false, true), (true, false, false), (false, true, false)] {
+        let log = log();
+        let lines = format!("{} a\n{} b\n", stamp(1, 0), stamp(2, 0));
+        let read = async |live: bool| {
+            let mut reading = log.reading(1000, None).await;
+            if live {
+                reading.take(lines.as_bytes()).await.expect("a log");
+                log.over.set(is_leaving).expect("once");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if !breaks {
+                    std::future::pending::<()>().await;
+                }
+                return Err(Fault::Lost { cause: "reset".to_owned() });
+            }
+            reading.finish().map_err(fault)
+        };
+        let followed = log.followed(read).await;
+        assert_eq!((followed.is_ok(), log.is_whole()), (is_whole, is_whole), "{followed:?}");
+        assert_eq!(text(&log), "a\nb\n");
+    }
 }
 
 #[tokio::test(start_paused = true)]
