@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::lane::{engine, removed, running, ticket, world};
 use crate::world::{World, eventually, log_lines, size, verdict};
