@@ -29,15 +29,15 @@ const INCREASE: (f64, f64) = (1.0, 0.1);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     window: f64,
-    /// Answers since the last decrease: what was asked before it says nothing about the new window.
-    since_decrease: usize,
+    /// Answers to come that were asked for before the last decrease: they say nothing about the new window.
+    outdated: usize,
     /// Whether no start has been slow yet.
     settling: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { window: FIRST_WINDOW, since_decrease: usize::MAX, settling: true }
+        Self { window: FIRST_WINDOW, outdated: 0, settling: true }
     }
 }
 
@@ -50,7 +50,6 @@ impl Pace {
 
     /// A start was answered after `took`, while `in_flight` were under way.
     pub fn answered(&mut self, took: Duration, in_flight: usize) {
-        self.since_decrease = self.since_decrease.saturating_add(1);
         if took > TARGET_LATENCY {
             self.slower();
         } else if in_flight >= self.limit() {
@@ -58,6 +57,7 @@ impl Pace {
             let increase = if self.settling { INCREASE.0 } else { INCREASE.1 };
             self.window = (self.window + increase / self.window).min(MAX_WINDOW);
         }
+        self.outdated = self.outdated.saturating_sub(1);
     }
 
     /// The peer did not answer.
@@ -66,9 +66,10 @@ impl Pace {
     }
 
     fn slower(&mut self) {
-        if self.since_decrease >= self.limit() {
+        if self.outdated == 0 {
+            // This answer is taken off again.
+            self.outdated = self.limit();
             self.window = (self.window * DECREASE).max(MIN_WINDOW);
-            self.since_decrease = 0;
             self.settling = false;
         }
     }
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(
             settle(10_000.0, 500.0).limit(),
             MIN_WINDOW as usize,
-            "a server that is slow for one is asked by few"
+            "a server that is slow for one is asked by one"
         );
     }
 
@@ -216,10 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn starts_that_were_in_flight_together_shrink_the_window_once() {
+        for in_flight in [2, 4, 16] {
+            let mut pace = Pace { window: f64::from(in_flight), ..Pace::default() };
+            (0..in_flight).for_each(|_| pace.answered(Duration::from_secs(1), 1));
+            assert!((pace.window - f64::from(in_flight) * DECREASE).abs() < 1e-9, "{in_flight}: {pace:?}");
+        }
+    }
+
+    #[test]
     fn a_window_that_is_not_used_does_not_grow() {
         let mut pace = Pace::default();
         (0..1000).for_each(|_| pace.answered(Duration::from_millis(1), 1));
-        assert_eq!(pace, Pace { since_decrease: usize::MAX, ..Pace::default() });
+        assert_eq!(pace, Pace { outdated: 0, ..Pace::default() });
     }
 
     #[test]

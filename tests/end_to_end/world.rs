@@ -551,6 +551,7 @@ pub(crate) fn until(gate: &Path) -> String {
 
 /// Number and text of each line that `worker-agents logs --json` has printed.
 pub(crate) fn log_lines(printed: &Output) -> Vec<(u64, String)> {
+    assert_eq!(printed.status.code(), Some(0), "{printed:?}");
     let line = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("JSON");
         (line["seq"].as_u64().unwrap_or_default(), line["text"].as_str().unwrap_or_default().to_owned())

@@ -181,6 +181,7 @@ where
                 },
             };
             match next {
+                Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => {
                     gathered.extend_from_slice(&bytes);
                     until.get_or_insert_with(|| Instant::now() + GATHERED_FOR);
@@ -223,9 +224,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_that_come_one_by_one_are_handed_on_together() {
         let slowly = stream::unfold(0, |sent| async move {
-            let pause = Duration::from_millis(if sent == 3 { 1000 } else { 1 });
+            let pause = Duration::from_millis(if matches!(sent, 1 | 4) { 1000 } else { 1 });
             tokio::time::sleep(pause).await;
-            (sent < 5).then_some((Ok(&b"line\n"[..]), sent + 1))
+            let piece = if sent == 0 { &b""[..] } else { b"line\n" };
+            (sent < 6).then_some((Ok(piece), sent + 1))
         });
         let mut gathering = Gathering::of(Box::pin(slowly));
         assert_eq!(next(&mut gathering).await.as_deref(), Some("line\nline\nline\n"), "and none waits for the fourth");

@@ -44,8 +44,8 @@ pub(super) struct PodLog {
     pub(super) over: SetOnce<bool>,
     /// Whether it can be followed from its start: this attempt has created the Job.
     pub(super) from_start: bool,
-    /// Set once a connection that was there before the command ended has had no more after that.
-    at_rest: AtomicBool,
+    /// Whether the reading goes on behind what all have: the last line that was known has come again.
+    caught_up: AtomicBool,
     /// Once nothing more can be read by whoever follows: whether that was all.
     whole: SetOnce<bool>,
     read: Mutex<Read>,
@@ -66,6 +66,8 @@ struct Read {
     heard: Option<Instant>,
     /// When something new was.
     news: Option<Instant>,
+    /// Whether a connection that had caught up before the command ended brought nothing more in the end, and nothing has come since.
+    at_rest: bool,
     /// Stamp of the first line.
     first: Option<Timestamp>,
     place: Place,
@@ -195,7 +197,7 @@ impl PodLog {
             Some(Err(fault)) => {
                 tracing::debug!(%fault, "a log that was followed broke off after its command had ended")
             }
-            Some(Ok(())) | None => self.at_rest.store(!is_leaving, Ordering::Relaxed),
+            Some(Ok(())) | None => self.read().at_rest = !is_leaving && self.caught_up.load(Ordering::Relaxed),
         }
         None
     }
@@ -220,7 +222,7 @@ impl PodLog {
         let now = Some(Instant::now());
         read.heard = now;
         if read.place != onward.place() {
-            read.news = now;
+            (read.news, read.at_rest) = (now, false);
         }
         read.place = onward.place();
         read.first = read.first.or(read.place.last);
@@ -233,7 +235,7 @@ impl PodLog {
         let now = Some(Instant::now());
         read.heard = now;
         if !new.is_empty() {
-            read.news = now;
+            (read.news, read.at_rest) = (now, false);
         }
         read.place = onward.place();
         if let Some(captured) = &mut read.captured {

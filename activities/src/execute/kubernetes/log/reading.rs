@@ -55,7 +55,9 @@ enum At {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(log: &'a PodLog, turn: MutexGuard<'a, ()>, kept: Onward, follower: Option<Follower<'a>>) -> Self {
-        Self { log, _turn: turn, at: At::Stamp(Vec::new()), kept, follower, lines: 0, rest: None }
+        let reading = Self { log, _turn: turn, at: At::Stamp(Vec::new()), kept, follower, lines: 0, rest: None };
+        reading.tell_whether_behind();
+        reading
     }
 
     /// From when on it is to read, in whole seconds, as the API takes it; `None`: from the start. It is a second before the last
@@ -134,7 +136,7 @@ impl<'a> Reading<'a> {
         match (&self.at, &self.rest) {
             (At::Stamp(word), _) if !word.is_empty() => Err(no_log(word)),
             (_, Some(rest)) if self.lines == 0 => Err(no_log(rest)),
-            _ if self.is_behind() && !(self.lines == 0 && self.log.at_rest.load(Ordering::Relaxed)) => {
+            _ if self.is_behind() && !(self.lines == 0 && self.log.read().at_rest) => {
                 let cause = "the log ends before what was read of it already".to_owned();
                 Err(Error::NoAnswer(Fault::Lost { cause }))
             }
@@ -161,6 +163,11 @@ impl<'a> Reading<'a> {
         if let Some(follower) = &mut self.follower {
             follower.onward.begin_line(stamp, before);
         }
+        self.tell_whether_behind();
+    }
+
+    fn tell_whether_behind(&self) {
+        self.log.caught_up.store(!self.is_behind(), Ordering::Relaxed);
     }
 }
 

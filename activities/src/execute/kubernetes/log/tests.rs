@@ -299,28 +299,52 @@ async fn what_is_under_way_when_the_command_ends_is_taken_although_the_pod_is_go
     assert_eq!((text(&log).as_str(), log.is_whole()), ("a\nb\nc\n", false));
 }
 
+/// Follows a log that brings `live`, and nothing more when the command ends; then reads an empty file, as a rotation leaves it.
+async fn follow_then_rotate(log: &PodLog, follower: Option<&Log>, live: &str, breaks: bool, is_leaving: bool) -> bool {
+    let read = async |is_live: bool| {
+        let mut reading = log.reading(1000, follower).await;
+        if is_live {
+            reading.take(live.as_bytes()).await.expect("a log");
+            log.over.set(is_leaving).expect("once");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if !breaks {
+                std::future::pending::<()>().await;
+            }
+            return Err(Fault::Lost { cause: "reset".to_owned() });
+        }
+        reading.finish().map_err(fault)
+    };
+    let followed = log.followed(read).await;
+    assert_eq!(followed.is_ok(), log.is_whole(), "{followed:?}");
+    log.is_whole()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_rotated_after_all_of_it_was_followed_leaves_nothing_out() {
+    let lines = format!("{} a\n{} b\n", stamp(1, 0), stamp(2, 0));
     for (breaks, is_leaving, is_whole) in [(false, false, true), (true, false, false), (false, true, false)] {
         let log = log();
-        let lines = format!("{} a\n{} b\n", stamp(1, 0), stamp(2, 0));
-        let read = async |live: bool| {
-            let mut reading = log.reading(1000, None).await;
-            if live {
-                reading.take(lines.as_bytes()).await.expect("a log");
-                log.over.set(is_leaving).expect("once");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                if !breaks {
-                    std::future::pending::<()>().await;
-                }
-                return Err(Fault::Lost { cause: "reset".to_owned() });
-            }
-            reading.finish().map_err(fault)
-        };
-        let followed = log.followed(read).await;
-        assert_eq!((followed.is_ok(), log.is_whole()), (is_whole, is_whole), "{followed:?}");
+        assert_eq!(follow_then_rotate(&log, None, &lines, breaks, is_leaving).await, is_whole);
         assert_eq!(text(&log), "a\nb\n");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_rotated_before_a_connection_had_caught_up_is_not_all_of_it() {
+    let known = log();
+    begin(&known, None, format!("{} a\n", stamp(1, 0)).as_bytes()).await;
+    assert!(!follow_then_rotate(&known, None, "", false, false).await, "the line that is known did not come again");
+
+    let logs = Logs { sink: Some(Arc::new(MemorySink::default())), secrets: None };
+    let (lost, first) = (log(), logs.begin(LogName::default(), None));
+    begin(&lost, Some(&first), format!("{} a\n", stamp(1, 0)).as_bytes()).await;
+    let (pod, next) = (log(), logs.begin(LogName::default(), first.told()));
+    assert!(!follow_then_rotate(&pod, Some(&next), "", false, false).await, "nor did it for the next worker");
+
+    let more = log();
+    more.read().at_rest = true;
+    begin(&more, None, format!("{} a\n", stamp(1, 0)).as_bytes()).await;
+    assert!(!more.read().at_rest, "what comes after all shows that there was more");
 }
 
 #[tokio::test(start_paused = true)]
