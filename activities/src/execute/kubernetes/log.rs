@@ -66,7 +66,8 @@ struct Read {
     heard: Option<Instant>,
     /// When something new was.
     news: Option<Instant>,
-    /// Whether a connection that had caught up before the command ended brought nothing more in the end, and nothing has come since.
+    /// Whether a connection that had caught up was ended by the node, as it is after the command, or brought nothing more once the
+    /// command had ended; and nothing has come since.
     at_rest: bool,
     /// Stamp of the first line.
     first: Option<Timestamp>,
@@ -97,6 +98,10 @@ impl PodLog {
     /// When something new was last heard of it. A node that has no more may be asked again and again.
     fn news(&self) -> Option<Instant> {
         if self.gives.load(Ordering::Relaxed) { Some(Instant::now()) } else { self.read().news }
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
     }
 
     fn hear(&self) {
@@ -187,9 +192,14 @@ impl PodLog {
     /// way by then is still taken: with its pod deleted, or its file rotated, nobody else can read it.
     async fn while_it_runs(&self, read: impl Future<Output = Result<(), Fault>>) -> Option<Result<(), Fault>> {
         let mut read = pin!(read);
+        self.read().at_rest = false;
         let is_leaving = tokio::select! {
             biased;
-            read = read.as_mut() => return Some(read),
+            read = read.as_mut() => {
+                // The kubelet sees the end of a command before others are told.
+                self.read().at_rest = read.is_ok() && self.has_caught_up();
+                return Some(read);
+            }
             is_leaving = self.over.wait() => *is_leaving,
         };
         let longest = if is_leaving { LAST_OF_LEAVING } else { LAST_OF_LIVE };
@@ -197,7 +207,7 @@ impl PodLog {
             Some(Err(fault)) => {
                 tracing::debug!(%fault, "a log that was followed broke off after its command had ended")
             }
-            Some(Ok(())) | None => self.read().at_rest = !is_leaving && self.caught_up.load(Ordering::Relaxed),
+            Some(Ok(())) | None => self.read().at_rest = !is_leaving && self.has_caught_up(),
         }
         None
     }

@@ -341,6 +341,25 @@ async fn a_file_that_was_rotated_before_a_connection_had_caught_up_is_not_all_of
     let (pod, next) = (log(), logs.begin(LogName::default(), first.told()));
     assert!(!follow_then_rotate(&pod, Some(&next), "", false, false).await, "nor did it for the next worker");
 
+    let mut live = vec![format!("{} a\n", stamp(1, 0)), String::new()];
+    for is_whole in [false, true] {
+        let log = log();
+        for text in &live {
+            let read = async |_| {
+                let mut reading = log.reading(1000, None).await;
+                reading.take(text.as_bytes()).await.expect("a log");
+                reading.finish().map_err(fault)
+            };
+            let ended = log.followed(read).await;
+            assert_eq!(ended.is_ok(), !text.is_empty(), "{ended:?}");
+        }
+        log.over.set(false).expect("once");
+        let rest = log.followed(async |_| log.reading(1000, None).await.finish().map_err(fault)).await;
+        assert_eq!((rest.is_ok(), log.is_whole()), (is_whole, is_whole), "{live:?}: {rest:?}");
+        // The next time the node ends the one connection because the command has ended, and it is not asked again before that is told.
+        live.pop();
+    }
+
     let more = log();
     more.read().at_rest = true;
     begin(&more, None, format!("{} a\n", stamp(1, 0)).as_bytes()).await;
