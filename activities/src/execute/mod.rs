@@ -7,6 +7,8 @@ mod container;
 #[cfg(feature = "docker")]
 pub mod docker;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod gathering;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod image;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;

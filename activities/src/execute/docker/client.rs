@@ -14,22 +14,20 @@ use bollard::query_parameters::{
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures::stream::{BoxStream, ReadyChunks};
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::check::EngineFacts;
 use super::faults::{fault, is_missing_image, is_other_version, of_asked, of_pull, of_start, status};
 use crate::border::{border, border_call};
+use crate::execute::gathering::Gathering;
 use crate::external::{Fault, OnCall, said};
 
 /// Until the head of an answer is there. Above what the protocol waits for any single call, which bounds them.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Pieces of output that are taken at once, when so many are there.
-const MOST_PIECES: usize = 128;
-
 /// Output as it comes.
-pub(super) type Pieces = ReadyChunks<BoxStream<'static, Result<LogOutput, Error>>>;
+pub(super) type Pieces = Gathering<BoxStream<'static, Result<LogOutput, Error>>, Error>;
 
 /// What a create came to.
 pub(super) enum Created {
@@ -195,20 +193,15 @@ impl Engine {
         let options =
             LogsOptions { follow: true, stdout: true, stderr: true, since, timestamps: true, ..Default::default() };
         let pieces = border_call("docker.follow", || daemon.logs(id, Some(options)));
-        Ok(pieces.boxed().ready_chunks(MOST_PIECES))
+        Ok(Gathering::of(pieces.boxed()))
     }
 
     /// The next pieces of those; `None` when there are no more.
-    pub(super) async fn next(&self, pieces: &mut Pieces) -> Option<Vec<Result<LogOutput, Fault>>> {
-        let Some(next) = pieces.next().await else {
-            (self.on_call)("follow", true);
-            return None;
-        };
-        let checked = |piece: Result<LogOutput, Error>| match piece {
-            Ok(piece) => Ok(piece),
-            broken => self.called("follow", broken).map_err(fault),
-        };
-        Some(next.into_iter().map(checked).collect())
+    pub(super) async fn next(&self, pieces: &mut Pieces) -> Result<Option<Vec<LogOutput>>, Fault> {
+        match pieces.next().await {
+            Ok(Some(next)) => Ok(Some(next)),
+            end => self.called("follow", end).map_err(fault),
+        }
     }
 
     /// Kills and removes the container and its anonymous volumes.

@@ -77,19 +77,14 @@ pub(super) async fn follow(engine: &Engine, id: &str, log: &Log) -> Result<(), F
     // A place of another form is none: all is read again.
     let mut place: Place = serde_json::from_value(log.resume().await).unwrap_or_default();
     let mut pieces = engine.follow(id, place.since()).await?;
-    while let Some(next) = engine.next(&mut pieces).await {
+    while let Some(next) = engine.next(&mut pieces).await? {
         // Lines of one stream that come together are written together.
         let mut read: Vec<(Stream, Vec<u8>)> = Vec::new();
-        let mut broken = None;
         for piece in next {
             let (stream, message) = match piece {
-                Ok(LogOutput::StdErr { message }) => (Stream::Stderr, message),
-                Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => (Stream::Stdout, message),
-                Ok(LogOutput::StdIn { .. }) => continue,
-                Err(fault) => {
-                    broken = Some(fault);
-                    break;
-                }
+                LogOutput::StdErr { message } => (Stream::Stderr, message),
+                LogOutput::StdOut { message } | LogOutput::Console { message } => (Stream::Stdout, message),
+                LogOutput::StdIn { .. } => continue,
             };
             let (time, text) = timed(&message);
             if !place.of(stream).is_new(time, text) {
@@ -107,9 +102,6 @@ pub(super) async fn follow(engine: &Engine, id: &str, log: &Log) -> Result<(), F
         }
         if is_new && place.is_between_lines() {
             log.reached(json!(place));
-        }
-        if let Some(fault) = broken {
-            return Err(fault);
         }
     }
     Ok(())

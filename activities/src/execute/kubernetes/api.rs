@@ -3,10 +3,9 @@
 //! Calls go through kube's client, which knows kubeconfigs, credentials and TLS. Answers are read here: kube's own reading has
 //! no bound, and drops the header that says when to come again.
 
-use std::ops::Deref;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, TryStreamExt as _};
 use http::{Request, Response, header};
 use http_body_util::BodyExt as _;
 use kube::Client;
@@ -14,7 +13,7 @@ use kube::client::Body;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::access::{Access, Connected};
 use super::faults::{Error, Refusal};
@@ -30,11 +29,6 @@ const FAILED_FOR: Duration = Duration::from_secs(5);
 pub(super) const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Most bytes that are read of a refusal.
 const MAX_REFUSAL: usize = 64 * 1024;
-/// How long bytes of a log are gathered. A node sends lines one by one, and whoever follows takes about a millisecond for what
-/// they are given, however much it is.
-const GATHERED_FOR: Duration = Duration::from_millis(20);
-/// Bytes after which nothing more is gathered.
-const GATHERED: usize = 64 * 1024;
 
 /// An API server, and who calls it.
 pub(super) struct Api {
@@ -78,7 +72,7 @@ impl Api {
     pub(super) async fn stream(
         &self,
         path: String,
-    ) -> Result<impl Stream<Item = Result<impl Deref<Target = [u8]>, Error>> + Unpin, Error> {
+    ) -> Result<impl Stream<Item = Result<impl AsRef<[u8]>, Error>> + Unpin, Error> {
         let client = self.client().await?;
         Ok(pieces(self.open(client, get(path)).await?.into_body()))
     }
@@ -144,115 +138,17 @@ pub(super) fn post(path: String, body: &impl Serialize) -> http::Result<Request<
 }
 
 /// The bytes of an answer, as they come.
-fn pieces(body: Body) -> impl Stream<Item = Result<impl Deref<Target = [u8]>, Error>> + Unpin {
+fn pieces(body: Body) -> impl Stream<Item = Result<impl AsRef<[u8]>, Error>> + Unpin {
     body.into_data_stream().map_err(|error| Error::of_call(&error))
-}
-
-/// Hands on together what comes together.
-pub(super) struct Gathering<S> {
-    pieces: S,
-    /// How they have ended, until that is told: after what came before.
-    end: Option<Result<(), Error>>,
-}
-
-impl<S, P> Gathering<S>
-where
-    S: Stream<Item = Result<P, Error>> + Unpin,
-    P: Deref<Target = [u8]>,
-{
-    pub(super) fn of(pieces: S) -> Self {
-        Self { pieces, end: None }
-    }
-
-    /// The next bytes; `None` at the end.
-    ///
-    /// # Errors
-    /// The error that the pieces have ended with.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let mut gathered = Vec::new();
-        let mut until = None;
-        while self.end.is_none() && gathered.len() < GATHERED {
-            let next = self.pieces.next();
-            let next = match until {
-                None => next.await,
-                Some(until) => match timeout_at(until, next).await {
-                    Ok(next) => next,
-                    Err(_) => break,
-                },
-            };
-            match next {
-                Some(Ok(bytes)) if bytes.is_empty() => {}
-                Some(Ok(bytes)) => {
-                    gathered.extend_from_slice(&bytes);
-                    until.get_or_insert_with(|| Instant::now() + GATHERED_FOR);
-                }
-                Some(Err(error)) => self.end = Some(Err(error)),
-                None => self.end = Some(Ok(())),
-            }
-        }
-        if gathered.is_empty() {
-            return self.end.take().unwrap_or(Ok(())).map(|()| None);
-        }
-        Ok(Some(gathered))
-    }
 }
 
 async fn read(body: Body, most: usize) -> Result<Vec<u8>, Error> {
     let (mut pieces, mut read) = (pieces(body), Vec::new());
     while let Some(bytes) = pieces.try_next().await? {
-        if read.len() + bytes.len() > most {
+        if read.len() + bytes.as_ref().len() > most {
             return Err(Error::TooLong(most));
         }
-        read.extend_from_slice(&bytes);
+        read.extend_from_slice(bytes.as_ref());
     }
     Ok(read)
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::stream;
-
-    use super::*;
-
-    type Piece = Result<&'static [u8], Error>;
-
-    async fn next(gathering: &mut Gathering<impl Stream<Item = Piece> + Unpin>) -> Option<String> {
-        let bytes = gathering.next().await.expect("no error")?;
-        Some(String::from_utf8(bytes).expect("text"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn lines_that_come_one_by_one_are_handed_on_together() {
-        let slowly = stream::unfold(0, |sent| async move {
-            let pause = Duration::from_millis(if matches!(sent, 1 | 4) { 1000 } else { 1 });
-            tokio::time::sleep(pause).await;
-            let piece = if sent == 0 { &b""[..] } else { b"line\n" };
-            (sent < 6).then_some((Ok(piece), sent + 1))
-        });
-        let mut gathering = Gathering::of(Box::pin(slowly));
-        assert_eq!(next(&mut gathering).await.as_deref(), Some("line\nline\nline\n"), "and none waits for the fourth");
-        assert_eq!(next(&mut gathering).await.as_deref(), Some("line\nline\n"));
-        assert_eq!(next(&mut gathering).await, None);
-    }
-
-    #[tokio::test]
-    async fn no_more_is_gathered_than_there_is_room_for_and_nothing_is_lost() {
-        const LINES: usize = 100_000;
-        let mut gathering = Gathering::of(stream::repeat_with(|| Ok(&b"a line of the log\n"[..])).take(LINES));
-        let (mut read, mut times) = (0, 0);
-        while let Some(lines) = next(&mut gathering).await {
-            assert!(lines.len() < GATHERED + 100, "{}", lines.len());
-            (read, times) = (read + lines.lines().count(), times + 1);
-        }
-        assert_eq!(read, LINES);
-        assert!(times < 100, "each handing on is waited for: {times}");
-    }
-
-    #[tokio::test]
-    async fn what_came_before_a_connection_broke_is_handed_on_first() {
-        let broken = Err(Error::NoAnswer(Fault::Lost { cause: "reset".to_owned() }));
-        let mut gathering = Gathering::of(stream::iter([Ok(&b"a\n"[..]), Ok(b"b"), broken]));
-        assert_eq!(next(&mut gathering).await.as_deref(), Some("a\nb"));
-        assert!(matches!(gathering.next().await, Err(Error::NoAnswer(_))));
-    }
 }

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::api::{Api, CALL_TIMEOUT, Gathering, MAX_ANSWER, get, post};
+use super::api::{Api, CALL_TIMEOUT, MAX_ANSWER, get, post};
 use super::faults::{Error, fault, of_asked, of_create, of_log};
 use super::job::{STOPPED, is_name};
 use super::log::Reading;
 use crate::border::border;
+use crate::execute::gathering::Gathering;
 use crate::external::{Fault, OnCall, said};
 
 /// Jobs of one page of a list.
@@ -200,7 +201,7 @@ impl Cluster {
             let mut answer = self.api.stream(path).await?;
             let mut events = Events::default();
             while let Some(bytes) = answer.try_next().await? {
-                if let Some(is_news) = events.take(&bytes)? {
+                if let Some(is_news) = events.take(bytes.as_ref())? {
                     return Ok(is_news);
                 }
             }
@@ -251,7 +252,8 @@ impl Cluster {
         let path = format!("{}/{pod}/log?timestamps=true&follow={follow}{since}", self.pods_path());
         let read = border("kubernetes.log", async {
             let mut answer = Gathering::of(self.api.stream(path).await?);
-            while let Some(bytes) = answer.next().await? {
+            while let Some(pieces) = answer.next().await? {
+                let bytes: Vec<u8> = pieces.iter().flat_map(AsRef::as_ref).copied().collect();
                 reading.take(&bytes).await?;
             }
             reading.finish()
