@@ -92,23 +92,21 @@ pub(crate) async fn tell(client: &Client, name: &str, of: &str, outcome: Depende
 /// Somebody terminates a ticket's waiting list, once it is there and waits: the server that skips time never skips any again once a
 /// workflow was terminated in the midst of a task.
 pub(crate) async fn terminate_list(client: &Client, ticket_id: &str) {
-    loop {
-        if !waits(client, waiters_id(ticket_id)).await {
-            tokio::time::sleep(POLL).await;
-            continue;
-        }
-        let request = TerminateWorkflowExecutionRequest {
-            namespace: client.namespace(),
-            workflow_execution: Some(execution(waiters_id(ticket_id))),
-            reason: "the scenario says so".to_owned(),
-            ..TerminateWorkflowExecutionRequest::default()
-        };
-        match client.connection().workflow_service().terminate_workflow_execution(Request::new(request)).await {
-            Ok(_) => return,
-            Err(status) => assert_eq!(status.code(), Code::NotFound, "{status}"),
-        }
+    while !waits(client, waiters_id(ticket_id)).await {
         tokio::time::sleep(POLL).await;
     }
+    let request = TerminateWorkflowExecutionRequest {
+        namespace: client.namespace(),
+        workflow_execution: Some(execution(waiters_id(ticket_id))),
+        reason: "the scenario says so".to_owned(),
+        ..TerminateWorkflowExecutionRequest::default()
+    };
+    client
+        .connection()
+        .workflow_service()
+        .terminate_workflow_execution(Request::new(request))
+        .await
+        .expect("terminated");
 }
 
 /// Whether a workflow is there and all its tasks are done.
