@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use worker_agents::bridge::estimate::Limits;
 
-use crate::world::{PATIENCE, Worker, World, eventually, eventually_within, size};
+use crate::world::{Worker, World, eventually, eventually_within, patience, size};
 
 /// Open tickets of this test as the server counts them, whatever their phase.
 fn open(world: &World) -> u64 {
@@ -135,7 +135,7 @@ async fn dependents_ahead_of_ready_tickets_do_not_stop_them() {
         world.publish(ticket).await;
     }
     let _worker = world.worker(&[("MAX_CONCURRENT_TICKETS", "10")]).await;
-    let patience = PATIENCE + Duration::from_millis(200) * u32::try_from(ready_tickets).expect("few");
+    let patience = patience(Duration::from_millis(200), ready_tickets);
     eventually_within("all have a result", patience, || (world.results().len() == ready_tickets + 15).then_some(()))
         .await;
     for n in (0..ready_tickets).step_by((ready_tickets / 40).max(1)) {

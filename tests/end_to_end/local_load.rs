@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::{PATIENCE, Worker, World, command_lines, eventually_within, size};
+use crate::world::{Worker, World, command_lines, eventually_within, patience, size};
 
 /// What the worker may have more of afterwards: connections come and go.
 const FILES: usize = 4;
@@ -67,7 +67,7 @@ impl Load {
     /// All commands run at once, and end. What the worker held meanwhile, and how long it took.
     async fn round(&self, round: &str, before: usize) -> (Held, Duration) {
         let begun = Instant::now();
-        let patience = PATIENCE + Duration::from_millis(500) * u32::try_from(self.commands).expect("few");
+        let patience = patience(Duration::from_millis(500), self.commands);
         let tickets: Vec<_> = (0..self.commands).map(|n| self.ticket(round, n)).collect();
         self.world.publish_all(&tickets).await;
         // Each has a supervisor, which the worker started.

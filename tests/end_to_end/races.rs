@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::compensation::{Undone, announced};
 use crate::ticket_service::ticket_service;
-use crate::world::{PATIENCE, World, eventually_within, size};
+use crate::world::{World, eventually_within, patience, size};
+
+/// What one race may take of a test's patience.
+const EACH: Duration = Duration::from_millis(500);
 
 fn seeded() -> Rng {
     let seed = size("SEED", 1);
@@ -18,10 +21,6 @@ fn seeded() -> Rng {
 
 fn time(draw: &mut Rng, most: Duration) -> Duration {
     most.mul_f64(draw.f64())
-}
-
-fn patience(races: usize) -> Duration {
-    PATIENCE + Duration::from_millis(500) * u32::try_from(races).expect("few")
 }
 
 /// Each dependent comes around the moment in which its predecessor closes, or in which it starts while the waiting list of
@@ -52,8 +51,8 @@ async fn dependents_that_come_while_their_predecessor_starts_or_closes_are_all_r
         world.publish(ticket).await;
     }
     let completed = r#"worker_agent_results_published_total{status="COMPLETED"}"#;
-    worker.reaches_within(completed, 3.0 * races as f64, patience(races)).await;
-    eventually_within("every ticket and every waiting list is closed", patience(races), || {
+    worker.reaches_within(completed, 3.0 * races as f64, patience(EACH, races)).await;
+    eventually_within("every ticket and every waiting list is closed", patience(EACH, races), || {
         world.open_workflows().is_empty().then_some(())
     })
     .await;
@@ -99,7 +98,7 @@ async fn inc_35_inc_38_workers_killed_at_random_while_tickets_are_undone_leave_o
         }
         println!("{} tickets failed under {kills} kills in {:.1?}", names.len(), begun.elapsed());
         let _worker = undone.worker(&settings).await;
-        eventually_within("every ticket is closed", patience(races), || {
+        eventually_within("every ticket is closed", patience(EACH, races), || {
             world.open_workflows().is_empty().then_some(())
         })
         .await;

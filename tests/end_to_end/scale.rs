@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::world::{PATIENCE, Worker, World, size};
+use crate::world::{PATIENCE, Worker, World, patience, size};
 
 /// What a workflow's history has once it has taken a step.
 const FIRST_STEP: &str = "EVENT_TYPE_WORKFLOW_TASK_COMPLETED";
@@ -21,7 +21,7 @@ async fn dependents_published_before_their_predecessors_cost_no_slot_and_little_
     let (pairs, work_ms) = (size("PAIRS", 40), size("WORK_MS", 0));
     let command = format!("sleep {}", work_ms as f64 / 1000.0);
     let world = World::new().await;
-    let patience = PATIENCE + Duration::from_millis(500 + 2 * work_ms as u64) * u32::try_from(2 * pairs).expect("few");
+    let patience = patience(Duration::from_millis(500 + 2 * work_ms as u64), 2 * pairs);
     let places = [
         ("MAX_CONCURRENT_TASKS", "1"),
         ("MAX_CONCURRENT_TICKETS", "10"),
@@ -104,7 +104,7 @@ async fn parked_tickets_hold_nothing_and_a_ticket_after_them_starts_at_once() {
         })
         .collect();
     world.publish_all(&tickets).await;
-    let patience = PATIENCE + Duration::from_millis(200) * u32::try_from(parked).expect("few");
+    let patience = patience(Duration::from_millis(200), parked);
     let deadline = Instant::now() + patience;
     let mut memory = before;
     let started = r#"worker_agent_records_total{disposition="started"}"#;

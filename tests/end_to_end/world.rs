@@ -32,6 +32,11 @@ pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_worker-agents");
 /// Generous: machines are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a test waits for what so many do, `each` of which may take so long.
+pub(crate) fn patience(each: Duration, count: usize) -> Duration {
+    PATIENCE + each * u32::try_from(count).expect("few")
+}
+
 /// A size that whoever runs the test may change.
 #[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long it may take")]
 pub(crate) fn size(name: &str, usual: usize) -> usize {
